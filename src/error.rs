@@ -1,0 +1,79 @@
+//! The one error type that reaches `main`: a sentence for the user and the exit code that goes with it.
+//!
+//! Modules keep errors of their own where a caller decides by them (`kafka::KafkaError`, `postgres::Failure`,
+//! `processor::checkpoint::CheckpointError`); what is left to tell the user ends up here. The message says what went
+//! wrong, where, and what to do, on one line; `main` prints it and nothing else.
+
+use std::fmt;
+
+/// Result of whatever can end the program.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the program ends, as the exit code tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Wrong command line, environment or set-up: exit code 2, trying again without a change is useless.
+    Usage,
+    /// Everything else that ends a run: exit code 1.
+    Failure,
+}
+
+/// An error as the user reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+}
+
+impl Error {
+    /// The user has to change the command, the environment or the set-up (exit code 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Usage, message: message.into() }
+    }
+
+    /// The run cannot go on (exit code 1).
+    pub fn failure(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Failure, message: message.into() }
+    }
+
+    /// What sort of end this is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The process exit code: 2 for usage and configuration, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Usage => 2,
+            Kind::Failure => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One line whatever a lower layer put into its message.
+        for (i, line) in self.message.lines().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            f.write_str(line.trim())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_is_one_line_and_code_follows_kind() {
+        let e = Error::usage("first\n  second\n");
+        assert_eq!(e.to_string(), "first; second");
+        assert_eq!(e.exit_code(), 2);
+        assert_eq!(Error::failure("x").exit_code(), 1);
+    }
+}
