@@ -1,3 +1,8 @@
 //! `weather`: realtime weather averages from Kafka to PostgreSQL, exactly once, in one static binary.
 
+pub mod config;
 pub mod error;
+pub mod kafka;
+pub mod shutdown;
+pub mod telemetry;
+pub mod time;

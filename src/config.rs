@@ -1,0 +1,275 @@
+//! Typed, checked configuration: what every subcommand runs with.
+//!
+//! `cli` fills these from flags, environment and defaults; nothing below reads either. A value that stands here has
+//! been checked, relations between values included, so the rest of the code needs no second look at it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A password: never printed, logged or shown in a `Debug` form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a password.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The password itself, for the one call that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How to authenticate to Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// RFC 4616.
+    Plain,
+    /// RFC 7677.
+    ScramSha256,
+    /// As SCRAM-SHA-256, with SHA-512.
+    ScramSha512,
+}
+
+/// Credentials for Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sasl {
+    /// How the password is proved.
+    pub mechanism: SaslMechanism,
+    /// The user's name.
+    pub username: String,
+    /// The user's password.
+    pub password: Secret,
+}
+
+/// Where the topic is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kafka {
+    /// Bootstrap brokers, each `host:port`; at least one.
+    pub brokers: Vec<String>,
+    /// The topic of readings.
+    pub topic: String,
+    /// None = a listener without authentication.
+    pub sasl: Option<Sasl>,
+}
+
+/// The least serious level that is still logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum LogLevel {
+    /// What stops or harms the work.
+    Error = 0,
+    /// What somebody should look at.
+    Warn = 1,
+    /// Milestones.
+    Info = 2,
+    /// Details for finding a fault.
+    Debug = 3,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Time, level, message, `key=value`.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The log of either command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The least serious level that is still logged.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How fast the producer goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// One reading each interval.
+    Every(Duration),
+    /// As fast as the broker takes them.
+    Unlimited,
+}
+
+/// Where the producer's readings come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadingSource {
+    /// Simulated stations.
+    Synthetic,
+    /// Newline-delimited JSON on standard input.
+    Stdin,
+    /// Newline-delimited JSON in a file.
+    File(PathBuf),
+    /// A plain-http API, polled.
+    Http(String),
+}
+
+/// Codec of produced batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    None,
+    /// gzip.
+    Gzip,
+    /// snappy.
+    Snappy,
+}
+
+/// Which `Sent: {...}` lines are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogSent {
+    /// One a second, with the count since the last.
+    Sample,
+    /// Every one, as the old system did.
+    All,
+    /// None.
+    None,
+}
+
+/// `weather producer`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Producer {
+    /// Where the topic is.
+    pub kafka: Kafka,
+    /// HTTP endpoint; None = off.
+    pub listen: Option<SocketAddr>,
+    /// The log.
+    pub log: Log,
+    /// How fast to go.
+    pub pace: Pace,
+    /// Stop after so many readings.
+    pub count: Option<u64>,
+    /// Stop after so long.
+    pub duration: Option<Duration>,
+    /// Where readings come from.
+    pub source: ReadingSource,
+    /// How often an http source is asked.
+    pub poll: Duration,
+    /// How many simulated stations.
+    pub stations: u32,
+    /// Seed of the simulated stations; the same seed gives the same readings.
+    pub seed: u64,
+    /// History to send first: event time starts so long before now.
+    pub backfill: Duration,
+    /// Event time runs so many times faster than the clock.
+    pub speedup: f64,
+    /// Share of simulated readings that come too late, 0 to 1.
+    pub late_ratio: f64,
+    /// Share of simulated readings that are malformed, 0 to 1.
+    pub malformed_ratio: f64,
+    /// Partitions of the topic when it has to be created.
+    pub partitions: i32,
+    /// How long a batch waits for more readings.
+    pub linger: Duration,
+    /// Codec of batches.
+    pub compression: Compression,
+    /// Which `Sent:` lines are printed.
+    pub log_sent: LogSent,
+}
+
+/// Where reading starts where no state exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFrom {
+    /// The oldest record that the topic still has.
+    Earliest,
+    /// Only what comes from now on.
+    Latest,
+    /// The first record that Kafka stamped at or after this time, ms since 1970.
+    Timestamp(i64),
+}
+
+/// Which partitions a process takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assign {
+    /// A fair share, by leases in PostgreSQL.
+    Auto,
+    /// Exactly these, ascending.
+    Static(Vec<i32>),
+}
+
+/// What to do when Kafka no longer has records that were not read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// Count the loss, say so, go on.
+    Continue,
+    /// End with exit code 1.
+    Stop,
+}
+
+/// `weather process`.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Where the topic is.
+    pub kafka: Kafka,
+    /// HTTP endpoint; None = off.
+    pub listen: Option<SocketAddr>,
+    /// The log.
+    pub log: Log,
+    /// Where the table is, password included.
+    pub database: tokio_postgres::Config,
+    /// Folder of the checkpoint files.
+    pub checkpoint_dir: PathBuf,
+    /// Length of a window.
+    pub window: Duration,
+    /// How far the watermark trails the greatest event time.
+    pub watermark: Duration,
+    /// Where reading starts where no state exists.
+    pub from: StartFrom,
+    /// End when everything that the topic holds at start is in the table.
+    pub until_latest: bool,
+    /// Which partitions this process takes.
+    pub assign: Assign,
+    /// How long a change may wait before it is written to PostgreSQL.
+    pub flush_interval: Duration,
+    /// How often checkpoint files are written.
+    pub checkpoint_interval: Duration,
+    /// How far ahead of the wall clock an event time may be.
+    pub max_future: Duration,
+    /// After so long without a record a caught-up partition no longer holds windows back.
+    pub idle_timeout: Duration,
+    /// How long a silent process keeps its partitions.
+    pub lease: Duration,
+    /// What to do about records that Kafka no longer has.
+    pub on_data_loss: OnDataLoss,
+    /// Most bytes of one fetch.
+    pub fetch_bytes: i32,
+}
+
+/// `weather inspect`.
+#[derive(Debug, Clone)]
+pub struct Inspect {
+    /// Where the topic is.
+    pub kafka: Kafka,
+    /// The log.
+    pub log: Log,
+    /// Where the table is, password included.
+    pub database: tokio_postgres::Config,
+    /// Folder of the checkpoint files.
+    pub checkpoint_dir: PathBuf,
+    /// Machine-readable output.
+    pub json: bool,
+}
+
+/// `weather demo`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Demo {
+    /// The log.
+    pub log: Log,
+    /// HTTP endpoint; None = off.
+    pub listen: Option<SocketAddr>,
+    /// Stop after so long; None = until Ctrl-C.
+    pub duration: Option<Duration>,
+}

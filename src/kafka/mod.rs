@@ -1,0 +1,8 @@
+//! Kafka through rskafka, with the client's traps kept inside this folder.
+//!
+//! - [`client`]: one shared connection set to the cluster; every call under a time-out, the whole client rebuilt when a
+//!   call expires or fails, errors sorted by what the caller must do.
+//! - [`source`]: records of one partition from an offset on, with the next fetch under way while this one is used.
+//! - [`sink`]: batches to partitions, retried until acknowledged, with the header that lets duplicates be dropped.
+
+pub mod client;

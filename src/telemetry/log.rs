@@ -1,0 +1,221 @@
+//! The log: one locked write a line to standard error, text or JSON, `key=value` after the message.
+//!
+//! Standard output is for what the user asked to see (`Sent: {...}`, `Batch {id}:`), the log is for how the work goes.
+//! A message that would repeat is the caller's to count: `Outage` says when a service goes and when it is back,
+//! nothing between. Secrets never reach this file: `config::Secret` does not print.
+
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::{Log, LogFormat, LogLevel};
+use crate::time::{Rfc3339, now_ms};
+
+// Relaxed throughout: set once at start-up, and a line more or less around that moment harms nobody.
+static LEVEL: AtomicU8 = AtomicU8::new(LogLevel::Info as u8);
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Sets level and format for the whole process.
+pub fn init(log: Log) {
+    LEVEL.store(log.level as u8, Ordering::Relaxed);
+    JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
+}
+
+/// Whether lines of this level are written.
+pub fn enabled(level: LogLevel) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
+/// Writes one line; use the macros [`crate::error!`], [`crate::warn!`], [`crate::info!`], [`crate::debug!`].
+pub fn write(level: LogLevel, message: &dyn Display, fields: &[(&str, &dyn Display)]) {
+    let json = JSON.load(Ordering::Relaxed);
+    let mut line = String::with_capacity(160);
+    // Writing to a String cannot fail.
+    let _ = if json {
+        json_line(&mut line, level, message, fields)
+    } else {
+        text_line(&mut line, level, message, fields)
+    };
+    line.push('\n');
+    // Nowhere is left to report a standard error that is gone.
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+fn name(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+    }
+}
+
+fn text_line(
+    out: &mut String,
+    level: LogLevel,
+    message: &dyn Display,
+    fields: &[(&str, &dyn Display)],
+) -> std::fmt::Result {
+    write!(out, "{} {:5} ", Rfc3339(now_ms()), name(level).to_ascii_uppercase())?;
+    push_printable(out, &message.to_string());
+    for (key, value) in fields {
+        let value = value.to_string();
+        write!(out, " {key}=")?;
+        if value.is_empty() || value.contains([' ', '"', '=']) {
+            out.push('"');
+            push_printable(out, &value.replace('"', "'"));
+            out.push('"');
+        } else {
+            push_printable(out, &value);
+        }
+    }
+    Ok(())
+}
+
+/// Appends text that may come from outside: one line, no terminal control sequences.
+fn push_printable(out: &mut String, text: &str) {
+    out.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
+}
+
+fn json_line(
+    out: &mut String,
+    level: LogLevel,
+    message: &dyn Display,
+    fields: &[(&str, &dyn Display)],
+) -> std::fmt::Result {
+    write!(out, "{{\"time\":\"{}\",\"level\":\"{}\",\"message\":", Rfc3339(now_ms()), name(level))?;
+    push_json_string(out, &message.to_string());
+    for (key, value) in fields {
+        write!(out, ",\"{key}\":")?;
+        push_json_string(out, &value.to_string());
+    }
+    out.push('}');
+    Ok(())
+}
+
+fn push_json_string(out: &mut String, text: &str) {
+    // A string always serialises; if it ever did not, an empty one keeps the line valid.
+    out.push_str(&simd_json::to_string(text).unwrap_or_else(|_| String::from("\"\"")));
+}
+
+/// `log_at!(LogLevel::Info, "message", "key" => value, …)`; evaluates nothing when the level is off.
+#[macro_export]
+macro_rules! log_at {
+    ($level:expr, $message:expr $(, $key:literal => $value:expr)* $(,)?) => {
+        if $crate::telemetry::log::enabled($level) {
+            $crate::telemetry::log::write($level, &$message, &[$(($key, &$value)),*]);
+        }
+    };
+}
+
+/// Logs what stops or harms the work.
+#[macro_export]
+macro_rules! error {
+    ($($t:tt)*) => { $crate::log_at!($crate::config::LogLevel::Error, $($t)*) };
+}
+
+/// Logs what somebody should look at.
+#[macro_export]
+macro_rules! warn {
+    ($($t:tt)*) => { $crate::log_at!($crate::config::LogLevel::Warn, $($t)*) };
+}
+
+/// Logs a milestone.
+#[macro_export]
+macro_rules! info {
+    ($($t:tt)*) => { $crate::log_at!($crate::config::LogLevel::Info, $($t)*) };
+}
+
+/// Logs a detail for finding a fault.
+#[macro_export]
+macro_rules! debug {
+    ($($t:tt)*) => { $crate::log_at!($crate::config::LogLevel::Debug, $($t)*) };
+}
+
+/// A service that may be away: one line when it goes, one when it is back, a reminder each minute between.
+#[derive(Debug)]
+pub struct Outage {
+    service: String,
+    away: Mutex<Option<Away>>,
+}
+
+#[derive(Debug)]
+struct Away {
+    since: Instant,
+    said: Instant,
+    reason: String,
+}
+
+impl Outage {
+    const REMIND: Duration = Duration::from_secs(60);
+
+    /// Watches a service of this name, as the log shall call it.
+    pub fn new(service: impl Into<String>) -> Self {
+        Self { service: service.into(), away: Mutex::new(None) }
+    }
+
+    /// A call failed: says so the first time and each minute.
+    pub fn failed(&self, reason: &dyn Display) {
+        let now = Instant::now();
+        let reason = reason.to_string();
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        match away.as_mut() {
+            None => {
+                crate::warn!(format_args!("{} is not available, waiting for it", self.service), "reason" => reason);
+                *away = Some(Away { since: now, said: now, reason });
+            }
+            Some(a) if now.duration_since(a.said) >= Self::REMIND => {
+                let seconds = now.duration_since(a.since).as_secs();
+                crate::warn!(format_args!("{} is still not available", self.service), "seconds" => seconds, "reason" => reason);
+                a.said = now;
+                a.reason = reason;
+            }
+            Some(a) => a.reason = reason,
+        }
+    }
+
+    /// A call succeeded: says so if the service was away.
+    pub fn ok(&self) {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(a) = away {
+            crate::info!(format_args!("{} is back", self.service), "away_seconds" => a.since.elapsed().as_secs());
+        }
+    }
+
+    /// Why the service is away, if it is.
+    pub fn reason(&self) -> Option<String> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.reason.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_line_stays_one_printable_line() {
+        let mut line = String::new();
+        text_line(&mut line, LogLevel::Warn, &"a\nb\x1b[31m", &[("k", &"x y"), ("n", &1)]).unwrap();
+        assert!(line.ends_with("WARN  a b [31m k=\"x y\" n=1"), "{line}");
+    }
+
+    #[test]
+    fn json_line_escapes() {
+        let mut line = String::new();
+        json_line(&mut line, LogLevel::Info, &"say \"hi\"\n", &[("k", &1)]).unwrap();
+        assert!(line.ends_with(r#""level":"info","message":"say \"hi\"\n","k":"1"}"#), "{line}");
+    }
+
+    #[test]
+    fn outage_remembers_its_reason_until_the_service_is_back() {
+        let outage = Outage::new("Test");
+        assert_eq!(outage.reason(), None);
+        outage.failed(&"refused");
+        outage.failed(&"timed out");
+        assert_eq!(outage.reason().as_deref(), Some("timed out"));
+        outage.ok();
+        assert_eq!(outage.reason(), None);
+    }
+}

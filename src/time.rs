@@ -1,0 +1,72 @@
+//! Time as this program means it: milliseconds since 1970-01-01T00:00:00Z in an `i64`, shown in UTC.
+//!
+//! The only place outside the embedded broker and the tests that reads the wall clock. What runs on it takes the value
+//! as an argument, so that the core stays a function of its input.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rskafka::chrono::{DateTime, Utc};
+
+/// The wall clock, ms since 1970. A clock before 1970 reads as 0.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Shows milliseconds since 1970 as `2026-11-22T09:26:57.123Z`; out of chrono's range, as the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rfc3339(pub i64);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match utc(self.0) {
+            Some(t) => {
+                let t = t.naive_utc();
+                write!(f, "{}T{}.{:03}Z", t.date(), HhMmSs(self.0), self.0.rem_euclid(1000))
+            }
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Shows milliseconds since 1970 as PostgreSQL and Spark show a `TIMESTAMP`: `2026-11-22 09:00:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqlTimestamp(pub i64);
+
+impl fmt::Display for SqlTimestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match utc(self.0) {
+            Some(t) => write!(f, "{} {}", t.naive_utc().date(), HhMmSs(self.0)),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// The time of day, whole seconds.
+struct HhMmSs(i64);
+
+impl fmt::Display for HhMmSs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = self.0.div_euclid(1000).rem_euclid(86_400);
+        write!(f, "{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+    }
+}
+
+fn utc(ms: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_utc() {
+        assert_eq!(Rfc3339(0).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Rfc3339(1_700_000_000_123).to_string(), "2023-11-14T22:13:20.123Z");
+        assert_eq!(SqlTimestamp(1_700_000_000_123).to_string(), "2023-11-14 22:13:20");
+        assert_eq!(Rfc3339(-1).to_string(), "1969-12-31T23:59:59.999Z");
+        assert_eq!(SqlTimestamp(i64::MAX).to_string(), i64::MAX.to_string());
+    }
+}
