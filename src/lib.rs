@@ -3,6 +3,7 @@
 pub mod config;
 pub mod error;
 pub mod kafka;
+pub mod reading;
 pub mod shutdown;
 pub mod telemetry;
 pub mod time;
