@@ -25,6 +25,8 @@
 pub mod timestamp;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
