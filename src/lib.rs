@@ -3,6 +3,8 @@
 pub mod config;
 pub mod error;
 pub mod kafka;
+pub mod postgres;
+pub mod processor;
 pub mod reading;
 pub mod shutdown;
 pub mod telemetry;

@@ -60,6 +60,13 @@ pub enum ErrorKind {
     Fatal,
 }
 
+impl ErrorKind {
+    /// Whether the cluster is of no use to us now, whoever has to mend that.
+    fn is_outage(&self) -> bool {
+        matches!(self, Self::Transient | Self::Authentication | Self::Authorization)
+    }
+}
+
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaError {
@@ -257,7 +264,7 @@ impl Cluster {
             Err(_) => Err(timed_out(limit)),
         };
         match &result {
-            Err(e) if e.kind == ErrorKind::Transient => {
+            Err(e) if e.kind.is_outage() => {
                 self.outage.failed(e);
                 self.discard(generation);
             }

@@ -6,3 +6,4 @@
 //! - [`sink`]: batches to partitions, retried until acknowledged, with the header that lets duplicates be dropped.
 
 pub mod client;
+pub mod source;

@@ -1,0 +1,449 @@
+//! The records of one partition from an offset on, whatever happens to the broker, the leader or the topic.
+//!
+//! A [`Source`] runs as a task of its own and hands [`Event`]s over a channel of one: the next fetch is under way while
+//! the last batch is parsed, and there is never more than that in memory. Before the first fetch and after every lost
+//! connection it looks whether the log is still the one it knows, by comparing a record that it has read before: a topic
+//! that was recreated and filled again looks healthy to Kafka's protocol.
+//!
+//! What rskafka cannot read fails a whole answer, good batches before it included. So a failed answer is asked for again
+//! in the smallest size, one batch at a time, until the batch that cannot be read stands alone; only then it is stepped
+//! over (a transaction marker), counted as lost (corrupt) or named (a codec that is not built in).
+//!
+//! Errors that pass are retried for ever here; `Cluster` says once that Kafka is away.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rskafka::client::partition::OffsetAt;
+use rskafka::record::RecordAndOffset;
+use tokio::sync::mpsc;
+
+use crate::config::{OnDataLoss, StartFrom};
+use crate::error::Error;
+use crate::kafka::client::{Cluster, ErrorKind, Fetched, KafkaError, Leader};
+use crate::processor::partition::Sequence;
+use crate::processor::state::Mark;
+
+/// Name of the header by which a producer's retries are told from new records.
+pub const SEQUENCE_HEADER: &str = "weather-seq";
+/// Most bytes of a fetch that shall return one batch only.
+const ONE_BATCH: i32 = 1;
+/// Batches taken one at a time after an answer that could not be read.
+const ISOLATED_FETCHES: u32 = 64;
+/// Tries at a batch that cannot be read before it counts as lost.
+const UNREADABLE_TRIES: u32 = 3;
+
+/// What a source has to know of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Most bytes of one fetch.
+    pub fetch_bytes: i32,
+    /// How long the broker may hold back the answer while there is nothing.
+    pub wait: Duration,
+    /// What to do about records that Kafka no longer has.
+    pub on_data_loss: OnDataLoss,
+}
+
+/// What happened to the partition, in the order of its log.
+#[derive(Debug)]
+pub enum Event {
+    /// Records, ascending by offset; at least one.
+    Records {
+        /// The records.
+        records: Vec<RecordAndOffset>,
+        /// The last of them, to be remembered.
+        mark: Mark,
+        /// The offset after the newest readable record.
+        high_watermark: i64,
+    },
+    /// All is read, and nothing came while the broker waited.
+    CaughtUp {
+        /// The offset after the newest readable record.
+        high_watermark: i64,
+    },
+    /// Offsets up to here hold no record.
+    Skipped {
+        /// Reading goes on here.
+        to: i64,
+    },
+    /// Offsets up to here were lost.
+    Lost {
+        /// Reading goes on here.
+        to: i64,
+    },
+    /// The log is another one, or was cut: reading goes on there.
+    StartedOver {
+        /// Reading goes on here.
+        at: i64,
+    },
+    /// The older remembered record is gone from the log.
+    FirstMarkGone,
+    /// Reading cannot go on.
+    Failed(Error),
+}
+
+/// Reads one partition.
+#[derive(Debug)]
+pub struct Source {
+    cluster: Arc<Cluster>,
+    partition: i32,
+    settings: Settings,
+    next_offset: i64,
+    marks: [Option<Mark>; 2],
+    /// How many more fetches ask for one batch only.
+    isolated: u32,
+    unreadable: u32,
+    events: mpsc::Sender<Event>,
+}
+
+/// Why the source's task ends: its owner no longer listens, or it has told a failure.
+struct Ended;
+
+impl Source {
+    /// A source that goes on at `next_offset`, knowing these records of the log.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        partition: i32,
+        settings: Settings,
+        next_offset: i64,
+        marks: [Option<Mark>; 2],
+    ) -> (Self, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(1);
+        let source =
+            Self { cluster, partition, settings, next_offset, marks, isolated: 0, unreadable: 0, events };
+        (source, receiver)
+    }
+
+    /// Reads until the receiver is gone or a [`Event::Failed`] was sent.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.cluster.leader(self.partition).await {
+                Ok(leader) => match self.read(&leader, &mut backoff).await {
+                    Ok(error) => error,
+                    Err(Ended) => return,
+                },
+                Err(error) => error,
+            };
+            if error.kind == ErrorKind::Fatal {
+                let _ = self.fail(format!("reading: {error}")).await;
+                return;
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Reads through one connection until a call on it fails; that error.
+    async fn read(&mut self, leader: &Leader, backoff: &mut Backoff) -> Result<KafkaError, Ended> {
+        if let Err(error) = self.recognise(leader).await? {
+            return Ok(error);
+        }
+        loop {
+            // Room first: the next answer is asked for only when its predecessor was taken.
+            let Ok(permit) = self.events.reserve().await else { return Err(Ended) };
+            drop(permit);
+            let bytes = if self.isolated > 0 { ONE_BATCH } else { self.settings.fetch_bytes };
+            match self.cluster.fetch(leader, self.next_offset, bytes, self.settings.wait).await {
+                Ok(fetched) => {
+                    backoff.reset();
+                    self.unreadable = 0;
+                    if let Err(error) = self.pass_on(leader, fetched).await? {
+                        return Ok(error);
+                    }
+                }
+                Err(error) => match error.kind {
+                    ErrorKind::ControlBatch | ErrorKind::Unreadable | ErrorKind::Codec(_) => {
+                        self.step_past(&error).await?;
+                    }
+                    _ => return Ok(error),
+                },
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, leader: &Leader, fetched: Fetched) -> Result<Result<(), KafkaError>, Ended> {
+        let Fetched { records, high_watermark } = fetched;
+        if let Some(last) = records.last() {
+            let mark = mark_of(last);
+            self.next_offset = mark.offset + 1;
+            self.marks = [self.marks[0].or(Some(mark)), Some(mark)];
+            self.isolated = self.isolated.saturating_sub(1);
+            return self.send(Event::Records { records, mark, high_watermark }).await.map(Ok);
+        }
+        if high_watermark <= self.next_offset {
+            return self.send(Event::CaughtUp { high_watermark }).await.map(Ok);
+        }
+        // Nothing though there should be: an open transaction holds the end back, or the records here are gone.
+        match self.cluster.offset(leader, OffsetAt::Latest).await {
+            Ok(readable) if readable <= self.next_offset => {
+                self.send(Event::CaughtUp { high_watermark: readable }).await.map(Ok)
+            }
+            Ok(_) => {
+                self.next_offset += 1;
+                self.send(Event::Skipped { to: self.next_offset }).await.map(Ok)
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Deals with an answer that rskafka could not read.
+    async fn step_past(&mut self, error: &KafkaError) -> Result<(), Ended> {
+        if self.isolated == 0 {
+            self.isolated = ISOLATED_FETCHES;
+            return Ok(());
+        }
+        match error.kind {
+            ErrorKind::ControlBatch => {
+                self.next_offset += 1;
+                self.send(Event::Skipped { to: self.next_offset }).await
+            }
+            ErrorKind::Codec(codec) => {
+                let feature = match codec {
+                    "lz4" | "zstd" => format!("build with `--features {codec}`, or "),
+                    _ => String::new(),
+                };
+                self.fail(format!(
+                    "the batch at offset {} is compressed with {codec}, which this build cannot read; {feature}let producers \
+                     (and the topic's compression.type) use none, gzip or snappy",
+                    self.next_offset
+                ))
+                .await
+            }
+            _ => {
+                self.unreadable += 1;
+                if self.unreadable < UNREADABLE_TRIES {
+                    return Ok(());
+                }
+                self.unreadable = 0;
+                let why = format!("the batch at offset {} cannot be read ({error})", self.next_offset);
+                self.lose_to(self.next_offset + 1, &why).await
+            }
+        }
+    }
+
+    /// Looks whether the log is still the one that was read before, and whether the next offset is in it.
+    async fn recognise(&mut self, leader: &Leader) -> Result<Result<(), KafkaError>, Ended> {
+        let range = match self.range(leader).await {
+            Ok(range) => range,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (earliest, latest) = range;
+        if self.marks[0].is_some_and(|m| m.offset < earliest) && self.marks[0] != self.marks[1] {
+            self.marks[0] = self.marks[1];
+            self.send(Event::FirstMarkGone).await?;
+        }
+        let mut known = None;
+        for mark in [self.marks[1], self.marks[0]].into_iter().flatten() {
+            match self.compare(leader, mark, range).await {
+                Ok(None) => {}
+                Ok(same) => {
+                    known = same;
+                    break;
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        if known == Some(false) {
+            self.start_over(earliest, "the topic was recreated").await?;
+        } else if self.next_offset > latest && known == Some(true) {
+            self.start_over(latest, "the log was cut behind what was read").await?;
+        } else if self.next_offset > latest {
+            self.start_over(earliest, "the topic was recreated, or cut before all that is known of it")
+                .await?;
+        } else if self.next_offset < earliest {
+            self.lose_to(earliest, "Kafka has deleted records before they were read").await?;
+        }
+        Ok(Ok(()))
+    }
+
+    async fn range(&self, leader: &Leader) -> Result<(i64, i64), KafkaError> {
+        let earliest = self.cluster.offset(leader, OffsetAt::Earliest).await?;
+        Ok((earliest, self.cluster.offset(leader, OffsetAt::Latest).await?))
+    }
+
+    /// Whether the log still has this record; None if it cannot be told.
+    async fn compare(
+        &self,
+        leader: &Leader,
+        mark: Mark,
+        (earliest, latest): (i64, i64),
+    ) -> Result<Option<bool>, KafkaError> {
+        if mark.offset < earliest || mark.offset >= latest {
+            return Ok(None);
+        }
+        match self.cluster.fetch(leader, mark.offset, ONE_BATCH, self.settings.wait).await {
+            Ok(fetched) => Ok(fetched
+                .records
+                .first()
+                .map(mark_of)
+                .filter(|m| m.offset == mark.offset)
+                .map(|m| m == mark)),
+            // Compacted to nothing, or in another form than when it was read: it says nothing.
+            Err(e)
+                if matches!(
+                    e.kind,
+                    ErrorKind::ControlBatch | ErrorKind::Unreadable | ErrorKind::Codec(_)
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn start_over(&mut self, at: i64, why: &str) -> Result<(), Ended> {
+        if self.settings.on_data_loss == OnDataLoss::Stop {
+            return self
+                .fail(format!("{why}; reading would go on at offset {at}, but --on-data-loss is stop"))
+                .await;
+        }
+        crate::warn!(format_args!("{why}; going on at offset {at}"), "topic" => self.cluster.topic(),
+            "partition" => self.partition, "next_offset" => self.next_offset);
+        self.next_offset = at;
+        self.marks = [None; 2];
+        self.send(Event::StartedOver { at }).await
+    }
+
+    async fn lose_to(&mut self, to: i64, why: &str) -> Result<(), Ended> {
+        if self.settings.on_data_loss == OnDataLoss::Stop {
+            let from = self.next_offset;
+            return self
+                .fail(format!("{why}: offsets {from} to {} are lost, and --on-data-loss is stop", to - 1))
+                .await;
+        }
+        crate::warn!(format_args!("{why}; they count as lost"), "topic" => self.cluster.topic(),
+            "partition" => self.partition, "from" => self.next_offset, "to" => to, "lost" => to - self.next_offset);
+        self.next_offset = to;
+        self.send(Event::Lost { to }).await
+    }
+
+    async fn fail(&self, what: String) -> Result<(), Ended> {
+        let (topic, partition) = (self.cluster.topic(), self.partition);
+        let error = Error::failure(format!("partition {partition} of topic {topic}: {what}"));
+        let _ = self.events.send(Event::Failed(error)).await;
+        Err(Ended)
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Ended> {
+        self.events.send(event).await.map_err(|_| Ended)
+    }
+}
+
+/// The offset at which reading starts where no state exists.
+pub async fn start_offset(cluster: &Cluster, partition: i32, from: StartFrom) -> Result<i64, KafkaError> {
+    let leader = cluster.leader(partition).await?;
+    let at = match from {
+        StartFrom::Earliest => OffsetAt::Earliest,
+        StartFrom::Latest => OffsetAt::Latest,
+        StartFrom::Timestamp(ms) => match rskafka::chrono::DateTime::from_timestamp_millis(ms) {
+            Some(time) => OffsetAt::Timestamp(time),
+            None => OffsetAt::Latest,
+        },
+    };
+    match cluster.offset(&leader, at).await? {
+        // Kafka's way to say that no record is that new.
+        -1 => cluster.offset(&leader, OffsetAt::Latest).await,
+        offset => Ok(offset),
+    }
+}
+
+/// The offset after the newest readable record.
+pub async fn end_offset(cluster: &Cluster, partition: i32) -> Result<i64, KafkaError> {
+    let leader = cluster.leader(partition).await?;
+    cluster.offset(&leader, OffsetAt::Latest).await
+}
+
+/// The producer's mark on a record, if it has one: run and number, 8 bytes each, big endian.
+pub fn sequence_of(record: &RecordAndOffset) -> Option<Sequence> {
+    let value = record.record.headers.get(SEQUENCE_HEADER)?;
+    let (run, number) = value.split_first_chunk::<8>()?;
+    let number = <[u8; 8]>::try_from(number).ok()?;
+    Some(Sequence { run: u64::from_be_bytes(*run), number: u64::from_be_bytes(number) })
+}
+
+/// What is remembered of a record to know it again: FNV-1a over time stamp, key and value.
+fn mark_of(record: &RecordAndOffset) -> Mark {
+    let mut hash = Fnv1a(0xcbf2_9ce4_8422_2325);
+    hash.write(&record.record.timestamp.timestamp_millis().to_le_bytes());
+    for part in [&record.record.key, &record.record.value] {
+        // A length first, so that bytes do not move from one part to the other unnoticed.
+        let part = part.as_deref().unwrap_or_default();
+        hash.write(&(part.len() as u64).to_le_bytes());
+        hash.write(part);
+    }
+    Mark { offset: record.offset, hash: hash.finish() }
+}
+
+/// A hash that stays the same from build to build, as the standard library's does not promise to.
+struct Fnv1a(u64);
+
+impl Hasher for Fnv1a {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Waits between tries that fail: doubling, capped so that a service that is back is used within seconds.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    /// Waits longer than the last time.
+    pub async fn wait(&mut self) {
+        let wait = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Starts again with short waits.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rskafka::chrono::DateTime;
+    use rskafka::record::Record;
+
+    fn record(key: &str, value: &str, header: Option<Vec<u8>>) -> RecordAndOffset {
+        RecordAndOffset {
+            record: Record {
+                key: Some(key.into()),
+                value: Some(value.into()),
+                headers: header.into_iter().map(|h| (SEQUENCE_HEADER.to_owned(), h)).collect(),
+                timestamp: DateTime::from_timestamp_millis(1).unwrap(),
+            },
+            offset: 5,
+        }
+    }
+
+    #[test]
+    fn the_sequence_header_is_read_or_ignored() {
+        let bytes = [7u64.to_be_bytes(), 9u64.to_be_bytes()].concat();
+        assert_eq!(sequence_of(&record("k", "v", Some(bytes.clone()))), Some(Sequence { run: 7, number: 9 }));
+        assert_eq!(sequence_of(&record("k", "v", Some(bytes[1..].to_vec()))), None);
+        assert_eq!(sequence_of(&record("k", "v", Some(vec![]))), None);
+        assert_eq!(sequence_of(&record("k", "v", None)), None);
+    }
+
+    #[test]
+    fn a_mark_knows_its_record_again() {
+        assert_eq!(mark_of(&record("ab", "c", None)), mark_of(&record("ab", "c", None)));
+        assert_ne!(mark_of(&record("ab", "c", None)), mark_of(&record("a", "bc", None)));
+        assert_ne!(mark_of(&record("ab", "c", None)), mark_of(&record("ab", "d", None)));
+    }
+}

@@ -1,0 +1,373 @@
+//! Partitions' states into the tables: one transaction, pipelined, so that it takes one round trip.
+//!
+//! 1. `weather_partition` is advanced where the epoch is ours. Fewer rows than partitions sent means that one of them has
+//!    another owner: the statement divides by zero, and everything behind it fails with the transaction.
+//! 2. `weather_partial` takes each partition's absolute totals: overwritten, never added, so that a flush whose answer
+//!    was lost can simply be sent again.
+//! 3. The touched rows of `weather_summary` are made where missing and locked in the order of their windows, so that two
+//!    processes never lose each other's update and never wait in a circle.
+//! 4. They are computed anew from all partials, by a statement that starts after the locks are held and so sees what the
+//!    others have committed.
+//! 5. Dead letters are inserted; those that are there already (a replay) stay.
+//!
+//! Invariant: whatever of this is visible in the database belongs to exactly one state of each partition.
+
+use std::time::SystemTime;
+
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+
+use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::session::Session;
+use crate::postgres::{milliseconds, optional_timestamp, timestamp};
+use crate::processor::checkpoint::encode_log_memory;
+use crate::processor::dead_letter::DeadLetter;
+use crate::processor::state::{REASONS, State};
+use crate::processor::window::{METRICS, Window};
+
+/// What one partition adds to a flush.
+#[derive(Debug, Clone)]
+pub struct PartitionFlush {
+    /// Which partition.
+    pub partition: i32,
+    /// The ownership that its rows must still have.
+    pub epoch: i64,
+    /// The state to store.
+    pub state: State,
+    /// Kafka's end of the partition as last heard; for whoever wants to know the lag.
+    pub high_watermark: i64,
+    /// The windows of the state whose totals PostgreSQL does not have yet.
+    pub windows: Vec<Window>,
+    /// The dead letters of the state that PostgreSQL does not have yet.
+    pub letters: Vec<DeadLetter>,
+}
+
+/// A row of `weather_summary` as it is now in the table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummaryRow {
+    /// First ms of the window, since 1970.
+    pub start_ms: i64,
+    /// First ms after the window.
+    pub end_ms: i64,
+    /// Averages in the order of `reading::Metric`; None where no reading had the metric.
+    pub averages: [Option<f64>; METRICS],
+    /// Readings in the window.
+    pub reading_count: i64,
+    /// Whether every partition has passed the window's end.
+    pub is_final: bool,
+}
+
+/// A connection with the statements of a flush prepared.
+#[derive(Debug)]
+pub struct FlushSession {
+    session: Session,
+    topic: String,
+    window_ms: i64,
+    lease_ms: f64,
+    advance: Statement,
+    partials: Statement,
+    make_rows: Statement,
+    lock_rows: Statement,
+    recompute: Statement,
+    letters: Statement,
+}
+
+const ADVANCE: &str = "\
+WITH sent AS (
+    SELECT * FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+        $9::timestamp[], $10::timestamp[], $11::bool[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
+        $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[],
+        $23::bigint[], $24::bytea[])
+    AS s(partition, epoch, incarnation, origin_offset, next_offset, high_watermark, max_event_time, watermark, idle,
+        aggregated, duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range,
+        future, late, oversized, log_memory)
+), advanced AS (
+    UPDATE weather_partition p SET incarnation = s.incarnation, origin_offset = s.origin_offset,
+        next_offset = s.next_offset, high_watermark = s.high_watermark, max_event_time = s.max_event_time,
+        watermark = s.watermark, idle = s.idle, aggregated = s.aggregated, duplicates = s.duplicates,
+        skipped = s.skipped, lost = s.lost, sampled_out = s.sampled_out, malformed = s.malformed,
+        missing_timestamp = s.missing_timestamp, no_metric = s.no_metric, out_of_range = s.out_of_range,
+        future = s.future, late = s.late, oversized = s.oversized, log_memory = s.log_memory,
+        lease_expires_at = clock_timestamp() + $2 * interval '1 millisecond', updated_at = clock_timestamp()
+    FROM sent s
+    WHERE p.topic = $1 AND p.partition = s.partition AND p.epoch = s.epoch
+        AND (p.next_offset IS NULL OR (p.incarnation, p.next_offset) <= (s.incarnation, s.next_offset))
+    RETURNING 1
+)
+SELECT 1 / (CASE WHEN (SELECT count(*) FROM advanced) = cardinality($3::int[]) THEN 1 ELSE 0 END)";
+
+const PARTIALS: &str = "\
+INSERT INTO weather_partial (topic, window_start, partition, reading_count, temp_count, humidity_count,
+    wind_speed_count, temp_sum, humidity_sum, wind_speed_sum)
+SELECT $1, w.* FROM unnest($2::timestamp[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::bigint[], $9::bigint[], $10::bigint[]) AS w
+ON CONFLICT (topic, window_start, partition) DO UPDATE SET reading_count = EXCLUDED.reading_count,
+    temp_count = EXCLUDED.temp_count, humidity_count = EXCLUDED.humidity_count,
+    wind_speed_count = EXCLUDED.wind_speed_count, temp_sum = EXCLUDED.temp_sum,
+    humidity_sum = EXCLUDED.humidity_sum, wind_speed_sum = EXCLUDED.wind_speed_sum";
+
+const MAKE_ROWS: &str = "\
+INSERT INTO weather_summary (window_start, window_end)
+SELECT w, w + $2 * interval '1 millisecond' FROM unnest($1::timestamp[]) AS w ORDER BY w
+ON CONFLICT (window_start, window_end) DO NOTHING";
+
+const LOCK_ROWS: &str = "\
+SELECT 1 FROM weather_summary WHERE window_start = ANY($1::timestamp[]) ORDER BY window_start, window_end FOR UPDATE";
+
+const RECOMPUTE: &str = "\
+UPDATE weather_summary s SET
+    avg_temp = (t.temp_sum / 1000000.0 / NULLIF(t.temp_count, 0))::double precision,
+    avg_humidity = (t.humidity_sum / 1000000.0 / NULLIF(t.humidity_count, 0))::double precision,
+    avg_wind_speed = (t.wind_speed_sum / 1000000.0 / NULLIF(t.wind_speed_count, 0))::double precision,
+    reading_count = t.reading_count, updated_at = clock_timestamp()
+FROM (
+    SELECT window_start, sum(reading_count)::bigint AS reading_count,
+        sum(temp_count) AS temp_count, sum(humidity_count) AS humidity_count, sum(wind_speed_count) AS wind_speed_count,
+        sum(temp_sum) AS temp_sum, sum(humidity_sum) AS humidity_sum, sum(wind_speed_sum) AS wind_speed_sum
+    FROM weather_partial WHERE topic = $1 AND window_start = ANY($2::timestamp[]) GROUP BY window_start
+) t
+WHERE s.window_start = t.window_start AND s.window_end = t.window_start + $3 * interval '1 millisecond'
+RETURNING s.window_start, s.window_end, s.avg_temp, s.avg_humidity, s.avg_wind_speed, s.reading_count, s.is_final";
+
+const LETTERS: &str = "\
+INSERT INTO weather_dead_letter (topic, partition, incarnation, \"offset\", reason, payload, payload_bytes)
+SELECT $1, l.* FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[], $7::bigint[]) AS l
+ON CONFLICT DO NOTHING";
+
+impl FlushSession {
+    /// Takes a connection whose tables are set up. The lease is what every flush extends its partitions' ownership by.
+    pub async fn prepare(
+        session: Session,
+        topic: &str,
+        window_ms: i64,
+        lease: std::time::Duration,
+    ) -> Result<Self, Failure> {
+        let client = &session.client;
+        let prepared = session
+            .call(async {
+                tokio::try_join!(
+                    client.prepare(ADVANCE),
+                    client.prepare(PARTIALS),
+                    client.prepare(MAKE_ROWS),
+                    client.prepare(LOCK_ROWS),
+                    client.prepare(RECOMPUTE),
+                    client.prepare(LETTERS),
+                )
+            })
+            .await?;
+        let (advance, partials, make_rows, lock_rows, recompute, letters) = prepared;
+        let lease_ms = lease.as_secs_f64() * 1000.0;
+        let topic = topic.to_owned();
+        Ok(Self {
+            session,
+            topic,
+            window_ms,
+            lease_ms,
+            advance,
+            partials,
+            make_rows,
+            lock_rows,
+            recompute,
+            letters,
+        })
+    }
+
+    /// Writes the states. The touched rows of the summary, as they are now; none of it is visible after an error,
+    /// unless the error is an outage: then all of it may be.
+    pub async fn flush(&self, partitions: &[PartitionFlush]) -> Result<Vec<SummaryRow>, Failure> {
+        let advance = AdvanceColumns::of(partitions);
+        let partials = PartialColumns::of(partitions);
+        let letters = LetterColumns::of(partitions);
+        let mut touched = partials.window_start.clone();
+        touched.sort_unstable();
+        touched.dedup();
+        let window_ms = self.window_ms as f64;
+        let client = &self.session.client;
+        let advance_parameters = advance.parameters(&self.topic, &self.lease_ms);
+        let partial_parameters = partials.parameters(&self.topic);
+        let letter_parameters = letters.parameters(&self.topic);
+        let row_parameters: [&(dyn ToSql + Sync); 2] = [&touched, &window_ms];
+        let summary_parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &touched, &window_ms];
+
+        // `join!` polls in this order and a statement is sent at its first poll, so all are on their way before the
+        // first answer is waited for. Each is sent only if it has something to do.
+        let statements = async {
+            tokio::join!(
+                biased;
+                client.batch_execute("BEGIN"),
+                client.query(&self.advance, &advance_parameters),
+                self.execute_unless(touched.is_empty(), &self.partials, &partial_parameters),
+                self.execute_unless(touched.is_empty(), &self.make_rows, &row_parameters),
+                self.execute_unless(touched.is_empty(), &self.lock_rows, &row_parameters[..1]),
+                client.query(&self.recompute, &summary_parameters),
+                self.execute_unless(letters.offset.is_empty(), &self.letters, &letter_parameters),
+                client.batch_execute("COMMIT"),
+            )
+        };
+        let answers = self.session.call(async { Ok(statements.await) }).await?;
+        let (begin, advanced, partials, made, locked, rows, letters, commit) = answers;
+        begin?;
+        // The first that failed is the cause; the rest only say that the transaction has failed.
+        advanced?;
+        partials?;
+        made?;
+        locked?;
+        let rows = rows?;
+        letters?;
+        commit?;
+        rows.iter().map(summary_row).collect()
+    }
+
+    /// The epochs that the database holds for these partitions: to find which one is fenced.
+    pub async fn epochs(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, Failure> {
+        let query = "SELECT partition, epoch FROM weather_partition WHERE topic = $1 AND partition = ANY($2)";
+        let rows = self.session.call(self.session.client.query(query, &[&self.topic, &partitions])).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    async fn execute_unless(
+        &self,
+        nothing_to_do: bool,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, tokio_postgres::Error> {
+        if nothing_to_do { Ok(0) } else { self.session.client.execute(statement, parameters).await }
+    }
+}
+
+fn summary_row(row: &tokio_postgres::Row) -> Result<SummaryRow, Failure> {
+    let (start, end): (SystemTime, SystemTime) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(SummaryRow {
+        start_ms: milliseconds(start),
+        end_ms: milliseconds(end),
+        averages: [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?],
+        reading_count: row.try_get(5)?,
+        is_final: row.try_get(6)?,
+    })
+}
+
+/// `weather_partition`'s columns, an array each.
+struct AdvanceColumns {
+    partition: Vec<i32>,
+    epoch: Vec<i64>,
+    times: [Vec<Option<SystemTime>>; 2],
+    idle: Vec<bool>,
+    before: [Vec<i64>; 4],
+    counts: [Vec<i64>; 5 + REASONS],
+    log_memory: Vec<Vec<u8>>,
+}
+
+impl AdvanceColumns {
+    fn of(partitions: &[PartitionFlush]) -> Self {
+        let number = |of: fn(&PartitionFlush) -> i64| partitions.iter().map(of).collect::<Vec<_>>();
+        let counts: [fn(&PartitionFlush) -> i64; 5] = [
+            |p| p.state.progress.aggregated,
+            |p| p.state.progress.duplicates,
+            |p| p.state.progress.skipped,
+            |p| p.state.progress.lost,
+            |p| p.state.progress.sampled_out,
+        ];
+        Self {
+            partition: partitions.iter().map(|p| p.partition).collect(),
+            epoch: number(|p| p.epoch),
+            times: [
+                partitions.iter().map(|p| optional_timestamp(p.state.progress.max_event_time_ms)).collect(),
+                partitions.iter().map(|p| optional_timestamp(p.state.progress.watermark_ms)).collect(),
+            ],
+            idle: partitions.iter().map(|p| p.state.progress.idle != 0).collect(),
+            before: [
+                number(|p| p.state.progress.incarnation),
+                number(|p| p.state.progress.origin_offset),
+                number(|p| p.state.progress.next_offset),
+                number(|p| p.high_watermark),
+            ],
+            counts: std::array::from_fn(|i| match counts.get(i) {
+                Some(count) => number(*count),
+                None => partitions.iter().map(|p| p.state.progress.rejected[i - counts.len()]).collect(),
+            }),
+            log_memory: partitions.iter().map(|p| encode_log_memory(&p.state)).collect(),
+        }
+    }
+
+    fn parameters<'a>(&'a self, topic: &'a String, lease_ms: &'a f64) -> Vec<&'a (dyn ToSql + Sync)> {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![topic, lease_ms, &self.partition, &self.epoch];
+        parameters.extend(self.before.iter().map(|column| column as &(dyn ToSql + Sync)));
+        parameters.extend(self.times.iter().map(|column| column as &(dyn ToSql + Sync)));
+        parameters.push(&self.idle);
+        parameters.extend(self.counts.iter().map(|column| column as &(dyn ToSql + Sync)));
+        parameters.push(&self.log_memory);
+        parameters
+    }
+}
+
+/// `weather_partial`'s columns, an array each.
+struct PartialColumns {
+    window_start: Vec<SystemTime>,
+    partition: Vec<i32>,
+    numbers: [Vec<i64>; 1 + 2 * METRICS],
+}
+
+impl PartialColumns {
+    fn of(partitions: &[PartitionFlush]) -> Self {
+        let rows: Vec<(i32, &Window)> =
+            partitions.iter().flat_map(|p| p.windows.iter().map(|w| (p.partition, w))).collect();
+        let number = |i: usize, w: &Window| match i {
+            0 => w.totals.readings,
+            i if i <= METRICS => w.totals.counts[i - 1],
+            i => w.totals.sums[i - 1 - METRICS],
+        };
+        Self {
+            window_start: rows.iter().map(|(_, w)| timestamp(w.start_ms)).collect(),
+            partition: rows.iter().map(|(p, _)| *p).collect(),
+            numbers: std::array::from_fn(|i| rows.iter().map(|(_, w)| number(i, w)).collect()),
+        }
+    }
+
+    fn parameters<'a>(&'a self, topic: &'a String) -> Vec<&'a (dyn ToSql + Sync)> {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![topic, &self.window_start, &self.partition];
+        parameters.extend(self.numbers.iter().map(|column| column as &(dyn ToSql + Sync)));
+        parameters
+    }
+}
+
+/// `weather_dead_letter`'s columns, an array each.
+struct LetterColumns<'a> {
+    partition: Vec<i32>,
+    incarnation: Vec<i64>,
+    offset: Vec<i64>,
+    reason: Vec<&'static str>,
+    payload: Vec<Option<&'a [u8]>>,
+    payload_bytes: Vec<i64>,
+}
+
+impl<'a> LetterColumns<'a> {
+    fn of(partitions: &'a [PartitionFlush]) -> Self {
+        let rows: Vec<(i32, &DeadLetter)> =
+            partitions.iter().flat_map(|p| p.letters.iter().map(|l| (p.partition, l))).collect();
+        Self {
+            partition: rows.iter().map(|(p, _)| *p).collect(),
+            incarnation: rows.iter().map(|(_, l)| l.incarnation).collect(),
+            offset: rows.iter().map(|(_, l)| l.offset).collect(),
+            reason: rows.iter().map(|(_, l)| l.reason.as_str()).collect(),
+            payload: rows.iter().map(|(_, l)| l.payload.as_deref()).collect(),
+            payload_bytes: rows.iter().map(|(_, l)| l.payload_bytes).collect(),
+        }
+    }
+
+    fn parameters<'b>(&'b self, topic: &'b String) -> Vec<&'b (dyn ToSql + Sync)> {
+        vec![
+            topic,
+            &self.partition,
+            &self.incarnation,
+            &self.offset,
+            &self.reason,
+            &self.payload,
+            &self.payload_bytes,
+        ]
+    }
+}
+
+/// Whether flushing the partitions one by one, or without their dead letters, could get the rest through.
+pub fn can_be_split(failure: &Failure) -> bool {
+    failure.kind == FailureKind::BadRow
+}

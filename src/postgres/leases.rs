@@ -1,0 +1,288 @@
+//! Who owns which partition: leases in `weather_partition`, and the live processes in `weather_process`.
+//!
+//! The database's clock decides, so clocks of processes may differ. Taking a partition raises its epoch, and every write
+//! for a partition names the epoch it was taken under: whoever held it before can no longer write, whether it knows or
+//! not. A lease that ran out is therefore no danger by itself: it only allows others to take the partition, and a process
+//! that was cut off from the database for hours goes on if nobody did.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::session::Session;
+use crate::postgres::{milliseconds, timestamp};
+use crate::processor::checkpoint::{CheckpointError, decode_log_memory};
+use crate::processor::state::{Position, Progress, REASONS, State};
+use crate::processor::watermark;
+use crate::processor::window::{Totals, Window};
+use crate::reading::Reason;
+
+/// What a look at the leases shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leases {
+    /// Live processes, this one included, ascending.
+    pub processes: Vec<String>,
+    /// Every partition's owner whose lease has not run out, by partition.
+    pub owners: BTreeMap<i32, Option<String>>,
+}
+
+/// A partition that was just taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// Which.
+    pub partition: i32,
+    /// The epoch to write under.
+    pub epoch: i64,
+    /// The epoch before.
+    pub epoch_before: i64,
+    /// PostgreSQL's state, None if it has none.
+    pub state: Option<State>,
+}
+
+impl Claimed {
+    /// Where PostgreSQL's state stands.
+    pub fn position(&self) -> Option<Position> {
+        self.state.as_ref().map(|state| state.progress.position())
+    }
+}
+
+/// The leases of a topic, as one process sees and changes them: a connection with the frequent statements prepared.
+#[derive(Debug)]
+pub struct LeaseSession {
+    session: Session,
+    topic: String,
+    owner: String,
+    lease_ms: f64,
+    beat: Statement,
+    look: Statement,
+    finish: Statement,
+}
+
+/// Before every window, and within what a `TIMESTAMP` can hold: the year 1.
+const EARLIEST_MS: i64 = -62_135_596_800_000;
+
+const BEAT: &str = "\
+WITH process AS (
+    INSERT INTO weather_process (topic, owner, expires_at)
+    VALUES ($1, $2, clock_timestamp() + $3 * interval '1 millisecond')
+    ON CONFLICT (topic, owner) DO UPDATE SET expires_at = EXCLUDED.expires_at
+), gone AS (
+    DELETE FROM weather_process WHERE topic = $1 AND owner <> $2 AND expires_at < clock_timestamp() - interval '1 hour'
+)
+UPDATE weather_partition SET lease_expires_at = clock_timestamp() + $3 * interval '1 millisecond'
+WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($4::int[], $5::bigint[]))";
+
+const LOOK: &str = "\
+SELECT NULL::int, owner FROM weather_process WHERE topic = $1 AND expires_at > clock_timestamp()
+UNION ALL
+SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END
+FROM weather_partition WHERE topic = $1";
+
+const CLAIM: &str = "\
+UPDATE weather_partition SET owner = $2, epoch = epoch + 1,
+    lease_expires_at = clock_timestamp() + $3 * interval '1 millisecond', updated_at = clock_timestamp()
+WHERE topic = $1 AND partition = ANY($4)
+    AND (owner IS NULL OR owner = $2 OR lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())
+RETURNING partition, epoch, incarnation, origin_offset, next_offset, max_event_time, watermark, idle, aggregated,
+    duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range, future, late,
+    oversized, log_memory";
+
+const OPEN_WINDOWS: &str = "\
+SELECT window_start, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum, wind_speed_sum
+FROM weather_partial WHERE topic = $1 AND partition = $2 AND window_start > $3 ORDER BY window_start";
+
+const RELEASE: &str = "\
+UPDATE weather_partition SET owner = NULL, lease_expires_at = NULL, updated_at = clock_timestamp()
+WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($3::int[], $4::bigint[]))";
+
+/// An idle partition's event time is taken to run with the database's clock: it holds nothing back, and nothing that
+/// may still come on time is final.
+const FINISH: &str = "\
+UPDATE weather_summary SET is_final = true, updated_at = clock_timestamp()
+WHERE (window_start, window_end) IN (
+    SELECT window_start, window_end FROM weather_summary
+    WHERE NOT is_final AND reading_count > 0 AND window_end <= (
+        SELECT min(CASE WHEN idle
+            THEN greatest(watermark, (now() AT TIME ZONE 'UTC') - $2 * interval '1 millisecond')
+            ELSE coalesce(watermark, '-infinity') END)
+        FROM weather_partition WHERE topic = $1)
+    FOR UPDATE SKIP LOCKED)";
+
+impl LeaseSession {
+    /// Takes a connection whose tables are set up. A lease lasts so long without being extended.
+    pub async fn prepare(
+        session: Session,
+        topic: &str,
+        owner: &str,
+        lease: Duration,
+    ) -> Result<Self, Failure> {
+        let client = &session.client;
+        let prepare =
+            async { tokio::try_join!(client.prepare(BEAT), client.prepare(LOOK), client.prepare(FINISH)) };
+        let (beat, look, finish) = session.call(prepare).await?;
+        let (topic, owner, lease_ms) = (topic.to_owned(), owner.to_owned(), lease.as_secs_f64() * 1000.0);
+        Ok(Self { session, topic, owner, lease_ms, beat, look, finish })
+    }
+
+    /// Makes rows for partitions that are new.
+    pub async fn add_partitions(&self, partitions: &[i32]) -> Result<(), Failure> {
+        let statement = "INSERT INTO weather_partition (topic, partition) SELECT $1, p FROM unnest($2::int[]) AS p \
+                         ORDER BY p ON CONFLICT DO NOTHING";
+        self.session.call(self.session.client.execute(statement, &[&self.topic, &partitions])).await?;
+        Ok(())
+    }
+
+    /// Tells that this process lives and extends its leases; then looks at everybody's.
+    pub async fn beat(&self, owned: &[(i32, i64)]) -> Result<Leases, Failure> {
+        let (partitions, epochs): (Vec<i32>, Vec<i64>) = owned.iter().copied().unzip();
+        let client = &self.session.client;
+        let beat: [&(dyn ToSql + Sync); 5] = [&self.topic, &self.owner, &self.lease_ms, &partitions, &epochs];
+        let look: [&(dyn ToSql + Sync); 1] = [&self.topic];
+        // Both are on their way before the first answer is waited for.
+        let both = async {
+            tokio::try_join!(biased; client.execute(&self.beat, &beat), client.query(&self.look, &look))
+        };
+        let (_, rows) = self.session.call(both).await?;
+        let mut leases = Leases::default();
+        for row in rows {
+            match (row.try_get::<_, Option<i32>>(0)?, row.try_get::<_, Option<String>>(1)?) {
+                (Some(partition), owner) => {
+                    leases.owners.insert(partition, owner);
+                }
+                (None, Some(process)) => leases.processes.push(process),
+                (None, None) => {}
+            }
+        }
+        // This process's own row may be too new for the look's snapshot.
+        leases.processes.push(self.owner.to_owned());
+        leases.processes.sort_unstable();
+        leases.processes.dedup();
+        Ok(leases)
+    }
+
+    /// Takes what is free of these partitions, with the state that PostgreSQL has of each.
+    pub async fn claim(&self, partitions: &[i32], window_ms: i64) -> Result<Vec<Claimed>, Failure> {
+        let client = &self.session.client;
+        let parameters: [&(dyn ToSql + Sync); 4] = [&self.topic, &self.owner, &self.lease_ms, &partitions];
+        // Raising the epoch alone fences the former owner, so what is read after that no longer changes.
+        let rows = self.session.call(client.query(CLAIM, &parameters)).await?;
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (partition, epoch): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let state = match progress_of(&row)? {
+                None => None,
+                Some(progress) => Some(self.state(partition, progress, &row, window_ms).await?),
+            };
+            claimed.push(Claimed { partition, epoch, epoch_before: epoch - 1, state });
+        }
+        Ok(claimed)
+    }
+
+    async fn state(
+        &self,
+        partition: i32,
+        progress: Progress,
+        row: &Row,
+        window_ms: i64,
+    ) -> Result<State, Failure> {
+        let memory: Option<Vec<u8>> = row.try_get("log_memory")?;
+        let (marks, runs) = match memory.as_deref().map(decode_log_memory) {
+            None => Default::default(),
+            Some(Ok(memory)) => memory,
+            Some(Err(error)) => return Err(unreadable(partition, &error)),
+        };
+        let after = timestamp((progress.watermark_ms - window_ms).max(EARLIEST_MS));
+        let parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &partition, &after];
+        let rows = self.session.call(self.session.client.query(OPEN_WINDOWS, &parameters)).await?;
+        let windows = rows.iter().map(window_of).collect::<Result<_, _>>()?;
+        Ok(State { progress, windows, runs, marks })
+    }
+
+    /// Gives partitions back, for others to take at once.
+    pub async fn release(&self, owned: &[(i32, i64)]) -> Result<(), Failure> {
+        let (partitions, epochs): (Vec<i32>, Vec<i64>) = owned.iter().copied().unzip();
+        let parameters: [&(dyn ToSql + Sync); 4] = [&self.topic, &self.owner, &partitions, &epochs];
+        self.session.call(self.session.client.execute(RELEASE, &parameters)).await?;
+        Ok(())
+    }
+
+    /// Takes this process off the list of live ones.
+    pub async fn leave(&self) -> Result<(), Failure> {
+        let statement = "DELETE FROM weather_process WHERE topic = $1 AND owner = $2";
+        self.session.call(self.session.client.execute(statement, &[&self.topic, &self.owner])).await?;
+        Ok(())
+    }
+
+    /// Marks the windows final that every partition has passed.
+    pub async fn finish_windows(&self, out_of_orderness_ms: i64) -> Result<u64, Failure> {
+        let delay_ms = out_of_orderness_ms as f64;
+        self.session.call(self.session.client.execute(&self.finish, &[&self.topic, &delay_ms])).await
+    }
+
+    /// Deletes dead letters older than this, a bounded number at a time; how many.
+    pub async fn prune_dead_letters(&self, retention: Duration) -> Result<u64, Failure> {
+        let statement = "DELETE FROM weather_dead_letter WHERE ctid = ANY(ARRAY(SELECT ctid FROM weather_dead_letter \
+                         WHERE recorded_at < now() - $1 * interval '1 millisecond' LIMIT 10000))";
+        let retention_ms = retention.as_secs_f64() * 1000.0;
+        self.session.call(self.session.client.execute(statement, &[&retention_ms])).await
+    }
+
+    /// How far each partition is in the table, by partition; None while nothing is.
+    pub async fn positions(&self) -> Result<BTreeMap<i32, Option<Position>>, Failure> {
+        let query = "SELECT partition, incarnation, next_offset FROM weather_partition WHERE topic = $1";
+        let rows = self.session.call(self.session.client.query(query, &[&self.topic])).await?;
+        rows.iter()
+            .map(|row| {
+                let (incarnation, offset): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+                let position =
+                    incarnation.zip(offset).map(|(incarnation, offset)| Position { incarnation, offset });
+                Ok((row.try_get(0)?, position))
+            })
+            .collect()
+    }
+}
+
+fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
+    let Some(next_offset) = row.try_get::<_, Option<i64>>("next_offset")? else { return Ok(None) };
+    let incarnation = row.try_get::<_, Option<i64>>("incarnation")?.unwrap_or(0);
+    let time = |name: &str| -> Result<i64, Failure> {
+        Ok(row.try_get::<_, Option<SystemTime>>(name)?.map_or(watermark::NONE, milliseconds))
+    };
+    let mut rejected = [0; REASONS];
+    for reason in Reason::ALL {
+        rejected[reason.index()] = row.try_get(reason.as_str())?;
+    }
+    Ok(Some(Progress {
+        incarnation,
+        origin_offset: row.try_get::<_, Option<i64>>("origin_offset")?.unwrap_or(0),
+        next_offset,
+        flushed_incarnation: incarnation,
+        flushed_offset: next_offset,
+        max_event_time_ms: time("max_event_time")?,
+        watermark_ms: time("watermark")?,
+        idle: i64::from(row.try_get::<_, bool>("idle")?),
+        aggregated: row.try_get("aggregated")?,
+        duplicates: row.try_get("duplicates")?,
+        skipped: row.try_get("skipped")?,
+        lost: row.try_get("lost")?,
+        sampled_out: row.try_get("sampled_out")?,
+        rejected,
+    }))
+}
+
+fn window_of(row: &Row) -> Result<Window, Failure> {
+    let mut totals = Totals { readings: row.try_get(1)?, ..Totals::default() };
+    for i in 0..totals.counts.len() {
+        totals.counts[i] = row.try_get(2 + i)?;
+        totals.sums[i] = row.try_get(2 + totals.counts.len() + i)?;
+    }
+    Ok(Window { start_ms: milliseconds(row.try_get(0)?), totals })
+}
+
+fn unreadable(partition: i32, error: &CheckpointError) -> Failure {
+    let detail = format!("weather_partition.log_memory of partition {partition}: {error}");
+    Failure::new(FailureKind::Setup, detail)
+}

@@ -1,0 +1,58 @@
+//! A connection to PostgreSQL that is used or thrown away, never mended.
+//!
+//! tokio-postgres does not reconnect. A [`Session`] is opened with everything that a caller needs; after any failure the
+//! caller drops it and opens another, so that settings, prepared statements and the transaction state are always known.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::postgres::failure::Failure;
+
+/// Longest wait for any one answer. Above the server's own limits below, so that its word comes first.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What every connection sets. A process that is stopped in a transaction must not hold its locks for long; nor must
+/// a lock that somebody else holds stop us without a word.
+const SETTINGS: &str = "SET TIME ZONE 'UTC'; SET statement_timeout = '15s'; SET lock_timeout = '10s'; \
+                        SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = 'warning'";
+
+/// A connection.
+#[derive(Debug)]
+pub struct Session {
+    /// To send statements by, under [`Session::call`].
+    pub client: Client,
+    driver: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The driver ends by itself once the client is gone, but not while the socket hangs.
+        self.driver.abort();
+    }
+}
+
+impl Session {
+    /// Connects and applies the settings.
+    pub async fn open(config: &Config) -> Result<Self, Failure> {
+        let connect = timeout(CALL_TIMEOUT, config.connect(NoTls));
+        let (client, connection) = connect.await.map_err(|_| Failure::timed_out())??;
+        let driver = tokio::spawn(async move {
+            // Calls in flight get the error too, and they know what they were for.
+            let _ = connection.await;
+        });
+        let session = Self { client, driver };
+        session.call(session.client.batch_execute(SETTINGS)).await?;
+        Ok(session)
+    }
+
+    /// Waits for an answer, but not for ever: a half-open socket answers nothing.
+    pub async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failure> {
+        timeout(CALL_TIMEOUT, call).await.map_err(|_| Failure::timed_out())?.map_err(Failure::from)
+    }
+}

@@ -1,0 +1,399 @@
+//! The checkpoint of a partition: its format, and whether it may be used. No I/O; `checkpoint_store` does that.
+//!
+//! A file is taken at start only if nobody else owned the partition since it was written (its epoch is the one that
+//! PostgreSQL held before this start) and the database is neither behind what the file knows to be confirmed (it went
+//! back in time) nor ahead of the file: [`choose`]. In every other case PostgreSQL's own state is right, and Kafka is
+//! read again from there. So a torn, flipped, old or foreign file costs some reading, never a wrong number.
+//!
+//! Format, little endian: magic, version, payload length, payload, CRC-32 of all before. A version that is newer than
+//! this program is refused, because what it means is not known here; an older one is read as long as it is listed.
+
+use std::fmt;
+
+use crate::processor::dead_letter::DeadLetter;
+use crate::processor::state::{Mark, Position, Progress, Run, State, WORDS};
+use crate::processor::window::{Totals, Window};
+use crate::reading::Reason;
+
+const MAGIC: &[u8; 8] = b"weather\n";
+/// The format that this program writes.
+pub const VERSION: u32 = 1;
+const HEADER: usize = 8 + 4 + 8;
+const CHECKSUM: usize = 4;
+
+/// A partition's state at one offset, with what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The topic that it is of.
+    pub topic: String,
+    /// The partition that it is of.
+    pub partition: i32,
+    /// The ownership under which it was written.
+    pub epoch: i64,
+    /// The length of its windows, ms.
+    pub window_ms: i64,
+    /// When it was written, ms since 1970; for people.
+    pub written_ms: i64,
+    /// The state.
+    pub state: State,
+    /// Dead letters that PostgreSQL had not confirmed.
+    pub pending: Vec<DeadLetter>,
+}
+
+/// Why bytes are not a checkpoint that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckpointError {
+    /// Not one of ours at all.
+    NotACheckpoint,
+    /// Shorter than it says: written in part.
+    Torn,
+    /// The checksum does not fit: changed after it was written.
+    Corrupt,
+    /// Written by a newer version of this program.
+    TooNew(u32),
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotACheckpoint => f.write_str("not a checkpoint file"),
+            Self::Torn => f.write_str("incomplete"),
+            Self::Corrupt => f.write_str("checksum does not fit"),
+            Self::TooNew(version) => {
+                write!(f, "format {version} is newer than this program knows ({VERSION})")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CheckpointError {}
+
+/// Where a partition's state is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The checkpoint file, as nothing happened since.
+    File,
+    /// PostgreSQL; the reason is for the log.
+    Database(&'static str),
+}
+
+/// The start rule. `epoch_before` is the epoch that PostgreSQL held before this start raised it; `database` is the
+/// position of PostgreSQL's state, None if it has none.
+pub fn choose(file: &Checkpoint, epoch_before: i64, database: Option<Position>) -> Choice {
+    let progress = &file.state.progress;
+    if file.epoch != epoch_before {
+        return Choice::Database("the partition had another owner since");
+    }
+    match database {
+        None if progress.flushed() == (Position { incarnation: 0, offset: progress.origin_offset }) => {
+            Choice::File
+        }
+        None => Choice::Database("the database has lost the state that the file builds on"),
+        Some(at) if at < progress.flushed() => {
+            Choice::Database("the database was set back to an older state")
+        }
+        Some(at) if at > progress.position() => Choice::Database("the database is ahead of it"),
+        Some(_) => Choice::File,
+    }
+}
+
+impl Checkpoint {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut payload = Encoder::default();
+        payload.bytes(self.topic.as_bytes());
+        payload.i64(i64::from(self.partition));
+        payload.i64(self.epoch);
+        payload.i64(self.window_ms);
+        payload.i64(self.written_ms);
+        self.state.progress.to_words().iter().for_each(|word| payload.i64(*word));
+        encode_memory(&mut payload, &self.state);
+        payload.len(self.state.windows.len());
+        for window in &self.state.windows {
+            encode_window(&mut payload, window);
+        }
+        payload.len(self.pending.len());
+        for letter in &self.pending {
+            encode_letter(&mut payload, letter);
+        }
+        let mut file = Encoder::default();
+        file.0.extend_from_slice(MAGIC);
+        file.0.extend_from_slice(&VERSION.to_le_bytes());
+        file.bytes(&payload.0);
+        let checksum = crc32(&file.0);
+        file.0.extend_from_slice(&checksum.to_le_bytes());
+        file.0
+    }
+
+    /// Reads the bytes of a file.
+    pub fn decode(file: &[u8]) -> Result<Self, CheckpointError> {
+        let magic = &file[..file.len().min(MAGIC.len())];
+        if magic.is_empty() || *magic != MAGIC[..magic.len()] {
+            return Err(CheckpointError::NotACheckpoint);
+        }
+        let mut header = Decoder(file.get(MAGIC.len()..HEADER).ok_or(CheckpointError::Torn)?);
+        let version = header.u32()?;
+        let length = usize::try_from(header.i64()?).map_err(|_| CheckpointError::Corrupt)?;
+        if version > VERSION {
+            return Err(CheckpointError::TooNew(version));
+        }
+        let body = HEADER.checked_add(length).ok_or(CheckpointError::Corrupt)?;
+        let checksum =
+            file.get(body..).ok_or(CheckpointError::Torn)?.get(..CHECKSUM).ok_or(CheckpointError::Torn)?;
+        if checksum != crc32(&file[..body]).to_le_bytes() {
+            return Err(CheckpointError::Corrupt);
+        }
+        Self::decode_payload(&file[HEADER..body])
+    }
+
+    fn decode_payload(payload: &[u8]) -> Result<Self, CheckpointError> {
+        let mut from = Decoder(payload);
+        let topic = String::from_utf8(from.bytes()?.to_vec()).map_err(|_| CheckpointError::Corrupt)?;
+        let partition = i32::try_from(from.i64()?).map_err(|_| CheckpointError::Corrupt)?;
+        let (epoch, window_ms, written_ms) = (from.i64()?, from.i64()?, from.i64()?);
+        let mut words = [0; WORDS];
+        for word in &mut words {
+            *word = from.i64()?;
+        }
+        let (marks, runs) = decode_memory(&mut from)?;
+        let windows = (0..from.len()?).map(|_| decode_window(&mut from)).collect::<Result<_, _>>()?;
+        let pending = (0..from.len()?).map(|_| decode_letter(&mut from)).collect::<Result<_, _>>()?;
+        let state = State { progress: Progress::from_words(&words), windows, runs, marks };
+        Ok(Self { topic, partition, epoch, window_ms, written_ms, state, pending })
+    }
+}
+
+/// The part of a state that PostgreSQL keeps as one opaque value: known records and producers' sequence numbers.
+pub fn encode_log_memory(state: &State) -> Vec<u8> {
+    let mut into = Encoder::default();
+    into.0.extend_from_slice(&VERSION.to_le_bytes());
+    encode_memory(&mut into, state);
+    into.0
+}
+
+/// What [`encode_log_memory`] wrote.
+pub fn decode_log_memory(bytes: &[u8]) -> Result<([Option<Mark>; 2], Vec<Run>), CheckpointError> {
+    let mut from = Decoder(bytes);
+    let version = from.u32()?;
+    if version > VERSION {
+        return Err(CheckpointError::TooNew(version));
+    }
+    decode_memory(&mut from)
+}
+
+fn encode_memory(into: &mut Encoder, state: &State) {
+    for mark in state.marks {
+        into.i64(mark.map_or(-1, |m| m.offset));
+        into.i64(mark.map_or(0, |m| m.hash as i64));
+    }
+    into.len(state.runs.len());
+    for run in &state.runs {
+        into.i64(run.id as i64);
+        into.i64(run.sequence as i64);
+        into.i64(run.offset);
+    }
+}
+
+fn decode_memory(from: &mut Decoder<'_>) -> Result<([Option<Mark>; 2], Vec<Run>), CheckpointError> {
+    let mut marks = [None; 2];
+    for mark in &mut marks {
+        let (offset, hash) = (from.i64()?, from.i64()? as u64);
+        *mark = (offset >= 0).then_some(Mark { offset, hash });
+    }
+    let count = from.len()?;
+    let run = |_| Ok(Run { id: from.i64()? as u64, sequence: from.i64()? as u64, offset: from.i64()? });
+    Ok((marks, (0..count).map(run).collect::<Result<_, _>>()?))
+}
+
+fn encode_window(into: &mut Encoder, window: &Window) {
+    into.i64(window.start_ms);
+    into.i64(window.totals.readings);
+    window.totals.counts.iter().chain(&window.totals.sums).for_each(|word| into.i64(*word));
+}
+
+fn decode_window(from: &mut Decoder<'_>) -> Result<Window, CheckpointError> {
+    let start_ms = from.i64()?;
+    let mut totals = Totals { readings: from.i64()?, ..Totals::default() };
+    for word in totals.counts.iter_mut().chain(&mut totals.sums) {
+        *word = from.i64()?;
+    }
+    Ok(Window { start_ms, totals })
+}
+
+fn encode_letter(into: &mut Encoder, letter: &DeadLetter) {
+    into.i64(letter.incarnation);
+    into.i64(letter.offset);
+    into.i64(letter.reason.index() as i64);
+    into.i64(letter.payload_bytes);
+    into.i64(i64::from(letter.payload.is_some()));
+    into.bytes(letter.payload.as_deref().unwrap_or_default());
+}
+
+fn decode_letter(from: &mut Decoder<'_>) -> Result<DeadLetter, CheckpointError> {
+    let (incarnation, offset) = (from.i64()?, from.i64()?);
+    let reason = usize::try_from(from.i64()?).ok().and_then(|i| Reason::ALL.get(i).copied());
+    let (payload_bytes, has_payload) = (from.i64()?, from.i64()? != 0);
+    let payload = from.bytes()?.to_vec();
+    let reason = reason.ok_or(CheckpointError::Corrupt)?;
+    Ok(DeadLetter { incarnation, offset, reason, payload: has_payload.then_some(payload), payload_bytes })
+}
+
+#[derive(Default)]
+struct Encoder(Vec<u8>);
+
+impl Encoder {
+    fn i64(&mut self, value: i64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn len(&mut self, value: usize) {
+        // A length in memory is within i64.
+        self.i64(value as i64);
+    }
+
+    fn bytes(&mut self, value: &[u8]) {
+        self.len(value.len());
+        self.0.extend_from_slice(value);
+    }
+}
+
+/// Takes from the front; running out means that the bytes are not what they say.
+struct Decoder<'a>(&'a [u8]);
+
+impl<'a> Decoder<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], CheckpointError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(CheckpointError::Corrupt)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn u32(&mut self) -> Result<u32, CheckpointError> {
+        let bytes = self.take(4)?.try_into().map_err(|_| CheckpointError::Corrupt)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn i64(&mut self) -> Result<i64, CheckpointError> {
+        let bytes = self.take(8)?.try_into().map_err(|_| CheckpointError::Corrupt)?;
+        Ok(i64::from_le_bytes(bytes))
+    }
+
+    fn len(&mut self) -> Result<usize, CheckpointError> {
+        usize::try_from(self.i64()?).map_err(|_| CheckpointError::Corrupt)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], CheckpointError> {
+        let length = self.len()?;
+        self.take(length)
+    }
+}
+
+/// CRC-32 (ISO-HDLC: reflected, polynomial 0x04C11DB7), as in gzip; no package of ours has it.
+fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut i = 0;
+        while i < 256 {
+            let mut value = i as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                value = if value & 1 == 1 { value >> 1 ^ 0xEDB8_8320 } else { value >> 1 };
+                bit += 1;
+            }
+            table[i] = value;
+            i += 1;
+        }
+        table
+    };
+    !bytes.iter().fold(!0, |crc, byte| TABLE[usize::from(crc as u8 ^ byte)] ^ crc >> 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Checkpoint {
+        let mut state = State::starting_at(100);
+        state.progress.next_offset = 160;
+        state.progress.flushed_offset = 130;
+        state.progress.aggregated = 60;
+        state.windows = (0..5)
+            .map(|i| Window {
+                start_ms: i * 10,
+                totals: Totals { readings: i, counts: [i, 0, i], sums: [-i, 0, i64::MAX] },
+            })
+            .collect();
+        state.runs = vec![Run { id: u64::MAX, sequence: 5, offset: 159 }];
+        state.marks = [None, Some(Mark { offset: 159, hash: u64::MAX })];
+        let letter = |payload| DeadLetter {
+            incarnation: 0,
+            offset: 140,
+            reason: Reason::Late,
+            payload,
+            payload_bytes: 3,
+        };
+        let pending = vec![letter(None), letter(Some(vec![1, 2, 3])), letter(Some(vec![]))];
+        Checkpoint {
+            topic: "weather_data".into(),
+            partition: 3,
+            epoch: 7,
+            window_ms: 10,
+            written_ms: 1,
+            state,
+            pending,
+        }
+    }
+
+    #[test]
+    fn crc_is_the_usual_one() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        assert_eq!(Checkpoint::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn log_memory_reads_what_it_wrote() {
+        let state = sample().state;
+        assert_eq!(decode_log_memory(&encode_log_memory(&state)), Ok((state.marks, state.runs)));
+        assert!(decode_log_memory(&[]).is_err());
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_noticed() {
+        let file = sample().encode();
+        for length in 0..file.len() {
+            assert!(Checkpoint::decode(&file[..length]).is_err(), "cut to {length}");
+        }
+        for bit in 0..file.len() * 8 {
+            let mut flipped = file.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Checkpoint::decode(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let mut file = sample().encode();
+        file[8] = 2;
+        assert_eq!(Checkpoint::decode(&file), Err(CheckpointError::TooNew(2)));
+    }
+
+    #[test]
+    fn the_start_rule() {
+        let file = sample();
+        let at = |offset| Some(Position { incarnation: 0, offset });
+        assert_eq!(choose(&file, 7, at(130)), Choice::File);
+        assert_eq!(choose(&file, 7, at(145)), Choice::File);
+        assert_eq!(choose(&file, 7, at(160)), Choice::File);
+        for (epoch, database) in [(8, at(145)), (6, at(145)), (7, at(129)), (7, at(161)), (7, None)] {
+            assert!(matches!(choose(&file, epoch, database), Choice::Database(_)), "{epoch} {database:?}");
+        }
+        let later_log = Some(Position { incarnation: 1, offset: 0 });
+        assert!(matches!(choose(&file, 7, later_log), Choice::Database(_)));
+        let mut unflushed = sample();
+        unflushed.state.progress.flushed_offset = 100;
+        assert_eq!(choose(&unflushed, 7, None), Choice::File);
+    }
+}

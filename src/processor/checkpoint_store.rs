@@ -1,0 +1,189 @@
+//! Checkpoint files on the volume: one a partition, replaced whole, the one before kept.
+//!
+//! A file is written beside its place, made durable, and renamed; then the folder is made durable. At every moment there
+//! is a complete file under the current or the previous name. Blocking calls: run them where blocking is allowed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::processor::checkpoint::{Checkpoint, CheckpointError};
+
+/// The folder of checkpoint files.
+#[derive(Debug, Clone)]
+pub struct CheckpointStore {
+    folder: PathBuf,
+    topic: String,
+}
+
+/// What was found for a partition.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Files that can be read, the newest first.
+    pub checkpoints: Vec<Checkpoint>,
+    /// What was wrong with the others, a sentence each.
+    pub complaints: Vec<String>,
+}
+
+impl CheckpointStore {
+    /// Makes the folder if it is missing and proves that it can be written to.
+    ///
+    /// Fails with a usage error: the user has to name another folder or mend its rights.
+    pub fn open(folder: &Path, topic: &str) -> Result<Self> {
+        let refuse = |e: io::Error| {
+            Error::usage(format!(
+                "the checkpoint folder {} cannot be written to: {e}; give another with --checkpoint-dir, or rights to this one",
+                folder.display()
+            ))
+        };
+        fs::create_dir_all(folder).map_err(refuse)?;
+        let probe = folder.join(format!(".probe-{}", std::process::id()));
+        File::create(&probe).and_then(|mut f| f.write_all(b"x")).map_err(refuse)?;
+        fs::remove_file(&probe).map_err(refuse)?;
+        Ok(Self { folder: folder.to_owned(), topic: topic.to_owned() })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Replaces a partition's file by these bytes of a [`Checkpoint`].
+    pub fn write(&self, partition: i32, bytes: &[u8]) -> io::Result<()> {
+        let current = self.path(partition);
+        let (previous, temporary) = (with_suffix(&current, ".prev"), with_suffix(&current, ".tmp"));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        match fs::rename(&current, &previous) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => fs::rename(&temporary, &current)?,
+        }
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Reads what there is of a partition.
+    ///
+    /// A file of a newer version is an error: what it knows must not be passed over silently.
+    pub fn read(&self, partition: i32) -> Result<Found> {
+        let current = self.path(partition);
+        let mut found = Found::default();
+        for path in [with_suffix(&current, ".prev"), current] {
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => {
+                    found.complaints.push(format!("{}: {e}", path.display()));
+                    continue;
+                }
+            };
+            match Checkpoint::decode(&bytes) {
+                Ok(c) if c.topic == self.topic && c.partition == partition => found.checkpoints.insert(0, c),
+                Ok(c) => found.complaints.push(format!(
+                    "{}: is of partition {} of topic {}",
+                    path.display(),
+                    c.partition,
+                    c.topic
+                )),
+                Err(e @ CheckpointError::TooNew(_)) => {
+                    return Err(Error::usage(format!(
+                        "checkpoint file {}: {e}; start the newer version, or move the file away to go on from PostgreSQL",
+                        path.display()
+                    )));
+                }
+                Err(e) => found.complaints.push(format!("{}: {e}", path.display())),
+            }
+        }
+        Ok(found)
+    }
+
+    fn path(&self, partition: i32) -> PathBuf {
+        self.folder.join(format!("{}-{partition}.ckpt", self.topic))
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processor::state::State;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("weather-store-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn checkpoint(partition: i32, offset: i64) -> Checkpoint {
+        Checkpoint {
+            topic: "t".into(),
+            partition,
+            epoch: 1,
+            window_ms: 1,
+            written_ms: 0,
+            state: State::starting_at(offset),
+            pending: vec![],
+        }
+    }
+
+    fn offsets(found: &Found) -> Vec<i64> {
+        found.checkpoints.iter().map(|c| c.state.progress.next_offset).collect()
+    }
+
+    #[test]
+    fn keeps_the_current_and_the_previous() {
+        let folder = Folder::new("keeps");
+        let store = CheckpointStore::open(&folder.0, "t").unwrap();
+        assert!(store.read(0).unwrap().checkpoints.is_empty());
+        for offset in 1..=3 {
+            store.write(0, &checkpoint(0, offset).encode()).unwrap();
+        }
+        assert_eq!(offsets(&store.read(0).unwrap()), [3, 2]);
+    }
+
+    #[test]
+    fn falls_back_from_a_torn_or_foreign_file_and_says_so() {
+        let folder = Folder::new("falls");
+        let store = CheckpointStore::open(&folder.0, "t").unwrap();
+        store.write(0, &checkpoint(0, 1).encode()).unwrap();
+        store.write(0, &checkpoint(0, 2).encode()[..40]).unwrap();
+        let found = store.read(0).unwrap();
+        assert_eq!(offsets(&found), [1]);
+        assert!(found.complaints[0].contains("incomplete"), "{:?}", found.complaints);
+        store.write(0, &checkpoint(5, 2).encode()).unwrap();
+        assert!(store.read(0).unwrap().complaints.iter().any(|c| c.contains("partition 5")));
+    }
+
+    #[test]
+    fn refuses_a_newer_format() {
+        let folder = Folder::new("newer");
+        let store = CheckpointStore::open(&folder.0, "t").unwrap();
+        let mut bytes = checkpoint(0, 1).encode();
+        bytes[8] = 9;
+        store.write(0, &bytes).unwrap();
+        assert_eq!(store.read(0).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_a_usage_error() {
+        let e = CheckpointStore::open(Path::new("/dev/null/x"), "t").unwrap_err();
+        assert_eq!(e.exit_code(), 2);
+        assert!(e.to_string().contains("--checkpoint-dir"), "{e}");
+    }
+}

@@ -1,0 +1,162 @@
+//! Rejected records on their way to PostgreSQL, where somebody can look at them.
+//!
+//! They are written in the transaction that moves the offset past them, so that none is lost or written twice. Until
+//! then they wait here, bounded twice: a flood is sampled ([`FloodGate`]; the counts stay complete), and a partition
+//! whose [`Outbox`] is full takes no more records until PostgreSQL has confirmed some.
+
+use std::collections::VecDeque;
+
+use crate::processor::state::Position;
+use crate::reading::Reason;
+
+/// How much of a rejected value is kept.
+pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024;
+/// Dead letters kept a second; more are counted only.
+const DEAD_LETTERS_PER_SECOND: i64 = 1_000;
+/// Unconfirmed dead letters beyond which a partition takes no more records.
+const MAX_OUTBOX_BYTES: usize = 8 * 1024 * 1024;
+
+/// A rejected record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Which log it is from.
+    pub incarnation: i64,
+    /// Its offset there.
+    pub offset: i64,
+    /// Why it was rejected.
+    pub reason: Reason,
+    /// The first [`MAX_PAYLOAD_BYTES`] of its value; None for a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// Length of the whole value.
+    pub payload_bytes: i64,
+}
+
+impl DeadLetter {
+    fn position(&self) -> Position {
+        Position { incarnation: self.incarnation, offset: self.offset }
+    }
+
+    /// What it costs to keep, roughly.
+    fn cost(&self) -> usize {
+        size_of::<Self>() + self.payload.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// Dead letters that PostgreSQL has not confirmed, by position.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    letters: VecDeque<DeadLetter>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// Adds letters; their positions are above all that are here.
+    pub fn extend(&mut self, letters: impl IntoIterator<Item = DeadLetter>) {
+        for letter in letters {
+            self.bytes += letter.cost();
+            self.letters.push_back(letter);
+        }
+    }
+
+    /// Whether so much waits that no more records may be taken.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= MAX_OUTBOX_BYTES
+    }
+
+    /// The letters that belong to a state at this position.
+    pub fn before(&self, position: Position) -> Vec<DeadLetter> {
+        self.letters.iter().take_while(|letter| letter.position() < position).cloned().collect()
+    }
+
+    /// Forgets the letters that belong to a confirmed state.
+    pub fn confirm(&mut self, position: Position) {
+        while self.letters.front().is_some_and(|letter| letter.position() < position) {
+            self.bytes -= self.letters.pop_front().map_or(0, |letter| letter.cost());
+        }
+    }
+}
+
+/// Lets a number of dead letters through each second.
+#[derive(Debug, Default)]
+pub struct FloodGate {
+    admitted: i64,
+    filled_ms: i64,
+}
+
+impl FloodGate {
+    /// Counts the time that has passed.
+    pub fn refill(&mut self, now_ms: i64) {
+        // A clock that was set back counts as no time passed.
+        let passed = now_ms.saturating_sub(self.filled_ms).max(0);
+        self.filled_ms = now_ms;
+        let earned = passed.saturating_mul(DEAD_LETTERS_PER_SECOND) / 1_000;
+        self.admitted = self.admitted.saturating_add(earned).min(DEAD_LETTERS_PER_SECOND);
+    }
+
+    /// Whether one more may pass.
+    pub fn admit(&mut self) -> bool {
+        let open = self.admitted > 0;
+        self.admitted -= i64::from(open);
+        open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(incarnation: i64, offset: i64, bytes: usize) -> DeadLetter {
+        DeadLetter {
+            incarnation,
+            offset,
+            reason: Reason::Malformed,
+            payload: Some(vec![0; bytes]),
+            payload_bytes: bytes as i64,
+        }
+    }
+
+    fn at(incarnation: i64, offset: i64) -> Position {
+        Position { incarnation, offset }
+    }
+
+    #[test]
+    fn letters_belong_to_the_state_at_a_position() {
+        let mut outbox = Outbox::default();
+        outbox.extend([letter(0, 5, 0), letter(0, 9, 0), letter(1, 2, 0)]);
+        assert_eq!(outbox.before(at(0, 9)).len(), 1);
+        assert_eq!(outbox.before(at(0, 10)).len(), 2);
+        assert_eq!(outbox.before(at(1, 3)).len(), 3);
+        outbox.confirm(at(1, 2));
+        assert_eq!(outbox.before(at(9, 0)), [letter(1, 2, 0)]);
+    }
+
+    #[test]
+    fn is_full_until_some_are_confirmed() {
+        let mut outbox = Outbox::default();
+        let mut offset = 0;
+        while !outbox.is_full() {
+            outbox.extend([letter(0, offset, MAX_PAYLOAD_BYTES)]);
+            offset += 1;
+        }
+        assert!(offset as usize * MAX_PAYLOAD_BYTES <= MAX_OUTBOX_BYTES);
+        outbox.confirm(at(0, 1));
+        assert!(!outbox.is_full());
+        outbox.confirm(at(0, offset));
+        assert_eq!(outbox.bytes, 0);
+    }
+
+    #[test]
+    fn the_gate_lets_a_number_through_each_second() {
+        let mut gate = FloodGate::default();
+        let mut admitted = |now_ms, tries| {
+            gate.refill(now_ms);
+            (0..tries).filter(|_| gate.admit()).count()
+        };
+        let now = 1_700_000_000_000;
+        assert_eq!(admitted(now, 5_000), 1_000);
+        assert_eq!(admitted(now, 5), 0);
+        assert_eq!(admitted(now + 100, 5_000), 100);
+        assert_eq!(admitted(now - 3_600_000, 5), 0, "a clock set back earns nothing");
+        assert_eq!(admitted(now - 3_600_000 + 10, 5_000), 10);
+    }
+}

@@ -1,0 +1,303 @@
+//! One partition: records in, state and dead letters out. No I/O, no clock, no randomness.
+//!
+//! Every record becomes exactly one of duplicate, rejected or aggregated, decided in this order:
+//! 1. *duplicate*: its producer's run had sent its sequence number before (a retry after a lost answer);
+//! 2. *oversized*, *malformed*, *missing_timestamp*, *no_metric*, *out_of_range*: what the value itself says;
+//! 3. *future*: further ahead of `now` than allowed; such a record never moves the watermark;
+//! 4. *late*: its window is closed by the watermark as of this record;
+//! 5. aggregated, and the watermark moves.
+//!
+//! All but 3 depend on the partition's own records alone, so a replay decides the same.
+//!
+//! Invariants: `next_offset` and the watermark never go back within an incarnation; a window leaves the state only when
+//! it is closed and PostgreSQL has confirmed its last totals.
+
+use crate::processor::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
+use crate::processor::state::{Mark, Position, Run, State};
+use crate::processor::watermark::Watermark;
+use crate::processor::window::{Deltas, Window, start_of};
+use crate::reading::{Parser, Reading, Reason};
+
+/// A longer value is no reading; it is refused before it is looked at.
+pub const MAX_READING_BYTES: usize = 64 * 1024;
+/// How many runs of producers are remembered; the one silent for longest goes first.
+pub const MAX_RUNS: usize = 256;
+/// What a partition has to know of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Length of a window, ms.
+    pub window_ms: i64,
+    /// How far the watermark trails the greatest event time, ms.
+    pub out_of_orderness_ms: i64,
+    /// How far ahead of the clock an event time may be, ms.
+    pub max_future_ms: i64,
+}
+
+/// The mark that a producer of ours puts on a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sequence {
+    /// The producer's run.
+    pub run: u64,
+    /// The record's number in that run and this partition, ascending.
+    pub number: u64,
+}
+
+/// A record as Kafka gave it.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// Its offset.
+    pub offset: i64,
+    /// Its value; parsing scrambles it. None is a tombstone.
+    pub value: Option<&'a mut [u8]>,
+    /// Its producer's mark, if it has one.
+    pub sequence: Option<Sequence>,
+}
+
+/// What PostgreSQL has confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmation {
+    /// Position of the confirmed state.
+    pub position: Position,
+    /// Watermark of the confirmed state.
+    pub watermark_ms: i64,
+}
+
+/// The state machine of one partition.
+pub struct Partition {
+    settings: Settings,
+    state: State,
+    watermark: Watermark,
+    /// Rejected since [`Self::take_rejected`].
+    rejected: Vec<DeadLetter>,
+    flood: FloodGate,
+    /// Index of the first window that changed since [`Self::take_changed`].
+    changed_from: usize,
+    // Reused from batch to batch.
+    parser: Parser,
+    deltas: Deltas,
+    payload: Vec<u8>,
+    last_run: usize,
+    last_window: (i64, i64),
+}
+
+impl Partition {
+    /// Goes on from a state.
+    pub fn new(settings: Settings, state: State) -> Self {
+        assert!(settings.window_ms > 0 && settings.max_future_ms >= 0);
+        let watermark = Watermark::restore(
+            state.progress.max_event_time_ms,
+            state.progress.watermark_ms,
+            settings.out_of_orderness_ms,
+        );
+        Self {
+            settings,
+            state,
+            watermark,
+            rejected: Vec::new(),
+            flood: FloodGate::default(),
+            changed_from: 0,
+            parser: Parser::new(),
+            deltas: Deltas::default(),
+            payload: Vec::with_capacity(MAX_PAYLOAD_BYTES),
+            last_run: 0,
+            last_window: (0, 0),
+        }
+    }
+
+    /// The state after all that was applied.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Dead letters since the last call, by offset. They belong to the state as it is now.
+    pub fn take_rejected(&mut self) -> std::vec::Drain<'_, DeadLetter> {
+        self.rejected.drain(..)
+    }
+
+    /// The index of the first window that changed since the last call.
+    pub fn take_changed(&mut self) -> usize {
+        std::mem::replace(&mut self.changed_from, self.state.windows.len())
+    }
+
+    /// Applies records in the order of their offsets. `now_ms` is the wall clock.
+    ///
+    /// Records below `next_offset` were applied before and are ignored. An offset without a record counts as skipped.
+    pub fn apply<'a>(&mut self, records: impl Iterator<Item = Incoming<'a>>, now_ms: i64) {
+        self.flood.refill(now_ms);
+        let future_ms = now_ms.saturating_add(self.settings.max_future_ms);
+        for record in records {
+            if record.offset < self.state.progress.next_offset {
+                continue;
+            }
+            self.skip_to(record.offset);
+            self.apply_one(record, future_ms);
+        }
+        self.publishable();
+    }
+
+    /// Goes on at `offset`; what lies between has no record.
+    pub fn skip_to(&mut self, offset: i64) {
+        let progress = &mut self.state.progress;
+        progress.skipped += (offset - progress.next_offset).max(0);
+        progress.next_offset = progress.next_offset.max(offset);
+    }
+
+    /// Goes on at `offset`; Kafka no longer has what lies between.
+    pub fn lose_to(&mut self, offset: i64) {
+        let progress = &mut self.state.progress;
+        progress.lost += (offset - progress.next_offset).max(0);
+        progress.next_offset = progress.next_offset.max(offset);
+    }
+
+    /// Goes on at `offset` of another log that took the place of this one. What was aggregated stays.
+    pub fn start_over(&mut self, offset: i64) {
+        let progress = &mut self.state.progress;
+        progress.incarnation += 1;
+        progress.next_offset = offset;
+        progress.origin_offset = offset - progress.accounted();
+        for run in &mut self.state.runs {
+            run.offset = offset;
+        }
+        self.state.marks = [None; 2];
+    }
+
+    /// Whether the partition is caught up and silent; returns whether that is news.
+    pub fn set_idle(&mut self, idle: bool) -> bool {
+        let idle = i64::from(idle);
+        std::mem::replace(&mut self.state.progress.idle, idle) != idle
+    }
+
+    /// Remembers a record that was read, by which a recreated topic is noticed.
+    pub fn remember(&mut self, mark: Mark) {
+        self.state.marks[0].get_or_insert(mark);
+        self.state.marks[1] = Some(mark);
+    }
+
+    /// Forgets the older known record: Kafka no longer has it.
+    pub fn forget_first_mark(&mut self) {
+        self.state.marks[0] = self.state.marks[1];
+    }
+
+    /// Lets go of what PostgreSQL has confirmed.
+    pub fn confirm(&mut self, confirmed: Confirmation) {
+        let progress = &mut self.state.progress;
+        debug_assert!(confirmed.position <= progress.position());
+        if confirmed.position <= progress.flushed() {
+            return;
+        }
+        progress.flushed_incarnation = confirmed.position.incarnation;
+        progress.flushed_offset = confirmed.position.offset;
+        // What was closed at the confirmed state has taken no record since, so its confirmed totals are its last.
+        let closed = confirmed.watermark_ms - self.settings.window_ms;
+        let before = self.state.windows.len();
+        self.state.windows.retain(|w| w.start_ms > closed);
+        if self.state.windows.len() != before {
+            self.changed_from = 0;
+        }
+    }
+
+    fn apply_one(&mut self, record: Incoming<'_>, future_ms: i64) {
+        let Incoming { offset, value, sequence } = record;
+        self.state.progress.next_offset = offset + 1;
+        if sequence.is_some_and(|s| self.is_duplicate(s, offset)) {
+            self.state.progress.duplicates += 1;
+            return;
+        }
+        let Some(value) = value else {
+            return self.reject(Reason::Malformed, offset, None, 0);
+        };
+        let bytes = value.len();
+        // Kept because parsing scrambles the value.
+        self.payload.clear();
+        self.payload.extend_from_slice(&value[..bytes.min(MAX_PAYLOAD_BYTES)]);
+        let reading =
+            if bytes > MAX_READING_BYTES { Err(Reason::Oversized) } else { self.parser.parse(value) };
+        if let Err(reason) = reading.and_then(|reading| self.aggregate(&reading, future_ms)) {
+            let payload = self.payload.clone();
+            self.reject(reason, offset, Some(payload), bytes);
+        }
+    }
+
+    #[inline]
+    fn aggregate(&mut self, reading: &Reading, future_ms: i64) -> Result<(), Reason> {
+        let time = reading.event_time_ms;
+        if time > future_ms {
+            return Err(Reason::Future);
+        }
+        let (start, end) = self.last_window;
+        if time < start || time >= end {
+            let start = start_of(time, self.settings.window_ms);
+            self.last_window = (start, start + self.settings.window_ms);
+        }
+        let (start, end) = self.last_window;
+        if self.watermark.closes(end) {
+            return Err(Reason::Late);
+        }
+        self.watermark.observe(time);
+        self.deltas.add(start, reading);
+        self.state.progress.aggregated += 1;
+        Ok(())
+    }
+
+    fn reject(&mut self, reason: Reason, offset: i64, payload: Option<Vec<u8>>, bytes: usize) {
+        let progress = &mut self.state.progress;
+        progress.rejected[reason.index()] += 1;
+        if !self.flood.admit() {
+            progress.sampled_out += 1;
+            return;
+        }
+        let incarnation = progress.incarnation;
+        let payload_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.rejected.push(DeadLetter { incarnation, offset, reason, payload, payload_bytes });
+    }
+
+    fn is_duplicate(&mut self, sequence: Sequence, offset: i64) -> bool {
+        let runs = &mut self.state.runs;
+        if runs.get(self.last_run).is_none_or(|r| r.id != sequence.run) {
+            self.last_run = match runs.binary_search_by_key(&sequence.run, |r| r.id) {
+                Ok(index) => index,
+                Err(index) => insert_run(runs, index, Run { id: sequence.run, sequence: 0, offset }),
+            };
+        }
+        let Some(run) = runs.get_mut(self.last_run) else { return false };
+        run.offset = offset;
+        let duplicate = sequence.number <= run.sequence;
+        run.sequence = run.sequence.max(sequence.number);
+        duplicate
+    }
+
+    /// Moves what the batch added into the state.
+    fn publishable(&mut self) {
+        let windows = &mut self.state.windows;
+        for delta in self.deltas.drain() {
+            let index = match windows.binary_search_by_key(&delta.start_ms, |w| w.start_ms) {
+                Ok(index) => {
+                    windows[index].totals.merge(&delta.totals);
+                    index
+                }
+                Err(index) => {
+                    windows.insert(index, Window { ..delta });
+                    index
+                }
+            };
+            self.changed_from = self.changed_from.min(index);
+        }
+        self.state.progress.max_event_time_ms = self.watermark.max_event_time_ms();
+        self.state.progress.watermark_ms = self.watermark.watermark_ms();
+        debug_assert!(self.state.progress.accounts_for_every_offset(), "{:?}", self.state.progress);
+    }
+}
+
+/// Adds a run at its place in the order, in place of the one silent for longest when there are too many.
+fn insert_run(runs: &mut Vec<Run>, index: usize, run: Run) -> usize {
+    runs.insert(index, run);
+    if runs.len() <= MAX_RUNS {
+        return index;
+    }
+    let silent = runs.iter().enumerate().min_by_key(|(i, r)| (r.offset, *i == index)).map_or(0, |(i, _)| i);
+    runs.remove(silent);
+    if silent < index { index - 1 } else { index }
+}
+
+#[cfg(test)]
+mod tests;

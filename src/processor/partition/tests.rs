@@ -1,0 +1,248 @@
+//! The rules of `partition`, one by one.
+
+use super::*;
+
+const HOUR: i64 = 3_600_000;
+const MINUTE: i64 = 60_000;
+/// 2025-06-01T00:00:00Z.
+const BASE: i64 = 1_748_736_000_000;
+
+const SETTINGS: Settings =
+    Settings { window_ms: HOUR, out_of_orderness_ms: 10 * MINUTE, max_future_ms: 10 * MINUTE };
+
+fn partition() -> Partition {
+    Partition::new(SETTINGS, State::starting_at(0))
+}
+
+fn reading(time_ms: i64, temperature: f64) -> Vec<u8> {
+    format!(r#"{{"station":"s","timestamp":{time_ms},"temperature":{temperature}}}"#).into_bytes()
+}
+
+fn feed_marked(p: &mut Partition, values: Vec<(i64, Option<Vec<u8>>, Option<Sequence>)>, now: i64) {
+    let mut values = values;
+    p.apply(
+        values.iter_mut().map(|(offset, value, sequence)| Incoming {
+            offset: *offset,
+            value: value.as_deref_mut(),
+            sequence: *sequence,
+        }),
+        now,
+    );
+}
+
+/// Applies values at consecutive offsets from `next_offset` on.
+fn feed(p: &mut Partition, values: &[Vec<u8>]) {
+    let from = p.state().progress.next_offset;
+    let values = values.iter().zip(from..).map(|(v, offset)| (offset, Some(v.clone()), None)).collect();
+    feed_marked(p, values, BASE + 48 * HOUR);
+}
+
+/// What was rejected since the last call.
+fn reasons(p: &mut Partition) -> Vec<(i64, Reason)> {
+    p.take_rejected().map(|d| (d.offset, d.reason)).collect()
+}
+
+#[test]
+fn aggregates_by_window() {
+    let mut p = partition();
+    feed(&mut p, &[reading(BASE, 10.0), reading(BASE + 30 * MINUTE, 20.0), reading(BASE + HOUR, -5.5)]);
+    let windows = &p.state().windows;
+    assert_eq!(windows.len(), 2);
+    assert_eq!(
+        (windows[0].start_ms, windows[0].totals.readings, windows[0].totals.average(0)),
+        (BASE, 2, Some(15.0))
+    );
+    assert_eq!((windows[1].start_ms, windows[1].totals.average(0)), (BASE + HOUR, Some(-5.5)));
+    assert_eq!(p.state().progress.next_offset, 3);
+    assert_eq!(p.state().progress.aggregated, 3);
+}
+
+#[test]
+fn late_is_judged_at_the_record_by_its_window() {
+    let mut p = partition();
+    // 70 minutes after BASE the window at BASE closes, not before.
+    feed(
+        &mut p,
+        &[
+            reading(BASE + 70 * MINUTE - 1, 0.0),
+            reading(BASE, 1.0),
+            reading(BASE + 70 * MINUTE, 0.0),
+            reading(BASE + 59 * MINUTE, 1.0),
+        ],
+    );
+    assert_eq!(reasons(&mut p), [(3, Reason::Late)]);
+    assert_eq!(p.state().windows[0].totals.readings, 1);
+}
+
+#[test]
+fn future_never_moves_the_watermark() {
+    let mut p = partition();
+    let now = BASE;
+    let values = vec![
+        (0, Some(reading(BASE + 10 * MINUTE, 1.0)), None),
+        (1, Some(reading(BASE + 10 * MINUTE + 1, 1.0)), None),
+        (2, Some(reading(BASE + 9_000 * HOUR, 1.0)), None),
+    ];
+    feed_marked(&mut p, values, now);
+    assert_eq!(reasons(&mut p), [(1, Reason::Future), (2, Reason::Future)]);
+    assert_eq!(p.state().progress.max_event_time_ms, BASE + 10 * MINUTE);
+}
+
+#[test]
+fn duplicates_are_dropped_by_run_and_sequence() {
+    let mut p = partition();
+    let seq = |run, number| Some(Sequence { run, number });
+    let v = || Some(reading(BASE, 1.0));
+    let values = vec![
+        (0, v(), seq(7, 1)),
+        (1, v(), seq(7, 2)),
+        (2, v(), seq(7, 1)),
+        (3, v(), seq(7, 2)),
+        (4, v(), seq(8, 1)),
+        (5, v(), seq(7, 3)),
+        (6, Some(b"junk".to_vec()), seq(7, 3)),
+    ];
+    feed_marked(&mut p, values, BASE);
+    assert_eq!(p.state().progress.duplicates, 3);
+    assert_eq!(p.state().progress.aggregated, 4);
+    assert!(reasons(&mut p).is_empty());
+}
+
+#[test]
+fn the_run_silent_for_longest_is_forgotten() {
+    let mut p = partition();
+    let runs = MAX_RUNS as u64;
+    // Run 0 speaks again before the table overflows, so run 1 is the silent one.
+    let order = (0..runs).chain([0]).chain([runs]);
+    let values: Vec<_> = order
+        .zip(0..)
+        .map(|(run, o)| (o, Some(reading(BASE, 1.0)), Some(Sequence { run, number: o as u64 + 1 })))
+        .collect();
+    feed_marked(&mut p, values, BASE);
+    let ids: Vec<_> = p.state().runs.iter().map(|r| r.id).collect();
+    assert_eq!(ids.len(), MAX_RUNS);
+    assert!(ids.contains(&0) && !ids.contains(&1) && ids.contains(&runs));
+    assert!(ids.is_sorted());
+}
+
+#[test]
+fn every_refusal_is_kept_with_its_payload() {
+    let mut p = partition();
+    let big = vec![b' '; MAX_READING_BYTES + 1];
+    let values = vec![
+        (0, None, None),
+        (1, Some(Vec::new()), None),
+        (2, Some(b"{\"temperature\":1".to_vec()), None),
+        (3, Some(b"{\"temperature\":1}".to_vec()), None),
+        (4, Some(format!("{{\"timestamp\":{BASE}}}").into_bytes()), None),
+        (5, Some(reading(BASE, 999.0)), None),
+        (6, Some(big), None),
+    ];
+    feed_marked(&mut p, values, BASE);
+    use Reason::{Malformed, MissingTimestamp, NoMetric, OutOfRange, Oversized};
+    let expected = [Malformed, Malformed, Malformed, MissingTimestamp, NoMetric, OutOfRange, Oversized];
+    let pending: Vec<_> = p.take_rejected().collect();
+    let reasons: Vec<_> = pending.iter().map(|d| (d.offset, d.reason)).collect();
+    assert_eq!(reasons, (0..).zip(expected).collect::<Vec<_>>());
+    assert_eq!(pending[0].payload, None);
+    assert_eq!(
+        pending[2].payload.as_deref(),
+        Some(&b"{\"temperature\":1"[..]),
+        "as it came, not as parsing left it"
+    );
+    assert_eq!(pending[6].payload.as_ref().map(Vec::len), Some(MAX_PAYLOAD_BYTES));
+    assert_eq!(pending[6].payload_bytes, MAX_READING_BYTES as i64 + 1);
+}
+
+#[test]
+fn a_flood_is_sampled_and_counted_in_full() {
+    let mut p = partition();
+    let flood: Vec<_> = (0..5_000).map(|_| b"x".to_vec()).collect();
+    feed(&mut p, &flood);
+    assert_eq!(p.take_rejected().len(), 1_000);
+    assert_eq!(p.state().progress.rejected[Reason::Malformed.index()], 5_000);
+    assert_eq!(p.state().progress.sampled_out, 4_000);
+}
+
+#[test]
+fn gaps_are_skipped_and_old_offsets_ignored() {
+    let mut p = partition();
+    let v = || Some(reading(BASE, 1.0));
+    feed_marked(&mut p, vec![(0, v(), None), (5, v(), None)], BASE);
+    feed_marked(&mut p, vec![(4, v(), None), (5, v(), None), (6, v(), None)], BASE);
+    p.skip_to(9);
+    p.lose_to(20);
+    let progress = p.state().progress;
+    assert_eq!((progress.aggregated, progress.skipped, progress.lost, progress.next_offset), (3, 6, 11, 20));
+    assert!(progress.accounts_for_every_offset());
+}
+
+#[test]
+fn a_window_leaves_when_its_last_totals_are_confirmed() {
+    let mut p = partition();
+    feed(&mut p, &[reading(BASE, 1.0), reading(BASE + HOUR, 1.0)]);
+    let flushed = p.state().progress;
+    feed(&mut p, &[reading(BASE + 30 * MINUTE, 1.0), reading(BASE + 2 * HOUR, 1.0)]);
+    // The confirmed state is from before the first window closed: its totals there are not its last.
+    p.confirm(Confirmation { position: flushed.position(), watermark_ms: flushed.watermark_ms });
+    assert_eq!(p.state().windows.len(), 3);
+    let now = p.state().progress;
+    p.confirm(Confirmation { position: now.position(), watermark_ms: now.watermark_ms });
+    let starts: Vec<_> = p.state().windows.iter().map(|w| w.start_ms).collect();
+    assert_eq!(starts, [BASE + HOUR, BASE + 2 * HOUR]);
+    assert_eq!(p.state().progress.flushed_offset, 4);
+}
+
+#[test]
+fn an_older_confirmation_changes_nothing() {
+    let mut p = partition();
+    feed(&mut p, &[reading(BASE, 1.0), reading(BASE + HOUR, 1.0)]);
+    let now = p.state().progress;
+    p.confirm(Confirmation { position: now.position(), watermark_ms: now.watermark_ms });
+    let before = p.state().clone();
+    p.confirm(Confirmation { position: Position { incarnation: 0, offset: 1 }, watermark_ms: i64::MAX });
+    assert_eq!(p.state(), &before);
+}
+
+#[test]
+fn another_log_goes_on_with_what_was_aggregated() {
+    let mut p = partition();
+    feed(&mut p, &[reading(BASE, 1.0), reading(BASE, 3.0)]);
+    p.remember(Mark { offset: 1, hash: 9 });
+    p.start_over(0);
+    feed(&mut p, &[reading(BASE, 5.0)]);
+    assert_eq!(p.state().windows[0].totals.readings, 3);
+    assert_eq!(p.state().progress.position(), Position { incarnation: 1, offset: 1 });
+    assert!(p.state().progress.accounts_for_every_offset());
+    assert_eq!(p.state().marks, [None; 2]);
+}
+
+#[test]
+fn a_restored_partition_decides_as_one_that_never_stopped() {
+    let values: Vec<_> =
+        (0..400i64).map(|i| reading(BASE + (i * 7_919 % 200) * MINUTE, (i % 40) as f64)).collect();
+    let mut whole = partition();
+    feed(&mut whole, &values);
+    let late = reasons(&mut whole);
+    assert!(late.len() > 10);
+    for cut in [1, 57, 200, 399] {
+        let mut first = partition();
+        feed(&mut first, &values[..cut]);
+        let mut second = Partition::new(SETTINGS, first.state().clone());
+        feed(&mut second, &values[cut..]);
+        assert_eq!(second.state(), whole.state(), "cut at {cut}");
+        assert_eq!([reasons(&mut first), reasons(&mut second)].concat(), late, "cut at {cut}");
+    }
+}
+
+#[test]
+fn changed_windows_are_told_from_the_first_on() {
+    let mut p = partition();
+    feed(&mut p, &[reading(BASE + HOUR, 1.0)]);
+    assert_eq!(p.take_changed(), 0);
+    feed(&mut p, &[reading(BASE + 100 * MINUTE, 1.0)]);
+    assert_eq!(p.take_changed(), 0);
+    feed(&mut p, &[reading(BASE + 2 * HOUR, 1.0)]);
+    assert_eq!(p.take_changed(), 1);
+    assert_eq!(p.take_changed(), 2, "nothing changed");
+}

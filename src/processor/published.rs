@@ -1,0 +1,224 @@
+//! A partition's state as others in the process see it: lock-free, and always the state of one offset.
+//!
+//! One writer, any number of readers, a sequence lock over atomics. The writer makes the sequence odd, stores, makes it
+//! even; a reader copies between two equal even values or tries again. Ingestion never waits for a reader; a reader
+//! repeats only while a write of well under a microsecond is under way.
+//!
+//! Invariant: a [`State`] that [`Reader::read`] returns was passed to [`Writer::publish`] as it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
+
+use crate::processor::state::{Mark, Progress, Run, State, WORDS};
+use crate::processor::window::{Cells, METRICS, Totals, Window};
+
+const WINDOW_WORDS: usize = 2 + 2 * METRICS;
+const RUN_WORDS: usize = 3;
+
+#[derive(Debug)]
+struct Shared {
+    /// Odd while a write is under way.
+    sequence: AtomicU64,
+    progress: [AtomicI64; WORDS],
+    /// Offset and hash of either mark; offset -1 for none.
+    marks: [[AtomicI64; 2]; 2],
+    window_rows: AtomicI64,
+    windows: Cells<WINDOW_WORDS>,
+    run_rows: AtomicI64,
+    runs: Cells<RUN_WORDS>,
+}
+
+/// The one side that stores. Not `Clone`: two writers would break the sequence.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+/// A side that copies. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// A pair of writer and reader that starts with this state.
+pub fn channel(state: &State) -> (Writer, Reader) {
+    let shared = Arc::new(Shared {
+        sequence: AtomicU64::new(0),
+        progress: std::array::from_fn(|_| AtomicI64::new(0)),
+        marks: std::array::from_fn(|_| std::array::from_fn(|_| AtomicI64::new(-1))),
+        window_rows: AtomicI64::new(0),
+        windows: Cells::default(),
+        run_rows: AtomicI64::new(0),
+        runs: Cells::default(),
+    });
+    let mut writer = Writer { shared: Arc::clone(&shared) };
+    writer.publish(state, 0);
+    (writer, Reader { shared })
+}
+
+impl Writer {
+    /// Makes `state` the one that readers see. Windows before the index `windows_from` must be as last published.
+    pub fn publish(&mut self, state: &State, windows_from: usize) {
+        let shared = &*self.shared;
+        // Relaxed: only this writer changes the sequence.
+        let sequence = shared.sequence.load(Ordering::Relaxed);
+        shared.sequence.store(sequence + 1, Ordering::Relaxed);
+        // Release: a reader that sees any store below, then fences and reads the sequence, sees it odd or later.
+        fence(Ordering::Release);
+        store_all(&shared.progress, &state.progress.to_words());
+        for (cells, mark) in shared.marks.iter().zip(state.marks) {
+            store_all(cells, &mark_words(mark));
+        }
+        for (i, window) in state.windows.iter().enumerate().skip(windows_from) {
+            store_all(shared.windows.row(i), &window_words(window));
+        }
+        for (i, run) in state.runs.iter().enumerate() {
+            store_all(shared.runs.row(i), &[run.id as i64, run.sequence as i64, run.offset]);
+        }
+        // A Vec's length is within i64.
+        shared.window_rows.store(state.windows.len() as i64, Ordering::Relaxed);
+        shared.run_rows.store(state.runs.len() as i64, Ordering::Relaxed);
+        // Release: publishes all stores above to the reader that acquires this value first.
+        shared.sequence.store(sequence + 2, Ordering::Release);
+    }
+}
+
+impl Reader {
+    /// The state that was published last.
+    pub fn read(&self) -> State {
+        self.consistent(|shared| State {
+            progress: Progress::from_words(&load_all(&shared.progress)),
+            windows: (0..rows(&shared.window_rows))
+                .map(|i| window_from(&load_all(shared.windows.row(i))))
+                .collect(),
+            runs: (0..rows(&shared.run_rows)).map(|i| run_from(&load_all(shared.runs.row(i)))).collect(),
+            marks: std::array::from_fn(|i| mark_from(&load_all(&shared.marks[i]))),
+        })
+    }
+
+    /// Only the numbers, without allocating.
+    pub fn progress(&self) -> Progress {
+        self.consistent(|shared| Progress::from_words(&load_all(&shared.progress)))
+    }
+
+    fn consistent<T>(&self, copy: impl Fn(&Shared) -> T) -> T {
+        loop {
+            // Acquire: with the writer's last Release store, everything published up to it is visible below.
+            let before = self.shared.sequence.load(Ordering::Acquire);
+            if before.is_multiple_of(2) {
+                let copied = copy(&self.shared);
+                // Acquire: orders the copying before the second look at the sequence.
+                fence(Ordering::Acquire);
+                if self.shared.sequence.load(Ordering::Relaxed) == before {
+                    return copied;
+                }
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+// Relaxed in both: the sequence around them orders them.
+fn store_all<const N: usize>(cells: &[AtomicI64; N], values: &[i64; N]) {
+    for (cell, value) in cells.iter().zip(values) {
+        cell.store(*value, Ordering::Relaxed);
+    }
+}
+
+fn load_all<const N: usize>(cells: &[AtomicI64; N]) -> [i64; N] {
+    std::array::from_fn(|i| cells[i].load(Ordering::Relaxed))
+}
+
+fn rows(count: &AtomicI64) -> usize {
+    usize::try_from(count.load(Ordering::Relaxed)).unwrap_or(0)
+}
+
+fn window_words(window: &Window) -> [i64; WINDOW_WORDS] {
+    let mut words = [0; WINDOW_WORDS];
+    words[0] = window.start_ms;
+    words[1] = window.totals.readings;
+    words[2..2 + METRICS].copy_from_slice(&window.totals.counts);
+    words[2 + METRICS..].copy_from_slice(&window.totals.sums);
+    words
+}
+
+fn window_from(words: &[i64; WINDOW_WORDS]) -> Window {
+    let mut totals = Totals { readings: words[1], ..Totals::default() };
+    totals.counts.copy_from_slice(&words[2..2 + METRICS]);
+    totals.sums.copy_from_slice(&words[2 + METRICS..]);
+    Window { start_ms: words[0], totals }
+}
+
+fn run_from(words: &[i64; RUN_WORDS]) -> Run {
+    Run { id: words[0] as u64, sequence: words[1] as u64, offset: words[2] }
+}
+
+fn mark_words(mark: Option<Mark>) -> [i64; 2] {
+    mark.map_or([-1, 0], |m| [m.offset, m.hash as i64])
+}
+
+fn mark_from(words: &[i64; 2]) -> Option<Mark> {
+    (words[0] >= 0).then_some(Mark { offset: words[0], hash: words[1] as u64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processor::state::REASONS;
+
+    /// A state in which every number follows from one, so that a mixture of two is seen.
+    fn state(n: i64) -> State {
+        let mut words = [n; WORDS];
+        words[7] = n % 2;
+        let totals = Totals { readings: n, counts: [n; 3], sums: [n; 3] };
+        State {
+            progress: Progress::from_words(&words),
+            windows: (0..n % 40).map(|i| Window { start_ms: n + i, totals }).collect(),
+            runs: (0..n % 20).map(|i| Run { id: (n + i) as u64, sequence: n as u64, offset: n }).collect(),
+            marks: [
+                Some(Mark { offset: n, hash: n as u64 }),
+                (n % 3 == 0).then_some(Mark { offset: n, hash: 1 }),
+            ],
+        }
+    }
+
+    #[test]
+    fn reads_what_was_published() {
+        let (mut writer, reader) = channel(&state(3));
+        assert_eq!(reader.read(), state(3));
+        writer.publish(&state(39), 0);
+        assert_eq!(reader.read(), state(39));
+        assert_eq!(reader.progress().rejected, [39; REASONS]);
+        let mut changed = state(39);
+        changed.windows[38].totals.readings = 1;
+        writer.publish(&changed, 38);
+        assert_eq!(reader.read(), changed);
+    }
+
+    #[test]
+    fn readers_never_see_a_mixture() {
+        const LAST: i64 = 20_000;
+        let (mut writer, reader) = channel(&state(1));
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let reader = reader.clone();
+                std::thread::spawn(move || {
+                    let mut newest = 0;
+                    while newest < LAST {
+                        let seen = reader.read();
+                        let n = seen.progress.next_offset;
+                        assert!(n >= newest, "went back from {newest} to {n}");
+                        assert_eq!(seen, state(n));
+                        newest = n;
+                    }
+                })
+            })
+            .collect();
+        for n in 2..=LAST {
+            writer.publish(&state(n), 0);
+        }
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    }
+}

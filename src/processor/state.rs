@@ -1,0 +1,212 @@
+//! A partition's state: everything that has to be stored, always whole and at one offset.
+//!
+//! The same value is published to readers in the process, written to the checkpoint file and written to PostgreSQL.
+//! Invariant, per partition and log incarnation: every offset from `origin_offset` up to `next_offset` was exactly one
+//! of aggregated, duplicate, rejected (by reason), skipped (no record there) or lost (Kafka no longer had it):
+//! [`Progress::accounts_for_every_offset`].
+
+use crate::processor::watermark;
+use crate::processor::window::Window;
+use crate::reading::Reason;
+
+/// How many reasons a record can be rejected for.
+pub const REASONS: usize = Reason::ALL.len();
+/// How many words [`Progress`] has.
+pub const WORDS: usize = NUMBERS + REASONS;
+const NUMBERS: usize = 13;
+
+/// The numbers of a partition's state. Offsets are Kafka's, times are ms since 1970, the rest are counts of offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Which log this is: raised when the topic was recreated or truncated and reading started over.
+    pub incarnation: i64,
+    /// Where counting began in this log; below 0 where counts came along from a log before.
+    pub origin_offset: i64,
+    /// The offset to read next.
+    pub next_offset: i64,
+    /// `incarnation` of the last state that PostgreSQL confirmed.
+    pub flushed_incarnation: i64,
+    /// `next_offset` of the last state that PostgreSQL confirmed.
+    pub flushed_offset: i64,
+    /// Greatest event time, [`watermark::NONE`] before the first reading.
+    pub max_event_time_ms: i64,
+    /// Windows that end here or before are closed.
+    pub watermark_ms: i64,
+    /// 1 while the partition is caught up and silent, and holds no window back.
+    pub idle: i64,
+    /// Readings in windows.
+    pub aggregated: i64,
+    /// Records that a producer's retry had sent before.
+    pub duplicates: i64,
+    /// Offsets without a record: compacted away, transaction markers.
+    pub skipped: i64,
+    /// Offsets that Kafka no longer had when they were due.
+    pub lost: i64,
+    /// Rejected records that are counted but not kept, because too many came at once.
+    pub sampled_out: i64,
+    /// Rejected records by reason, in the order of [`Reason::ALL`].
+    pub rejected: [i64; REASONS],
+}
+
+impl Progress {
+    /// Nothing read yet, reading starts at `offset`.
+    pub fn starting_at(offset: i64) -> Self {
+        Self {
+            incarnation: 0,
+            origin_offset: offset,
+            next_offset: offset,
+            flushed_incarnation: 0,
+            flushed_offset: offset,
+            max_event_time_ms: watermark::NONE,
+            watermark_ms: watermark::NONE,
+            idle: 0,
+            aggregated: 0,
+            duplicates: 0,
+            skipped: 0,
+            lost: 0,
+            sampled_out: 0,
+            rejected: [0; REASONS],
+        }
+    }
+
+    /// Where reading stands: comparable across incarnations.
+    pub fn position(&self) -> Position {
+        Position { incarnation: self.incarnation, offset: self.next_offset }
+    }
+
+    /// The position of the last state that PostgreSQL confirmed.
+    pub fn flushed(&self) -> Position {
+        Position { incarnation: self.flushed_incarnation, offset: self.flushed_offset }
+    }
+
+    /// The sum of all that can become of an offset.
+    pub fn accounted(&self) -> i64 {
+        self.aggregated + self.duplicates + self.skipped + self.lost + self.rejected.iter().sum::<i64>()
+    }
+
+    /// The invariant of this file.
+    pub fn accounts_for_every_offset(&self) -> bool {
+        self.next_offset - self.origin_offset == self.accounted()
+    }
+
+    /// As an array, in the order of the fields.
+    pub fn to_words(self) -> [i64; WORDS] {
+        let mut words = [0; WORDS];
+        words[..NUMBERS].copy_from_slice(&[
+            self.incarnation,
+            self.origin_offset,
+            self.next_offset,
+            self.flushed_incarnation,
+            self.flushed_offset,
+            self.max_event_time_ms,
+            self.watermark_ms,
+            self.idle,
+            self.aggregated,
+            self.duplicates,
+            self.skipped,
+            self.lost,
+            self.sampled_out,
+        ]);
+        words[NUMBERS..].copy_from_slice(&self.rejected);
+        words
+    }
+
+    /// From an array, in the order of the fields.
+    pub fn from_words(words: &[i64; WORDS]) -> Self {
+        let mut rejected = [0; REASONS];
+        rejected.copy_from_slice(&words[NUMBERS..]);
+        Self {
+            incarnation: words[0],
+            origin_offset: words[1],
+            next_offset: words[2],
+            flushed_incarnation: words[3],
+            flushed_offset: words[4],
+            max_event_time_ms: words[5],
+            watermark_ms: words[6],
+            idle: words[7],
+            aggregated: words[8],
+            duplicates: words[9],
+            skipped: words[10],
+            lost: words[11],
+            sampled_out: words[12],
+            rejected,
+        }
+    }
+}
+
+/// A place in a partition's log, or in the log that took its place: ordered by incarnation, then offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Which log.
+    pub incarnation: i64,
+    /// The offset to read next in it.
+    pub offset: i64,
+}
+
+/// The newest sequence number of one run of a producer, in this partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The run's random number.
+    pub id: u64,
+    /// The greatest sequence number seen of it.
+    pub sequence: u64,
+    /// Where it was seen; the run silent for longest is forgotten first.
+    pub offset: i64,
+}
+
+/// A known record, by which a recreated topic is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Its offset.
+    pub offset: i64,
+    /// A hash of its contents.
+    pub hash: u64,
+}
+
+/// Everything that has to be stored of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Offsets, times and counts.
+    pub progress: Progress,
+    /// Windows that are open, or closed but not yet confirmed by PostgreSQL; ascending by start.
+    pub windows: Vec<Window>,
+    /// Runs of producers, ascending by id.
+    pub runs: Vec<Run>,
+    /// The first record read of this log that Kafka still had when last looked at, and the newest one.
+    pub marks: [Option<Mark>; 2],
+}
+
+impl State {
+    /// Nothing read yet, reading starts at `offset`.
+    pub fn starting_at(offset: i64) -> Self {
+        Self {
+            progress: Progress::starting_at(offset),
+            windows: Vec::new(),
+            runs: Vec::new(),
+            marks: [None; 2],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_keep_every_field() {
+        let words: [i64; WORDS] = std::array::from_fn(|i| 1 + i as i64);
+        assert_eq!(Progress::from_words(&words).to_words(), words);
+    }
+
+    #[test]
+    fn every_offset_is_accounted_for() {
+        let mut p = Progress::starting_at(40);
+        assert!(p.accounts_for_every_offset());
+        p.next_offset = 50;
+        assert!(!p.accounts_for_every_offset());
+        p.aggregated = 4;
+        p.lost = 3;
+        p.rejected[2] = 3;
+        assert!(p.accounts_for_every_offset());
+    }
+}
