@@ -246,6 +246,8 @@ pub struct Process {
     pub on_data_loss: OnDataLoss,
     /// Most bytes of one fetch.
     pub fetch_bytes: i32,
+    /// How long dead letters are kept.
+    pub dead_letter_retention: Duration,
 }
 
 /// `weather inspect`.

@@ -17,12 +17,12 @@ use std::time::SystemTime;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
-use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use crate::postgres::{milliseconds, optional_timestamp, timestamp};
 use crate::processor::checkpoint::encode_log_memory;
 use crate::processor::dead_letter::DeadLetter;
-use crate::processor::state::{REASONS, State};
+use crate::processor::state::{Position, REASONS, State};
 use crate::processor::window::{METRICS, Window};
 
 /// What one partition adds to a flush.
@@ -55,6 +55,17 @@ pub struct SummaryRow {
     pub reading_count: i64,
     /// Whether every partition has passed the window's end.
     pub is_final: bool,
+}
+
+/// How a partition stands in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Which partition.
+    pub partition: i32,
+    /// The epoch of its owner.
+    pub epoch: i64,
+    /// Where its state stands; None while it has none.
+    pub position: Option<Position>,
 }
 
 /// A connection with the statements of a flush prepared.
@@ -218,11 +229,19 @@ impl FlushSession {
         rows.iter().map(summary_row).collect()
     }
 
-    /// The epochs that the database holds for these partitions: to find which one is fenced.
-    pub async fn epochs(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, Failure> {
-        let query = "SELECT partition, epoch FROM weather_partition WHERE topic = $1 AND partition = ANY($2)";
+    /// How these partitions stand in the database: to find which one is fenced.
+    pub async fn standing(&self, partitions: &[i32]) -> Result<Vec<Standing>, Failure> {
+        let query = "SELECT partition, epoch, incarnation, next_offset FROM weather_partition \
+                     WHERE topic = $1 AND partition = ANY($2)";
         let rows = self.session.call(self.session.client.query(query, &[&self.topic, &partitions])).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        rows.iter()
+            .map(|row| {
+                let (incarnation, offset): (Option<i64>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
+                let position =
+                    incarnation.zip(offset).map(|(incarnation, offset)| Position { incarnation, offset });
+                Ok(Standing { partition: row.try_get(0)?, epoch: row.try_get(1)?, position })
+            })
+            .collect()
     }
 
     async fn execute_unless(
@@ -365,9 +384,4 @@ impl<'a> LetterColumns<'a> {
             &self.payload_bytes,
         ]
     }
-}
-
-/// Whether flushing the partitions one by one, or without their dead letters, could get the rest through.
-pub fn can_be_split(failure: &Failure) -> bool {
-    failure.kind == FailureKind::BadRow
 }

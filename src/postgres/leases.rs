@@ -82,7 +82,7 @@ SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END
 FROM weather_partition WHERE topic = $1";
 
 const CLAIM: &str = "\
-UPDATE weather_partition SET owner = $2, epoch = epoch + 1,
+UPDATE weather_partition SET owner = $2, epoch = epoch + 1, idle = false,
     lease_expires_at = clock_timestamp() + $3 * interval '1 millisecond', updated_at = clock_timestamp()
 WHERE topic = $1 AND partition = ANY($4)
     AND (owner IS NULL OR owner = $2 OR lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())

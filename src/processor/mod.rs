@@ -1,10 +1,269 @@
-//! `weather process`.
+//! `weather process`: from Kafka to windows to PostgreSQL.
+//!
+//! Each partition has a [`kafka::source`](crate::kafka::source) and a [`worker`], which holds the state machine of
+//! [`partition`] and publishes its state ([`published`]). One task [`flush`]es all states, one writes [`checkpoints`],
+//! one keeps the [`ownership`]. The core ([`partition`], [`window`], [`watermark`], [`state`], [`checkpoint`],
+//! [`dead_letter`], [`assignment`]) does no I/O and reads no clock.
 
+pub mod assignment;
+mod batch_log;
+mod bring_up;
 pub mod checkpoint;
 pub mod checkpoint_store;
+mod checkpoints;
+mod database;
 pub mod dead_letter;
+mod flush;
+pub mod identity;
+mod owned;
+mod ownership;
 pub mod partition;
 pub mod published;
 pub mod state;
 pub mod watermark;
 pub mod window;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+
+use crate::config::Process;
+use crate::error::{Error, Result};
+use crate::kafka::client::Cluster;
+use crate::kafka::source::{self, Backoff};
+use crate::postgres::failure::Failure;
+use crate::postgres::leases::LeaseSession;
+use crate::shutdown::{self, Shutdown};
+use crate::telemetry::log::Outage;
+
+use bring_up::Launcher;
+use checkpoint_store::CheckpointStore;
+use checkpoints::Checkpoints;
+use database::Database;
+use flush::{Flusher, Request};
+use identity::Identity;
+use owned::Registry;
+use ownership::{Ownership, Rules, flush_now};
+
+/// How long the broker may hold back an answer while there is nothing to read.
+const FETCH_WAIT: Duration = Duration::from_secs(2);
+/// How often Kafka is asked for new partitions.
+const TOPIC_EVERY: Duration = Duration::from_secs(10);
+/// Longest wait for the last flush; what PostgreSQL then lacks is in the checkpoint files.
+const LAST_FLUSH: Duration = Duration::from_secs(10);
+/// Longest wait for handing the partitions back.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Runs `weather process` until the end is asked for, a bounded run is done, or a partition cannot go on.
+pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
+    let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
+    let identity = Identity::take(&config.checkpoint_dir)?;
+    let database = Arc::new(Database::new(&config, identity.name()));
+    let cluster = Arc::new(Cluster::new(config.kafka.clone()));
+    let mut asked = shutdown.clone();
+    let (topic, end_offsets) = tokio::select! {
+        () = asked.wait() => return Ok(()),
+        prepared = prepare(&config, &database, &cluster) => prepared?,
+    };
+    let watching = tokio::spawn(watch_topic(Arc::clone(&cluster), topic.0));
+    let result =
+        Pipeline { config, store, identity, database, cluster }.run(topic.1, end_offsets, shutdown).await;
+    watching.abort();
+    result
+}
+
+type Topic = (watch::Sender<BTreeSet<i32>>, watch::Receiver<BTreeSet<i32>>);
+
+/// Waits for both services; for a bounded run, notes where it ends.
+async fn prepare(
+    config: &Process,
+    database: &Database,
+    cluster: &Cluster,
+) -> Result<(Topic, Option<BTreeMap<i32, i64>>)> {
+    database.set_up().await?;
+    let partitions = wait_for_topic(cluster).await;
+    let ends = match config.until_latest {
+        true => Some(end_offsets(cluster, &partitions).await),
+        false => None,
+    };
+    Ok((watch::channel(partitions), ends))
+}
+
+async fn wait_for_topic(cluster: &Cluster) -> BTreeSet<i32> {
+    let missing = Outage::new(format!("topic {}", cluster.topic()));
+    let mut backoff = Backoff::default();
+    loop {
+        match cluster.partitions().await {
+            Ok(Some(partitions)) if !partitions.is_empty() => {
+                missing.ok();
+                return partitions;
+            }
+            Ok(_) => missing.failed(&"it does not exist; `weather producer` creates it"),
+            // Said by `Cluster`.
+            Err(_) => {}
+        }
+        backoff.wait().await;
+    }
+}
+
+async fn end_offsets(cluster: &Cluster, partitions: &BTreeSet<i32>) -> BTreeMap<i32, i64> {
+    let mut ends = BTreeMap::new();
+    let mut backoff = Backoff::default();
+    for partition in partitions {
+        loop {
+            if let Ok(end) = source::end_offset(cluster, *partition).await {
+                ends.insert(*partition, end);
+                break;
+            }
+            backoff.wait().await;
+        }
+    }
+    ends
+}
+
+async fn watch_topic(cluster: Arc<Cluster>, known: watch::Sender<BTreeSet<i32>>) {
+    loop {
+        tokio::time::sleep(TOPIC_EVERY).await;
+        if let Ok(Some(partitions)) = cluster.partitions().await {
+            known.send_if_modified(|known| {
+                let news = !partitions.is_subset(known);
+                known.extend(&partitions);
+                news
+            });
+        }
+    }
+}
+
+struct Pipeline {
+    config: Process,
+    store: Arc<CheckpointStore>,
+    identity: Identity,
+    database: Arc<Database>,
+    cluster: Arc<Cluster>,
+}
+
+impl Pipeline {
+    async fn run(
+        self,
+        topic: watch::Receiver<BTreeSet<i32>>,
+        end_offsets: Option<BTreeMap<i32, i64>>,
+        mut shutdown: Shutdown,
+    ) -> Result<()> {
+        let (done, mut ended) = shutdown::channel();
+        let (failures, mut failed) = mpsc::channel(1);
+        let (flushes, requests) = mpsc::channel::<Request>(4);
+        let changed = Arc::new(Notify::new());
+        let registry = Arc::new(Registry::default());
+        let flusher = Flusher::new(
+            Arc::clone(&self.database),
+            Arc::clone(&registry),
+            Arc::clone(&changed),
+            requests,
+            self.config.flush_interval,
+        );
+        let flushing = tokio::spawn(flusher.run());
+        let checkpoints = Checkpoints::new(Arc::clone(&self.store), Arc::clone(&registry));
+        let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended.clone()));
+        let ownership = Ownership {
+            launcher: Arc::new(self.launcher(changed, failures.clone())),
+            rules: self.rules(end_offsets),
+            database: Arc::clone(&self.database),
+            registry: Arc::clone(&registry),
+            topic,
+            flushes: flushes.clone(),
+            done: done.clone(),
+            failures,
+        };
+        let owning = tokio::spawn(ownership.run(ended.clone()));
+
+        let failure = tokio::select! {
+            () = shutdown.wait() => None,
+            () = ended.wait() => None,
+            failure = failed.recv() => failure,
+        };
+        done.fire();
+        let session = owning.await.ok().flatten();
+        let checkpoints = checkpointing.await.ok();
+        self.finish(&registry, &flushes, checkpoints, session).await;
+        drop(flushes);
+        // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
+        let _ = timeout(LAST_WORDS, flushing).await;
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn launcher(&self, changed: Arc<Notify>, failures: mpsc::Sender<Error>) -> Launcher {
+        let config = &self.config;
+        Launcher {
+            cluster: Arc::clone(&self.cluster),
+            store: Arc::clone(&self.store),
+            settings: partition::Settings {
+                window_ms: milliseconds(config.window),
+                out_of_orderness_ms: milliseconds(config.watermark),
+                max_future_ms: milliseconds(config.max_future),
+            },
+            source: source::Settings {
+                fetch_bytes: config.fetch_bytes,
+                wait: FETCH_WAIT,
+                on_data_loss: config.on_data_loss,
+            },
+            from: config.from,
+            idle_timeout: config.idle_timeout,
+            changed,
+            failures,
+        }
+    }
+
+    fn rules(&self, end_offsets: Option<BTreeMap<i32, i64>>) -> Rules {
+        Rules {
+            owner: self.identity.name().to_owned(),
+            assign: self.config.assign.clone(),
+            out_of_orderness_ms: milliseconds(self.config.watermark),
+            dead_letter_retention: self.config.dead_letter_retention,
+            end_offsets,
+        }
+    }
+
+    /// The last flush, the last checkpoints, and the partitions free for others.
+    async fn finish(
+        &self,
+        registry: &Registry,
+        flushes: &mpsc::Sender<Request>,
+        checkpoints: Option<Checkpoints>,
+        session: Option<LeaseSession>,
+    ) {
+        let owned = registry.all();
+        owned.iter().for_each(|owned| owned.pause());
+        let flushed = flush_now(flushes, LAST_FLUSH).await;
+        if let Some(mut checkpoints) = checkpoints {
+            checkpoints.write_all().await;
+        }
+        if !flushed {
+            crate::warn!(
+                "PostgreSQL did not take the last flush; the checkpoint files keep it for the next start"
+            );
+        }
+        let said = timeout(LAST_WORDS, self.last_words(registry, session)).await;
+        let records: i64 = owned.iter().map(|o| o.published.progress().accounted()).sum();
+        crate::info!("stopped", "partitions" => owned.len(), "records" => records, "flushed" => flushed,
+            "released" => matches!(said, Ok(Ok(()))));
+    }
+
+    async fn last_words(&self, registry: &Registry, session: Option<LeaseSession>) -> Result<(), Failure> {
+        let session = match session {
+            Some(session) => session,
+            None => self.database.lease_session().await?,
+        };
+        session.finish_windows(milliseconds(self.config.watermark)).await?;
+        session.release(&registry.epochs()).await?;
+        session.leave().await
+    }
+}
+
+/// A configured duration in whole milliseconds; configuration keeps them in range.
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -109,6 +109,11 @@ impl Partition {
         &self.state
     }
 
+    /// Whether there are dead letters to take.
+    pub fn has_rejected(&self) -> bool {
+        !self.rejected.is_empty()
+    }
+
     /// Dead letters since the last call, by offset. They belong to the state as it is now.
     pub fn take_rejected(&mut self) -> std::vec::Drain<'_, DeadLetter> {
         self.rejected.drain(..)

@@ -1,0 +1,100 @@
+//! Connections to PostgreSQL for the processor's tasks, each with the tables checked and its statements prepared.
+
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+
+use crate::config::Process;
+use crate::error::{Error, Result};
+use crate::kafka::source::Backoff;
+use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::flush::FlushSession;
+use crate::postgres::leases::LeaseSession;
+use crate::postgres::schema::{self, SetupError};
+use crate::postgres::session::Session;
+use crate::telemetry::log::Outage;
+
+/// Where PostgreSQL is and what is expected there.
+#[derive(Debug)]
+pub struct Database {
+    config: Config,
+    topic: String,
+    owner: String,
+    window_ms: i64,
+    lease: std::time::Duration,
+    /// Says once that PostgreSQL is away, whichever task notices.
+    pub outage: Outage,
+}
+
+impl Database {
+    /// Of a process of this name.
+    pub fn new(config: &Process, owner: &str) -> Self {
+        Self {
+            config: config.database.clone(),
+            topic: config.kafka.topic.clone(),
+            owner: owner.to_owned(),
+            window_ms: crate::processor::milliseconds(config.window),
+            lease: config.lease,
+            outage: Outage::new(format!("PostgreSQL at {}", address(&config.database))),
+        }
+    }
+
+    /// Waits for PostgreSQL and makes the tables fit. Ends with a usage error where only the user can go on: a wrong
+    /// password, a missing database or right, tables that cannot be used.
+    pub async fn set_up(&self) -> Result<()> {
+        let mut backoff = Backoff::default();
+        loop {
+            let result = match Session::open(&self.config).await {
+                Ok(session) => schema::set_up(&session, &self.topic, self.window_ms).await,
+                Err(failure) => Err(SetupError::Failed(failure)),
+            };
+            match result {
+                Ok(()) => {
+                    self.outage.ok();
+                    return Ok(());
+                }
+                Err(SetupError::Refused(error)) => return Err(error),
+                Err(SetupError::Failed(failure)) if failure.kind == FailureKind::Setup => {
+                    let at = address(&self.config);
+                    return Err(Error::usage(format!(
+                        "PostgreSQL at {at} refuses: {failure}; check user, password, database and rights in \
+                         --database-url or PGUSER, PGPASSWORD and PGDATABASE"
+                    )));
+                }
+                Err(SetupError::Failed(failure)) => self.outage.failed(&failure),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// A connection for flushes.
+    pub async fn flush_session(&self) -> Result<FlushSession, Failure> {
+        FlushSession::prepare(self.checked().await?, &self.topic, self.window_ms, self.lease).await
+    }
+
+    /// A connection for leases.
+    pub async fn lease_session(&self) -> Result<LeaseSession, Failure> {
+        LeaseSession::prepare(self.checked().await?, &self.topic, &self.owner, self.lease).await
+    }
+
+    /// A connection whose tables are as they should be, whatever was done to them meanwhile.
+    async fn checked(&self) -> Result<Session, Failure> {
+        let session = Session::open(&self.config).await?;
+        match schema::set_up(&session, &self.topic, self.window_ms).await {
+            Ok(()) => Ok(session),
+            Err(SetupError::Failed(failure)) => Err(failure),
+            // At run time it can only be waited for: somebody is changing tables.
+            Err(SetupError::Refused(error)) => Err(Failure::new(FailureKind::Setup, error.to_string())),
+        }
+    }
+}
+
+/// `host:port/database`, without anything secret.
+fn address(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    format!("{host}:{port}/{}", config.get_dbname().unwrap_or("postgres"))
+}

@@ -1,0 +1,154 @@
+//! The partitions that this process owns now, as its tasks share them.
+//!
+//! [`Owned`] is the handle of one partition: what its worker publishes, and how to reach the worker. [`Registry`] is the
+//! list of them. A partition leaves the list when it is handed over, fenced or stopped; dropping the last handle ends
+//! its tasks.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use crate::processor::dead_letter::{DeadLetter, Outbox};
+use crate::processor::partition::Confirmation;
+use crate::processor::published::Reader;
+use crate::processor::state::{Position, State};
+
+/// Dead letters between worker and flush. Locked only while there are some, and for each flush.
+#[derive(Debug, Clone, Default)]
+pub struct SharedOutbox(Arc<Mutex<Outbox>>);
+
+impl SharedOutbox {
+    /// Runs a short piece of work under the lock.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Outbox) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The end of the partition in Kafka, as last heard; the lag is the distance to it.
+#[derive(Debug, Clone, Default)]
+pub struct HighWatermark(Arc<AtomicI64>);
+
+impl HighWatermark {
+    /// Relaxed in both: a figure for people, nothing else hangs on it.
+    pub fn set(&self, offset: i64) {
+        self.0.store(offset, Ordering::Relaxed);
+    }
+
+    /// The offset last heard.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a worker can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// The bytes of a checkpoint of the present state, and the state's position and flushed position.
+    Checkpoint(oneshot::Sender<CheckpointImage>),
+}
+
+/// A checkpoint to be written.
+#[derive(Debug)]
+pub struct CheckpointImage {
+    /// The file's contents.
+    pub bytes: Vec<u8>,
+    /// Where the state stands, and what of it PostgreSQL has.
+    pub positions: (Position, Position),
+}
+
+/// Handles of a partition's worker and source.
+#[derive(Debug)]
+pub struct Tasks {
+    /// Reads from Kafka.
+    pub source: AbortHandle,
+    /// Holds the state.
+    pub worker: AbortHandle,
+}
+
+/// One partition that this process owns.
+#[derive(Debug)]
+pub struct Owned {
+    /// Which.
+    pub partition: i32,
+    /// The ownership to write under.
+    pub epoch: i64,
+    /// What the worker publishes.
+    pub published: Reader,
+    /// Dead letters that PostgreSQL does not have.
+    pub outbox: SharedOutbox,
+    /// Kafka's end of the partition.
+    pub high_watermark: HighWatermark,
+    /// Where the flush tells what PostgreSQL has.
+    pub confirmed: watch::Sender<Option<Confirmation>>,
+    /// Where the worker takes questions.
+    pub commands: mpsc::Sender<Command>,
+    /// Its tasks.
+    pub tasks: Tasks,
+}
+
+impl Owned {
+    /// The present state with the dead letters that belong to it.
+    pub fn snapshot(&self) -> (State, Vec<DeadLetter>) {
+        // In this order: letters are in the outbox before the state that counts them is published.
+        let state = self.published.read();
+        let letters = self.outbox.with(|outbox| outbox.before(state.progress.position()));
+        (state, letters)
+    }
+
+    /// Takes no more records; the state stays as it is.
+    pub fn pause(&self) {
+        self.tasks.source.abort();
+    }
+
+    /// A checkpoint of the present state; None if the worker has ended.
+    pub async fn checkpoint(&self) -> Option<CheckpointImage> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Checkpoint(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.tasks.source.abort();
+        self.tasks.worker.abort();
+    }
+}
+
+/// All partitions that this process owns.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<BTreeMap<i32, Arc<Owned>>>);
+
+impl Registry {
+    /// Every partition, ascending.
+    pub fn all(&self) -> Vec<Arc<Owned>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Partition and epoch of each, ascending.
+    pub fn epochs(&self) -> Vec<(i32, i64)> {
+        self.lock().values().map(|owned| (owned.partition, owned.epoch)).collect()
+    }
+
+    /// Adds a partition that was just taken.
+    pub fn insert(&self, owned: Owned) {
+        self.lock().insert(owned.partition, Arc::new(owned));
+    }
+
+    /// Removes a partition if it is still held under this epoch.
+    pub fn remove(&self, partition: i32, epoch: i64) -> Option<Arc<Owned>> {
+        let mut all = self.lock();
+        if all.get(&partition).is_some_and(|owned| owned.epoch == epoch) {
+            all.remove(&partition)
+        } else {
+            None
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Arc<Owned>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,250 @@
+//! The task that keeps this process's share of the partitions: tells that it lives, takes what is free, gives up surplus.
+//!
+//! While PostgreSQL is away nothing is taken or given up, and the partitions at hand go on: nobody else can take them
+//! without PostgreSQL either. When it is back and somebody has taken one, the next look shows it, or the flush is fenced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::config::Assign;
+use crate::error::{Error, Result};
+use crate::postgres::failure::Failure;
+use crate::postgres::leases::{LeaseSession, Leases};
+use crate::processor::assignment::{Decision, fair_share};
+use crate::processor::bring_up::Launcher;
+use crate::processor::database::Database;
+use crate::processor::flush::Request;
+use crate::processor::owned::{Owned, Registry};
+use crate::shutdown::{Shutdown, Trigger};
+
+/// How often the leases are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How often, when the end of a bounded run is waited for.
+const BOUNDED_TICK: Duration = Duration::from_millis(50);
+/// How often windows are marked final that time alone has closed.
+const FINISH_EVERY: Duration = Duration::from_secs(1);
+/// How often old dead letters are deleted.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Longest wait for the flush before a partition is handed over.
+const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// What ownership is decided by.
+#[derive(Debug)]
+pub struct Rules {
+    /// This process.
+    pub owner: String,
+    /// Which partitions it wants.
+    pub assign: Assign,
+    /// The watermark's delay, for marking windows final.
+    pub out_of_orderness_ms: i64,
+    /// How long dead letters are kept.
+    pub dead_letter_retention: Duration,
+    /// Where each partition of a bounded run ends; None = it never ends.
+    pub end_offsets: Option<BTreeMap<i32, i64>>,
+}
+
+/// Keeps this process's share.
+#[derive(Debug)]
+pub struct Ownership {
+    /// What it is decided by.
+    pub rules: Rules,
+    /// PostgreSQL.
+    pub database: Arc<Database>,
+    /// What this process owns.
+    pub registry: Arc<Registry>,
+    /// Makes tasks of partitions.
+    pub launcher: Arc<Launcher>,
+    /// The topic's partitions as Kafka knows them.
+    pub topic: watch::Receiver<BTreeSet<i32>>,
+    /// Hurries the flush.
+    pub flushes: mpsc::Sender<Request>,
+    /// Ends the process: a bounded run that is done.
+    pub done: Trigger,
+    /// Ends the process: a partition that cannot be brought up.
+    pub failures: mpsc::Sender<Error>,
+}
+
+/// What ownership remembers between ticks.
+#[derive(Debug)]
+struct Ticking {
+    session: Option<LeaseSession>,
+    known: BTreeSet<i32>,
+    /// Taken, but not running yet.
+    coming_up: BTreeMap<i32, i64>,
+    launches: JoinSet<(i32, Result<Owned>)>,
+    finished: Instant,
+    pruned: Instant,
+}
+
+impl Ownership {
+    /// Works until the end is asked for; then hands back the connection, for the last words.
+    pub async fn run(mut self, mut shutdown: Shutdown) -> Option<LeaseSession> {
+        let mut ticking = Ticking {
+            session: None,
+            known: BTreeSet::new(),
+            coming_up: BTreeMap::new(),
+            launches: JoinSet::new(),
+            finished: Instant::now(),
+            pruned: Instant::now(),
+        };
+        let mut ticks = interval(if self.rules.end_offsets.is_some() { BOUNDED_TICK } else { TICK });
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.wait() => return ticking.session,
+                Some(launched) = ticking.launches.join_next() => match launched {
+                    Ok((partition, launched)) => self.launched(&mut ticking, partition, launched).await,
+                    // Cancelled: the runtime is going down.
+                    Err(_) => return ticking.session,
+                },
+                _ = self.topic.changed() => {}
+                _ = ticks.tick() => {}
+            }
+            match self.tick(&mut ticking).await {
+                Ok(()) => {
+                    if ticking.session.is_some() {
+                        self.database.outage.ok();
+                    }
+                }
+                Err(failure) => {
+                    ticking.session = None;
+                    self.database.outage.failed(&failure);
+                }
+            }
+        }
+    }
+
+    async fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<Owned>) {
+        ticking.coming_up.remove(&partition);
+        match launched {
+            Ok(owned) => self.registry.insert(owned),
+            Err(error) => drop(self.failures.send(error).await),
+        }
+    }
+
+    async fn tick(&self, ticking: &mut Ticking) -> Result<(), Failure> {
+        let session = match ticking.session.take() {
+            Some(session) => session,
+            None => self.database.lease_session().await?,
+        };
+        let partitions = self.topic.borrow().clone();
+        if !partitions.is_subset(&ticking.known) {
+            session.add_partitions(&partitions.iter().copied().collect::<Vec<_>>()).await?;
+            ticking.known = partitions;
+        }
+        let mut owned = self.registry.epochs();
+        owned.extend(ticking.coming_up.iter().map(|(partition, epoch)| (*partition, *epoch)));
+        let leases = session.beat(&owned).await?;
+        owned.retain(|(partition, epoch)| !self.taken_away(*partition, *epoch, &leases));
+        let decision = self.decide(&owned, &leases);
+        if !decision.claim.is_empty() {
+            self.claim(ticking, &session, &decision.claim).await?;
+        }
+        self.release(&session, &decision.release).await?;
+        self.housekeep(ticking, &session).await?;
+        ticking.session = Some(session);
+        Ok(())
+    }
+
+    /// Drops a partition that somebody else holds.
+    fn taken_away(&self, partition: i32, epoch: i64, leases: &Leases) -> bool {
+        let other =
+            leases.owners.get(&partition).and_then(Option::as_deref).filter(|o| *o != self.rules.owner);
+        if let Some(other) = other
+            && self.registry.remove(partition, epoch).is_some()
+        {
+            crate::warn!("fenced: another process has taken the partition; dropping it here",
+                "partition" => partition, "epoch" => epoch, "owner" => other);
+        }
+        other.is_some()
+    }
+
+    fn decide(&self, owned: &[(i32, i64)], leases: &Leases) -> Decision {
+        let owned: Vec<i32> = owned.iter().map(|(partition, _)| *partition).collect();
+        match &self.rules.assign {
+            Assign::Auto => fair_share(&self.rules.owner, &owned, leases),
+            Assign::Static(wanted) => {
+                let exists = |p: &&i32| leases.owners.contains_key(p) && !owned.contains(p);
+                Decision { claim: wanted.iter().filter(exists).copied().collect(), release: Vec::new() }
+            }
+        }
+    }
+
+    async fn claim(
+        &self,
+        ticking: &mut Ticking,
+        session: &LeaseSession,
+        wanted: &[i32],
+    ) -> Result<(), Failure> {
+        for claimed in session.claim(wanted, self.launcher.settings.window_ms).await? {
+            let partition = claimed.partition;
+            crate::info!("took a partition", "partition" => partition, "epoch" => claimed.epoch);
+            ticking.coming_up.insert(partition, claimed.epoch);
+            let end_offset = self.rules.end_offsets.as_ref().and_then(|ends| ends.get(&partition).copied());
+            let launcher = Arc::clone(&self.launcher);
+            ticking.launches.spawn(async move { (partition, launcher.bring_up(claimed, end_offset).await) });
+        }
+        Ok(())
+    }
+
+    /// Hands partitions over: no more records, a last flush, then free for others.
+    async fn release(&self, session: &LeaseSession, partitions: &[i32]) -> Result<(), Failure> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let released: Vec<Arc<Owned>> =
+            self.registry.all().into_iter().filter(|o| partitions.contains(&o.partition)).collect();
+        released.iter().for_each(|owned| owned.pause());
+        if !flush_now(&self.flushes, HAND_OVER).await {
+            crate::warn!("handing partitions over without a last flush; the new owner reads again",
+                "partitions" => released.len());
+        }
+        for owned in &released {
+            self.registry.remove(owned.partition, owned.epoch);
+            crate::info!("handed a partition over", "partition" => owned.partition);
+        }
+        let epochs: Vec<(i32, i64)> = released.iter().map(|o| (o.partition, o.epoch)).collect();
+        session.release(&epochs).await
+    }
+
+    async fn housekeep(&self, ticking: &mut Ticking, session: &LeaseSession) -> Result<(), Failure> {
+        if ticking.finished.elapsed() >= FINISH_EVERY {
+            session.finish_windows(self.rules.out_of_orderness_ms).await?;
+            ticking.finished = Instant::now();
+        }
+        if ticking.pruned.elapsed() >= PRUNE_EVERY {
+            session.prune_dead_letters(self.rules.dead_letter_retention).await?;
+            ticking.pruned = Instant::now();
+        }
+        if let Some(ends) = &self.rules.end_offsets {
+            let positions = session.positions().await?;
+            let reached = |(partition, end): (&i32, &i64)| {
+                positions
+                    .get(partition)
+                    .copied()
+                    .flatten()
+                    .is_some_and(|at| at.incarnation > 0 || at.offset >= *end)
+            };
+            if ends.iter().all(reached) {
+                self.done.fire();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks for a flush and waits for it; whether it was done in time.
+pub async fn flush_now(flushes: &mpsc::Sender<Request>, limit: Duration) -> bool {
+    let (request, done) = oneshot::channel();
+    let ask = async {
+        flushes.send(request).await.ok()?;
+        done.await.ok()
+    };
+    matches!(timeout(limit, ask).await, Ok(Some(())))
+}

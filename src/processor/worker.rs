@@ -1,0 +1,167 @@
+//! The task that holds one partition's state: takes what the source reads, publishes after every batch.
+//!
+//! It is the state's only writer. Between batches it lets go of what PostgreSQL has confirmed and answers requests for a
+//! checkpoint, which so is always of one offset. While its outbox is full it takes no more records, but still does
+//! the rest. It reads the wall clock once a batch, for the rule on future times, and hands it to the pure core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::kafka::source::{Event, sequence_of};
+use crate::processor::checkpoint::Checkpoint;
+use crate::processor::owned::{CheckpointImage, Command, HighWatermark, SharedOutbox};
+use crate::processor::partition::{Confirmation, Incoming, Partition};
+use crate::processor::published::Writer;
+use crate::time::now_ms;
+
+/// What stays the same about a partition while it is owned.
+#[derive(Debug, Clone)]
+pub struct Ownership {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The epoch it is held under.
+    pub epoch: i64,
+    /// Length of a window, ms.
+    pub window_ms: i64,
+    /// Silence after which a caught-up partition is idle.
+    pub idle_timeout: Duration,
+    /// The offset at which the work is done, if it has an end; the partition is idle from there on.
+    pub end_offset: Option<i64>,
+}
+
+/// What a worker is connected to.
+#[derive(Debug)]
+pub struct Channels {
+    /// From the source.
+    pub events: mpsc::Receiver<Event>,
+    /// From the flush.
+    pub confirmed: watch::Receiver<Option<Confirmation>>,
+    /// From the checkpoints.
+    pub commands: mpsc::Receiver<Command>,
+    /// To whoever ends the process when a partition cannot go on.
+    pub failures: mpsc::Sender<Error>,
+    /// Told whenever there is something new to flush.
+    pub changed: Arc<Notify>,
+}
+
+/// Holds one partition.
+pub struct Worker {
+    /// What it holds.
+    pub partition: Partition,
+    /// Where it publishes.
+    pub writer: Writer,
+    /// Where its dead letters wait.
+    pub outbox: SharedOutbox,
+    /// Kafka's end of the partition.
+    pub high_watermark: HighWatermark,
+    /// What stays the same.
+    pub ownership: Ownership,
+    /// What it is connected to.
+    pub channels: Channels,
+}
+
+impl Worker {
+    /// Works until its handle is gone.
+    pub async fn run(mut self) {
+        let mut last_record = Instant::now();
+        let mut reading = true;
+        self.end_if_done();
+        self.publish();
+        loop {
+            let take = reading && !self.outbox.with(|outbox| outbox.is_full());
+            tokio::select! {
+                biased;
+                told = self.channels.confirmed.changed() => match told {
+                    Ok(()) => self.confirm(),
+                    Err(_) => return,
+                },
+                command = self.channels.commands.recv() => match command {
+                    Some(Command::Checkpoint(reply)) => drop(reply.send(self.checkpoint())),
+                    None => return,
+                },
+                event = self.channels.events.recv(), if take => match event {
+                    Some(event) => self.handle(event, &mut last_record).await,
+                    // Paused: the state stays, to be flushed and checkpointed.
+                    None => reading = false,
+                },
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event, last_record: &mut Instant) {
+        match event {
+            Event::Records { mut records, mark, high_watermark } => {
+                self.high_watermark.set(high_watermark);
+                *last_record = Instant::now();
+                self.partition.set_idle(false);
+                let incoming = records.iter_mut().map(|record| Incoming {
+                    offset: record.offset,
+                    sequence: sequence_of(record),
+                    value: record.record.value.as_deref_mut(),
+                });
+                self.partition.apply(incoming, now_ms());
+                self.partition.remember(mark);
+            }
+            Event::CaughtUp { high_watermark } => {
+                self.high_watermark.set(high_watermark);
+                let silent = last_record.elapsed() >= self.ownership.idle_timeout;
+                if !silent || !self.partition.set_idle(true) {
+                    return;
+                }
+            }
+            Event::Skipped { to } => self.partition.skip_to(to),
+            Event::Lost { to } => self.partition.lose_to(to),
+            Event::StartedOver { at } => self.partition.start_over(at),
+            Event::FirstMarkGone => self.partition.forget_first_mark(),
+            Event::Failed(error) => return drop(self.channels.failures.send(error).await),
+        }
+        self.end_if_done();
+        self.publish();
+    }
+
+    /// Where the work has an end, nothing is waited for behind it.
+    fn end_if_done(&mut self) {
+        if self.ownership.end_offset.is_some_and(|end| self.partition.state().progress.next_offset >= end) {
+            self.partition.set_idle(true);
+        }
+    }
+
+    fn publish(&mut self) {
+        // Letters first: whoever sees a state must find all letters that belong to it.
+        if self.partition.has_rejected() {
+            self.outbox.with(|outbox| outbox.extend(self.partition.take_rejected()));
+        }
+        let changed_from = self.partition.take_changed();
+        self.writer.publish(self.partition.state(), changed_from);
+        self.channels.changed.notify_one();
+    }
+
+    fn confirm(&mut self) {
+        let Some(confirmation) = *self.channels.confirmed.borrow_and_update() else { return };
+        self.partition.confirm(confirmation);
+        self.outbox.with(|outbox| outbox.confirm(confirmation.position));
+        let changed_from = self.partition.take_changed();
+        self.writer.publish(self.partition.state(), changed_from);
+    }
+
+    fn checkpoint(&self) -> CheckpointImage {
+        let state = self.partition.state();
+        let positions = (state.progress.position(), state.progress.flushed());
+        let checkpoint = Checkpoint {
+            topic: self.ownership.topic.clone(),
+            partition: self.ownership.partition,
+            epoch: self.ownership.epoch,
+            window_ms: self.ownership.window_ms,
+            written_ms: now_ms(),
+            pending: self.outbox.with(|outbox| outbox.before(positions.0)),
+            state: state.clone(),
+        };
+        CheckpointImage { bytes: checkpoint.encode(), positions }
+    }
+}
