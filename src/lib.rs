@@ -1,5 +1,6 @@
 //! `weather`: realtime weather averages from Kafka to PostgreSQL, exactly once, in one static binary.
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod kafka;

@@ -1,0 +1,185 @@
+//! Where PostgreSQL is: a connection string, filled up from PostgreSQL's own variables, then from defaults.
+//!
+//! Order: `--database-url`, `WEATHER_DATABASE_URL`, `DATABASE_URL`; what the string leaves open comes from `PGHOST`,
+//! `PGPORT`, `PGUSER`, `PGDATABASE` and `PGPASSWORD[_FILE]`, as libpq does it. No message here shows the string: it
+//! may hold a password.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+
+use super::environment::{Environment, secret, text};
+use super::value;
+use crate::error::{Error, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A dead peer shows within a minute instead of the two hours of the default.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
+
+const TLS_SENTENCE: &str = "asks for TLS, which weather does not speak to PostgreSQL itself: let a service mesh or \
+     stunnel do it and leave sslmode out";
+
+/// The connection's configuration; `given` is the connection string and where it was given.
+pub(super) fn config(given: Option<(&str, &str)>, env: &Environment<'_>) -> Result<Config> {
+    let fallback = text(env, "DATABASE_URL")?;
+    let given = given.or(fallback.as_deref().map(|url| ("DATABASE_URL", url)));
+    let mut config = match given {
+        Some((origin, url)) => parse(origin, url)?,
+        None => Config::new(),
+    };
+    if let Some(mode) = text(env, "PGSSLMODE")?.filter(|mode| mode.starts_with("verify") || mode == "require")
+    {
+        return Err(Error::usage(format!("PGSSLMODE={mode} {TLS_SENTENCE}")));
+    }
+    config.ssl_mode(SslMode::Disable);
+    fill_address(&mut config, env)?;
+    if config.get_user().is_none() {
+        config.user(text(env, "PGUSER")?.unwrap_or_else(|| "postgres".to_owned()));
+    }
+    if config.get_dbname().is_none() {
+        config.dbname(text(env, "PGDATABASE")?.unwrap_or_else(|| "weather_db".to_owned()));
+    }
+    if config.get_password().is_none()
+        && let Some(password) = secret(env, "PGPASSWORD")?
+    {
+        config.password(password.expose());
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("weather");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_keepalives_idle() == TWO_HOURS {
+        config.keepalives_idle(KEEPALIVE_IDLE);
+    }
+    Ok(config)
+}
+
+fn parse(origin: &str, url: &str) -> Result<Config> {
+    let wrong = |what: &str| Error::usage(format!("{origin} {what}"));
+    let config = url.parse::<Config>().map_err(|e| {
+        // Only these causes are known not to repeat a part of the string.
+        let cause = e.source().map(ToString::to_string).unwrap_or_default();
+        if cause.contains("`sslmode`") && url.contains("verify") {
+            return wrong(TLS_SENTENCE);
+        }
+        let detail =
+            if cause.starts_with("invalid value for option") { cause } else { String::from("unreadable") };
+        wrong(&format!(
+            "is not a connection string ({detail}); expected postgres://user@host:5432/weather_db or \
+             \"host=… user=… dbname=…\""
+        ))
+    })?;
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err(wrong(TLS_SENTENCE));
+    }
+    let has_at = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+    if config.get_hosts().iter().any(has_at) {
+        return Err(wrong("has an @ in its password: write it as %40, or leave the password to PGPASSWORD"));
+    }
+    Ok(config)
+}
+
+/// Host and port, where the connection string has none.
+fn fill_address(config: &mut Config, env: &Environment<'_>) -> Result<()> {
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        let hosts = text(env, "PGHOST")?.unwrap_or_else(|| "127.0.0.1".to_owned());
+        for host in hosts.split(',') {
+            config.host(host);
+        }
+    }
+    if config.get_ports().is_empty()
+        && let Some(port) = text(env, "PGPORT")?
+    {
+        let number = value::integer(&port, 1, u16::MAX).map_err(|expected| {
+            Error::usage(format!("PGPORT: {port:?} is not valid; expected {expected}"))
+        })?;
+        config.port(number);
+    }
+    Ok(())
+}
+
+/// The connection's configuration as the log shows it: no password.
+pub(super) fn describe(config: &Config) -> String {
+    let hosts: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        })
+        .chain(
+            config.get_hostaddrs().iter().filter(|_| config.get_hosts().is_empty()).map(ToString::to_string),
+        )
+        .collect();
+    let ports = config.get_ports();
+    let ports: Vec<String> =
+        if ports.is_empty() { vec!["5432".into()] } else { ports.iter().map(ToString::to_string).collect() };
+    let (user, name) = (config.get_user().unwrap_or_default(), config.get_dbname().unwrap_or_default());
+    format!("postgres://{user}@{}:{}/{name}", hosts.join(","), ports.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::environment::tests::fake;
+    use super::*;
+
+    /// Connection string, environment, what is expected.
+    type Case = (Option<&'static str>, &'static [(&'static str, &'static str)], &'static str);
+
+    fn resolve(url: Option<&str>, env: &[(&str, &str)]) -> Result<Config> {
+        let env = fake(env);
+        config(url.map(|url| ("--database-url", url)), &env)
+    }
+
+    #[test]
+    fn order_of_sources() {
+        let cases: [Case; 7] = [
+            (None, &[], "postgres://postgres@127.0.0.1:5432/weather_db"),
+            (Some("postgres://u:p@h:1/d"), &[("DATABASE_URL", "postgres://x@y/z")], "postgres://u@h:1/d"),
+            (None, &[("DATABASE_URL", "postgresql://x@y/z"), ("PGHOST", "no")], "postgres://x@y:5432/z"),
+            (Some("postgres://h"), &[("PGUSER", "me"), ("PGDATABASE", "mine")], "postgres://me@h:5432/mine"),
+            (Some("host=h dbname=d"), &[("PGPORT", "5433")], "postgres://postgres@h:5433/d"),
+            (None, &[("PGHOST", "/run/postgresql")], "postgres://postgres@/run/postgresql:5432/weather_db"),
+            (None, &[("PGHOST", ""), ("PGUSER", "")], "postgres://postgres@127.0.0.1:5432/weather_db"),
+        ];
+        for (url, env, expected) in cases {
+            assert_eq!(describe(&resolve(url, env).unwrap()), expected, "{url:?} {env:?}");
+        }
+    }
+
+    #[test]
+    fn password_and_timeouts_fill_gaps() {
+        let config = resolve(Some("postgres://u@h/d"), &[("PGPASSWORD", "s3cret")]).unwrap();
+        assert_eq!(config.get_password(), Some("s3cret".as_bytes()));
+        assert_eq!(config.get_connect_timeout(), Some(&CONNECT_TIMEOUT));
+        assert_eq!(config.get_keepalives_idle(), KEEPALIVE_IDLE);
+        assert_eq!(config.get_application_name(), Some("weather"));
+        let url = "postgres://u:mine@h/d?application_name=x&connect_timeout=3";
+        let config = resolve(Some(url), &[("PGPASSWORD", "s3cret")]).unwrap();
+        assert_eq!(config.get_password(), Some("mine".as_bytes()));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(config.get_application_name(), Some("x"));
+    }
+
+    #[test]
+    fn refusals_say_why_and_never_show_the_password() {
+        let cases: [Case; 7] = [
+            (Some("postgres://u:s3cret@h/d?sslmode=require"), &[], "stunnel"),
+            (Some("host=h password=s3cret sslmode=verify-full"), &[], "stunnel"),
+            (None, &[("PGSSLMODE", "require")], "stunnel"),
+            (Some("s3cret"), &[], "expected postgres://user@host"),
+            (Some("host=h port=x password=s3cret"), &[], "`port`"),
+            (Some("postgres://u:p@s3cret@h/d"), &[], "%40"),
+            (None, &[("PGPORT", "x")], "PGPORT"),
+        ];
+        for (url, env, expected) in cases {
+            let message = resolve(url, env).unwrap_err().to_string();
+            assert!(message.contains(expected) && !message.contains("s3cret"), "{url:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Help, printed from the table of flags; no line is wider than 80 columns.
+
+use std::fmt::Write as _;
+
+use super::table::{Flag, Name, SUBCOMMANDS, Subcommand, flags_of};
+
+const WIDTH: usize = 80;
+/// Where descriptions start.
+const COLUMN: usize = 26;
+
+/// `weather --help`.
+pub(super) fn program() -> String {
+    let mut out = format!(
+        "weather {} - realtime weather averages from Kafka to PostgreSQL\n\n\
+         Usage: weather <command> [options]\n\nCommands:\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for command in SUBCOMMANDS.iter().filter(|command| command.available) {
+        // Writing to a String cannot fail; the same below.
+        let _ = writeln!(out, "  {:10} {}", command.word, command.summary);
+    }
+    out.push_str(
+        "\nOptions:\n  -h, --help     This, or with a command its options\n  -V, --version  The version\n\n\
+         Exit codes: 0 done, 1 failed, 2 wrong command line, environment or set-up.\n",
+    );
+    out
+}
+
+/// `weather <command> --help`.
+pub(super) fn command(command: &Subcommand) -> String {
+    let mut out = format!("{}\n\nUsage: weather {} [options]\n\n", command.summary, command.word);
+    out.push_str(
+        "Every option --some-flag is also the variable WEATHER_SOME_FLAG; the option\n\
+         comes first, then the variable, then the default. Durations: 500us, 6ms, 10s,\n\
+         5m, 1.5h, 7d.\n\nOptions:\n",
+    );
+    for flag in flags_of(command.name) {
+        push_flag(&mut out, flag);
+    }
+    push_item(&mut out, "  -h, --help", "This.");
+    if flags_of(command.name).any(|flag| flag.name == "sasl-mechanism") {
+        out.push_str("\nVariables without an option, since passwords do not belong on a command line:\n");
+        push_item(&mut out, "  WEATHER_SASL_PASSWORD", "Kafka's password; or the file named by …_FILE.");
+    }
+    if matches!(command.name, Name::Process | Name::Inspect) {
+        push_item(&mut out, "  PGPASSWORD", "PostgreSQL's password; or the file named by PGPASSWORD_FILE.");
+    }
+    out
+}
+
+fn push_flag(out: &mut String, flag: &Flag) {
+    let name = format!("  --{} {}", flag.name, flag.metavar);
+    let default = match flag.default {
+        Some(default) if !default.is_empty() && !flag.is_switch() => format!(" [default: {default}]"),
+        _ => String::new(),
+    };
+    push_item(out, name.trim_end(), &format!("{}{default}", flag.help));
+}
+
+/// A name and its description beside it, the description wrapped.
+fn push_item(out: &mut String, name: &str, description: &str) {
+    let mut line = name.to_owned();
+    // A long name stands alone, its description below it.
+    if line.chars().count() >= COLUMN {
+        out.push_str(&line);
+        out.push('\n');
+        line.clear();
+    }
+    pad(&mut line);
+    for word in description.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line.clear();
+            pad(&mut line);
+        }
+        if !line.ends_with(' ') {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    out.push_str(&line);
+    out.push('\n');
+}
+
+fn pad(line: &mut String) {
+    while line.chars().count() < COLUMN {
+        line.push(' ');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fits_a_terminal_and_names_every_flag() {
+        let check_width = |text: &str| {
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH, "{line}");
+                assert_eq!(line, line.trim_end(), "trailing space");
+            }
+        };
+        check_width(&program());
+        for subcommand in SUBCOMMANDS {
+            let text = command(subcommand);
+            check_width(&text);
+            for flag in flags_of(subcommand.name) {
+                assert!(text.contains(&format!("--{}", flag.name)), "{}", flag.name);
+            }
+        }
+    }
+
+    #[test]
+    fn shows_what_is_there_and_nothing_else() {
+        for command in SUBCOMMANDS {
+            assert_eq!(program().contains(command.word), command.available, "{}", command.word);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! From parsed options to a subcommand's configuration: relations between values, credentials, the database.
+
+use std::time::Duration;
+
+use super::table::{FLAGS, Name, Options};
+use super::{Command, Environment, Given, Origin, Run, database, environment};
+use crate::config::{Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl};
+use crate::error::{Error, Result};
+
+/// Above this many windows open at once per partition, a window is too short for the watermark to be meant.
+const MAX_OPEN_WINDOWS: u128 = 10_000;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A heartbeat must have time to reach the database and back, several times within a lease.
+const MIN_LEASE: Duration = Duration::from_secs(1);
+
+/// Checks the values against each other and builds the configuration.
+pub(super) fn run(name: Name, options: Options, given: &[Given], env: &Environment<'_>) -> Result<Run> {
+    let mut settings: Vec<(&'static str, String)> =
+        given.iter().map(|value| (value.flag, masked(&value.text))).collect();
+    let command = match name {
+        Name::Producer => Command::Producer(producer(options, given, env)?),
+        Name::Process => Command::Process(process(options, given, env)?),
+        Name::Demo => Command::Demo(demo(options)?),
+        Name::Inspect => Command::Inspect(inspect(options, given, env)?),
+    };
+    if let Command::Process(Process { database, .. }) | Command::Inspect(Inspect { database, .. }) = &command
+    {
+        settings.retain(|(flag, _)| *flag != "database-url");
+        settings.push(("database", database::describe(database)));
+    }
+    Ok(Run { command, settings })
+}
+
+/// What the table's default guarantees to be there.
+fn present<T>(flag: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| Error::usage(format!("--{flag} is needed and has no default")))
+}
+
+fn origin(given: &[Given], flag: &str) -> Origin {
+    given.iter().find(|value| value.flag == flag).map_or(Origin::Default, |value| value.origin)
+}
+
+fn log(options: &Options) -> Result<Log> {
+    Ok(Log {
+        level: present("log-level", options.log_level)?,
+        format: present("log-format", options.log_format)?,
+    })
+}
+
+fn kafka(options: &mut Options, env: &Environment<'_>) -> Result<Kafka> {
+    Ok(Kafka {
+        brokers: present("brokers", options.brokers.take())?,
+        topic: present("topic", options.topic.take())?,
+        sasl: sasl(options, env)?,
+    })
+}
+
+fn sasl(options: &mut Options, env: &Environment<'_>) -> Result<Option<Sasl>> {
+    let (mechanism, username) = (options.sasl_mechanism, options.sasl_username.take());
+    let (mechanism, username) = match (mechanism, username) {
+        (None, None) => return Ok(None),
+        (Some(mechanism), Some(username)) => (mechanism, username),
+        (Some(_), None) => return Err(Error::usage("--sasl-mechanism needs --sasl-username NAME beside it")),
+        (None, Some(_)) => {
+            return Err(Error::usage(
+                "--sasl-username needs --sasl-mechanism beside it: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+            ));
+        }
+    };
+    let password = environment::secret(env, "WEATHER_SASL_PASSWORD")?.ok_or_else(|| {
+        Error::usage(
+            "--sasl-mechanism needs a password in WEATHER_SASL_PASSWORD, or in the file that \
+             WEATHER_SASL_PASSWORD_FILE names",
+        )
+    })?;
+    Ok(Some(Sasl { mechanism, username, password }))
+}
+
+fn producer(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Producer> {
+    let source = present("source", o.source.take())?;
+    let (backfill, speedup) = (present("backfill", o.backfill)?, present("speedup", o.speedup)?);
+    let (late, malformed) =
+        (present("late-ratio", o.late_ratio)?, present("malformed-ratio", o.malformed_ratio)?);
+    if source != ReadingSource::Synthetic {
+        // Said only for the flag: a variable may be set once for a whole deployment.
+        let simulation = ["backfill", "speedup", "late-ratio", "malformed-ratio", "stations", "seed"];
+        if let Some(flag) = simulation.iter().find(|flag| origin(given, flag) == Origin::Flag) {
+            return Err(Error::usage(format!(
+                "--{flag} is for simulated stations: it needs --source synthetic"
+            )));
+        }
+    }
+    if speedup != 1.0 && backfill.is_zero() && source == ReadingSource::Synthetic {
+        return Err(Error::usage(
+            "--speedup needs --backfill: event time starts that long ago and runs faster until it has caught up \
+             with the clock, for example --backfill 24h --speedup 3600",
+        ));
+    }
+    if late + malformed > 1.0 {
+        return Err(Error::usage(format!(
+            "--late-ratio {late} and --malformed-ratio {malformed} are more than all readings together"
+        )));
+    }
+    Ok(Producer {
+        kafka: kafka(&mut o, env)?,
+        listen: present("listen", o.listen)?,
+        log: log(&o)?,
+        pace: pace(&o, given, &source)?,
+        count: o.count,
+        duration: o.duration,
+        source,
+        poll: present("poll", o.poll)?,
+        stations: present("stations", o.stations)?,
+        seed: present("seed", o.seed)?,
+        backfill,
+        speedup,
+        late_ratio: late,
+        malformed_ratio: malformed,
+        partitions: present("partitions", o.partitions)?,
+        linger: present("linger", o.linger)?,
+        compression: present("compression", o.compression)?,
+        log_sent: present("log-sent", o.log_sent)?,
+    })
+}
+
+/// `--interval` or `--rate`, whichever was given closer by; without either, only simulated stations keep a pace.
+fn pace(options: &Options, given: &[Given], source: &ReadingSource) -> Result<Pace> {
+    let (interval, rate) = (origin(given, "interval"), origin(given, "rate"));
+    match options.rate {
+        Some(_) if rate == interval => Err(Error::usage(
+            "--interval and --rate exclude each other; keep one of them (6ms is 166.7 a second)",
+        )),
+        Some(pace) if rate > interval => Ok(pace),
+        _ if interval == Origin::Default && *source != ReadingSource::Synthetic => Ok(Pace::Unlimited),
+        _ => Ok(Pace::Every(present("interval", options.interval)?)),
+    }
+}
+
+fn process(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Process> {
+    let (window, watermark) = (present("window", o.window)?, present("watermark", o.watermark)?);
+    let max_future = present("max-future", o.max_future)?;
+    check_window(window, watermark, max_future)?;
+    let lease = present("lease", o.lease)?;
+    if lease < MIN_LEASE {
+        return Err(Error::usage(format!(
+            "--lease {lease:?} is too short: a heartbeat must reach the database and back within it; at least 1s"
+        )));
+    }
+    Ok(Process {
+        kafka: kafka(&mut o, env)?,
+        listen: present("listen", o.listen)?,
+        log: log(&o)?,
+        database: database(&o, given, env)?,
+        checkpoint_dir: present("checkpoint-dir", o.checkpoint_dir)?,
+        window,
+        watermark,
+        from: present("from", o.from)?,
+        until_latest: present("until-latest", o.until_latest)?,
+        assign: present("assign", o.assign)?,
+        flush_interval: present("flush-interval", o.flush_interval)?,
+        checkpoint_interval: present("checkpoint-interval", o.checkpoint_interval)?,
+        max_future,
+        idle_timeout: present("idle-timeout", o.idle_timeout)?,
+        lease,
+        on_data_loss: present("on-data-loss", o.on_data_loss)?,
+        fetch_bytes: present("fetch-bytes", o.fetch_bytes)?,
+    })
+}
+
+fn check_window(window: Duration, watermark: Duration, max_future: Duration) -> Result<()> {
+    let (day_ms, window_ms) = (DAY.as_millis(), window.as_millis());
+    if window_ms == 0 {
+        return Err(Error::usage("--window must be above zero, such as 1h"));
+    }
+    // Windows start at multiples of their length since 1970: only so do they start at the same time every day.
+    if day_ms % window_ms != 0 && window_ms % day_ms != 0 {
+        return Err(Error::usage(format!(
+            "--window {window:?} does not divide a day, so windows would start at other times each day; \
+             choose for example 15m, 1h, 6h or whole days"
+        )));
+    }
+    let open = (watermark + max_future).as_millis() / window_ms;
+    if open > MAX_OPEN_WINDOWS {
+        return Err(Error::usage(format!(
+            "--window {window:?} is too short for --watermark {watermark:?} and --max-future {max_future:?}: \
+             {open} windows would be open at once in each partition; at most {MAX_OPEN_WINDOWS}"
+        )));
+    }
+    Ok(())
+}
+
+fn database(options: &Options, given: &[Given], env: &Environment<'_>) -> Result<tokio_postgres::Config> {
+    let named = given.iter().find(|value| value.flag == "database-url").and_then(|value| {
+        let flag = FLAGS.iter().find(|flag| flag.name == value.flag)?;
+        Some(value.name(flag))
+    });
+    let url = named.as_deref().zip(options.database_url.as_deref());
+    database::config(url, env)
+}
+
+fn demo(o: Options) -> Result<Demo> {
+    Ok(Demo { log: log(&o)?, listen: present("listen", o.listen)?, duration: o.duration })
+}
+
+fn inspect(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Inspect> {
+    Ok(Inspect {
+        kafka: kafka(&mut o, env)?,
+        log: log(&o)?,
+        database: database(&o, given, env)?,
+        checkpoint_dir: present("checkpoint-dir", o.checkpoint_dir)?,
+        json: present("json", o.json)?,
+    })
+}
+
+/// A value as the log may show it: a URL's query may carry an API key.
+fn masked(text: &str) -> String {
+    match text.split_once('?') {
+        Some((address, query)) if address.contains("://") && !query.is_empty() => format!("{address}?***"),
+        _ => text.to_owned(),
+    }
+}

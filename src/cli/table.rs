@@ -1,0 +1,469 @@
+//! The table of flags: what each is called, where it applies, its default, its help and its parser.
+//!
+//! Everything about a flag stands in its one entry; parsing, environment names, help and the README's list follow from
+//! it. A flag may have two entries when its default differs between commands (`--listen`), but only one a command.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::value::{self, Parsed};
+use crate::config::{
+    Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, Pace, ReadingSource, SaslMechanism,
+    StartFrom,
+};
+
+/// A subcommand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    Producer,
+    Process,
+    Demo,
+    Inspect,
+}
+
+/// What a subcommand is for, and whether this build has it: one that is not there yet is neither shown nor run.
+pub(super) struct Subcommand {
+    pub(super) name: Name,
+    pub(super) word: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) available: bool,
+}
+
+/// All subcommands, in the order of the help.
+pub(super) const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand {
+        name: Name::Producer,
+        word: "producer",
+        summary: "Send weather readings to a Kafka topic",
+        available: true,
+    },
+    Subcommand {
+        name: Name::Process,
+        word: "process",
+        summary: "Average the topic's readings by the hour into PostgreSQL",
+        available: false,
+    },
+    Subcommand {
+        name: Name::Demo,
+        word: "demo",
+        summary: "Run both on an embedded broker, to look at",
+        available: false,
+    },
+    Subcommand {
+        name: Name::Inspect,
+        word: "inspect",
+        summary: "Show checkpoints, leases and lag; changes nothing",
+        available: false,
+    },
+];
+
+/// One flag.
+pub(super) struct Flag {
+    /// Without the dashes.
+    pub(super) name: &'static str,
+    /// The commands that have it.
+    pub(super) on: &'static [Name],
+    /// What the value is, for the help; empty for a switch.
+    pub(super) metavar: &'static str,
+    /// Taken when neither the flag nor its variable is given.
+    pub(super) default: Option<&'static str>,
+    /// One sentence or two.
+    pub(super) help: &'static str,
+    /// Parses a value into its place.
+    pub(super) set: fn(&mut Options, &str) -> Parsed<()>,
+}
+
+impl Flag {
+    /// The environment variable that stands for this flag.
+    pub(super) fn variable(&self) -> String {
+        format!("WEATHER_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// Whether it takes no value.
+    pub(super) fn is_switch(&self) -> bool {
+        self.metavar.is_empty()
+    }
+}
+
+/// The flags of one command, in the table's order.
+pub(super) fn flags_of(command: Name) -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().filter(move |flag| flag.on.contains(&command))
+}
+
+/// Parsed values, before relations between them are checked; None = not given and without a default.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    pub(super) brokers: Option<Vec<String>>,
+    pub(super) topic: Option<String>,
+    pub(super) sasl_mechanism: Option<SaslMechanism>,
+    pub(super) sasl_username: Option<String>,
+    pub(super) listen: Option<Option<SocketAddr>>,
+    pub(super) log_level: Option<LogLevel>,
+    pub(super) log_format: Option<LogFormat>,
+    pub(super) interval: Option<Duration>,
+    pub(super) rate: Option<Pace>,
+    pub(super) count: Option<u64>,
+    pub(super) duration: Option<Duration>,
+    pub(super) source: Option<ReadingSource>,
+    pub(super) poll: Option<Duration>,
+    pub(super) stations: Option<u32>,
+    pub(super) seed: Option<u64>,
+    pub(super) backfill: Option<Duration>,
+    pub(super) speedup: Option<f64>,
+    pub(super) late_ratio: Option<f64>,
+    pub(super) malformed_ratio: Option<f64>,
+    pub(super) partitions: Option<i32>,
+    pub(super) linger: Option<Duration>,
+    pub(super) compression: Option<Compression>,
+    pub(super) log_sent: Option<LogSent>,
+    pub(super) database_url: Option<String>,
+    pub(super) checkpoint_dir: Option<PathBuf>,
+    pub(super) window: Option<Duration>,
+    pub(super) watermark: Option<Duration>,
+    pub(super) from: Option<StartFrom>,
+    pub(super) until_latest: Option<bool>,
+    pub(super) assign: Option<Assign>,
+    pub(super) flush_interval: Option<Duration>,
+    pub(super) checkpoint_interval: Option<Duration>,
+    pub(super) max_future: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) lease: Option<Duration>,
+    pub(super) on_data_loss: Option<OnDataLoss>,
+    pub(super) fetch_bytes: Option<i32>,
+    pub(super) json: Option<bool>,
+}
+
+fn put<T>(place: &mut Option<T>, parsed: Parsed<T>) -> Parsed<()> {
+    *place = Some(parsed?);
+    Ok(())
+}
+
+const KAFKA: &[Name] = &[Name::Producer, Name::Process, Name::Inspect];
+const DATABASE: &[Name] = &[Name::Process, Name::Inspect];
+const ALL: &[Name] = &[Name::Producer, Name::Process, Name::Demo, Name::Inspect];
+const PRODUCER: &[Name] = &[Name::Producer];
+const PROCESS: &[Name] = &[Name::Process];
+
+/// Every flag of every command.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "brokers",
+        on: KAFKA,
+        metavar: "HOST:PORT,…",
+        default: Some("127.0.0.1:9092"),
+        help: "Kafka's bootstrap brokers. Port 9092 where none is given.",
+        set: |o, v| put(&mut o.brokers, value::brokers(v)),
+    },
+    Flag {
+        name: "topic",
+        on: KAFKA,
+        metavar: "NAME",
+        default: Some("weather_data"),
+        help: "The topic of readings.",
+        set: |o, v| put(&mut o.topic, value::topic(v)),
+    },
+    Flag {
+        name: "sasl-mechanism",
+        on: KAFKA,
+        metavar: "MECHANISM",
+        default: None,
+        help: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, for a listener that asks who is there. The password \
+               comes from WEATHER_SASL_PASSWORD or the file named by WEATHER_SASL_PASSWORD_FILE.",
+        set: |o, v| put(&mut o.sasl_mechanism, value::sasl_mechanism(v)),
+    },
+    Flag {
+        name: "sasl-username",
+        on: KAFKA,
+        metavar: "NAME",
+        default: None,
+        help: "The user that goes with --sasl-mechanism.",
+        set: |o, v| put(&mut o.sasl_username, value::text(v)),
+    },
+    Flag {
+        name: "source",
+        on: PRODUCER,
+        metavar: "SOURCE",
+        default: Some("synthetic"),
+        help: "Where readings come from: synthetic (simulated stations), - (one JSON reading a line on standard \
+               input), a file of such lines, or http://… (an API, asked every --poll). For https: curl -s \
+               https://… | weather producer --source -",
+        set: |o, v| put(&mut o.source, value::source(v)),
+    },
+    Flag {
+        name: "interval",
+        on: PRODUCER,
+        metavar: "DURATION",
+        default: Some("6ms"),
+        help: "One reading each interval; 6ms is 10,000 a minute. Lines and API answers go as fast as they come \
+               unless this or --rate is given.",
+        set: |o, v| put(&mut o.interval, value::interval(v)),
+    },
+    Flag {
+        name: "rate",
+        on: PRODUCER,
+        metavar: "N",
+        default: None,
+        help: "Instead of --interval: readings a second; 0 = as fast as Kafka takes them.",
+        set: |o, v| put(&mut o.rate, value::rate(v)),
+    },
+    Flag {
+        name: "count",
+        on: PRODUCER,
+        metavar: "N",
+        default: None,
+        help: "Stop after so many readings.",
+        set: |o, v| put(&mut o.count, value::count(v)),
+    },
+    Flag {
+        name: "duration",
+        on: &[Name::Producer, Name::Demo],
+        metavar: "DURATION",
+        default: None,
+        help: "Stop after so long.",
+        set: |o, v| put(&mut o.duration, value::interval(v)),
+    },
+    Flag {
+        name: "poll",
+        on: PRODUCER,
+        metavar: "DURATION",
+        default: Some("10s"),
+        help: "How often an http:// source is asked.",
+        set: |o, v| put(&mut o.poll, value::interval(v)),
+    },
+    Flag {
+        name: "stations",
+        on: PRODUCER,
+        metavar: "N",
+        default: Some("100"),
+        help: "How many stations are simulated.",
+        set: |o, v| put(&mut o.stations, value::integer(v, 1, 100_000)),
+    },
+    Flag {
+        name: "seed",
+        on: PRODUCER,
+        metavar: "N",
+        default: Some("1"),
+        help: "Seed of the simulation: the same seed gives the same stations and weather.",
+        set: |o, v| put(&mut o.seed, value::integer(v, 0, u64::MAX)),
+    },
+    Flag {
+        name: "backfill",
+        on: PRODUCER,
+        metavar: "DURATION",
+        default: Some("0s"),
+        help: "Send simulated history first, as fast as it goes: event time starts so long before now.",
+        set: |o, v| put(&mut o.backfill, value::whole_ms(v)),
+    },
+    Flag {
+        name: "speedup",
+        on: PRODUCER,
+        metavar: "X",
+        default: Some("1"),
+        help: "Let the time of --backfill pass X times as fast as the clock, at the pace of --interval, until it \
+               has caught up with the clock.",
+        set: |o, v| put(&mut o.speedup, value::speedup(v)),
+    },
+    Flag {
+        name: "late-ratio",
+        on: PRODUCER,
+        metavar: "SHARE",
+        default: Some("0"),
+        help: "Share of simulated readings that come hours too late, 0 to 1.",
+        set: |o, v| put(&mut o.late_ratio, value::ratio(v)),
+    },
+    Flag {
+        name: "malformed-ratio",
+        on: PRODUCER,
+        metavar: "SHARE",
+        default: Some("0"),
+        help: "Share of simulated readings that cannot be used, 0 to 1.",
+        set: |o, v| put(&mut o.malformed_ratio, value::ratio(v)),
+    },
+    Flag {
+        name: "partitions",
+        on: PRODUCER,
+        metavar: "N",
+        default: Some("6"),
+        help: "Partitions of the topic if it has to be created.",
+        set: |o, v| put(&mut o.partitions, value::integer(v, 1, 10_000)),
+    },
+    Flag {
+        name: "linger",
+        on: PRODUCER,
+        metavar: "DURATION",
+        default: Some("50ms"),
+        help: "How long a batch waits for more readings. Longer: fewer, larger requests.",
+        set: |o, v| put(&mut o.linger, value::duration(v)),
+    },
+    Flag {
+        name: "compression",
+        on: PRODUCER,
+        metavar: "CODEC",
+        default: Some("none"),
+        help: "none, gzip or snappy.",
+        set: |o, v| put(&mut o.compression, value::compression(v)),
+    },
+    Flag {
+        name: "log-sent",
+        on: PRODUCER,
+        metavar: "WHICH",
+        default: Some("sample"),
+        help: "Sent: {...} lines for acknowledged readings: sample (one a second, with the count), all, or none.",
+        set: |o, v| put(&mut o.log_sent, value::log_sent(v)),
+    },
+    Flag {
+        name: "database-url",
+        on: DATABASE,
+        metavar: "URL",
+        default: None,
+        help: "postgres://user@host:port/database, or key=value pairs. Else DATABASE_URL; gaps are filled from \
+               PGHOST, PGPORT, PGUSER and PGDATABASE, then 127.0.0.1:5432, user postgres, database weather_db. \
+               The password comes from PGPASSWORD or the file named by PGPASSWORD_FILE.",
+        set: |o, v| put(&mut o.database_url, value::text(v)),
+    },
+    Flag {
+        name: "checkpoint-dir",
+        on: DATABASE,
+        metavar: "FOLDER",
+        default: Some("checkpoint"),
+        help: "Folder of the checkpoint files. Put it on a volume that outlives the process.",
+        set: |o, v| put(&mut o.checkpoint_dir, value::folder(v)),
+    },
+    Flag {
+        name: "window",
+        on: PROCESS,
+        metavar: "DURATION",
+        default: Some("1h"),
+        help: "Length of a window. It must divide a day, or be whole days.",
+        set: |o, v| put(&mut o.window, value::whole_ms(v)),
+    },
+    Flag {
+        name: "watermark",
+        on: PROCESS,
+        metavar: "DURATION",
+        default: Some("10m"),
+        help: "How long readings may be late: how far the watermark trails the newest event time.",
+        set: |o, v| put(&mut o.watermark, value::whole_ms(v)),
+    },
+    Flag {
+        name: "from",
+        on: PROCESS,
+        metavar: "WHERE",
+        default: Some("earliest"),
+        help: "Where to start where no state exists: earliest, latest, or an ISO 8601 time.",
+        set: |o, v| put(&mut o.from, value::start_from(v)),
+    },
+    Flag {
+        name: "until-latest",
+        on: PROCESS,
+        metavar: "",
+        default: Some("false"),
+        help: "End when everything that the topic holds at start is in the table.",
+        set: |o, v| put(&mut o.until_latest, value::boolean(v)),
+    },
+    Flag {
+        name: "assign",
+        on: PROCESS,
+        metavar: "PARTITIONS",
+        default: Some("auto"),
+        help: "auto: share the partitions with the other processes. Or exactly these, such as 0,2-5.",
+        set: |o, v| put(&mut o.assign, value::assign(v)),
+    },
+    Flag {
+        name: "flush-interval",
+        on: PROCESS,
+        metavar: "DURATION",
+        default: Some("250ms"),
+        help: "How long a change may wait before it is written to PostgreSQL.",
+        set: |o, v| put(&mut o.flush_interval, value::interval(v)),
+    },
+    Flag {
+        name: "checkpoint-interval",
+        on: PROCESS,
+        metavar: "DURATION",
+        default: Some("5s"),
+        help: "How often checkpoint files are written.",
+        set: |o, v| put(&mut o.checkpoint_interval, value::interval(v)),
+    },
+    Flag {
+        name: "max-future",
+        on: PROCESS,
+        metavar: "DURATION",
+        default: Some("10m"),
+        help: "How far ahead of the clock an event time may be; beyond, the reading is a dead letter.",
+        set: |o, v| put(&mut o.max_future, value::whole_ms(v)),
+    },
+    Flag {
+        name: "idle-timeout",
+        on: PROCESS,
+        metavar: "DURATION",
+        default: Some("30s"),
+        help: "After so long without a record a caught-up partition no longer keeps windows open.",
+        set: |o, v| put(&mut o.idle_timeout, value::interval(v)),
+    },
+    Flag {
+        name: "lease",
+        on: PROCESS,
+        metavar: "DURATION",
+        default: Some("15s"),
+        help: "How long a process that falls silent keeps its partitions.",
+        set: |o, v| put(&mut o.lease, value::interval(v)),
+    },
+    Flag {
+        name: "on-data-loss",
+        on: PROCESS,
+        metavar: "WHAT",
+        default: Some("continue"),
+        help: "When Kafka no longer has records that were not read yet: continue (and count them) or stop.",
+        set: |o, v| put(&mut o.on_data_loss, value::on_data_loss(v)),
+    },
+    Flag {
+        name: "fetch-bytes",
+        on: PROCESS,
+        metavar: "BYTES",
+        default: Some("1MiB"),
+        help: "Most bytes of one fetch from one partition.",
+        set: |o, v| put(&mut o.fetch_bytes, value::fetch_bytes(v)),
+    },
+    Flag {
+        name: "json",
+        on: &[Name::Inspect],
+        metavar: "",
+        default: Some("false"),
+        help: "One JSON document instead of a table.",
+        set: |o, v| put(&mut o.json, value::boolean(v)),
+    },
+    Flag {
+        name: "listen",
+        on: &[Name::Producer],
+        metavar: "HOST:PORT",
+        default: Some(""),
+        help: "Address of the HTTP endpoint; empty = off.",
+        set: |o, v| put(&mut o.listen, value::listen(v)),
+    },
+    Flag {
+        name: "listen",
+        on: &[Name::Process, Name::Demo],
+        metavar: "HOST:PORT",
+        default: Some("127.0.0.1:8080"),
+        help: "Address of the HTTP endpoint; empty = off. A port that is taken: the next free one.",
+        set: |o, v| put(&mut o.listen, value::listen(v)),
+    },
+    Flag {
+        name: "log-level",
+        on: ALL,
+        metavar: "LEVEL",
+        default: Some("info"),
+        help: "error, warn, info or debug.",
+        set: |o, v| put(&mut o.log_level, value::log_level(v)),
+    },
+    Flag {
+        name: "log-format",
+        on: ALL,
+        metavar: "FORMAT",
+        default: Some("text"),
+        help: "text or json.",
+        set: |o, v| put(&mut o.log_format, value::log_format(v)),
+    },
+];
