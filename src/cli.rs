@@ -251,5 +251,4 @@ fn edits(from: &[char], to: &str) -> usize {
 }
 
 #[cfg(test)]
-#[path = "cli/cli_tests.rs"]
 mod tests;

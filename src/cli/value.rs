@@ -332,5 +332,4 @@ pub(super) fn folder(text: &str) -> Parsed<PathBuf> {
 }
 
 #[cfg(test)]
-#[path = "value_tests.rs"]
 mod tests;

@@ -4,6 +4,9 @@
 //!   call expires or fails, errors sorted by what the caller must do.
 //! - [`source`]: records of one partition from an offset on, with the next fetch under way while this one is used.
 //! - [`sink`]: batches to partitions, retried until acknowledged, with the header that lets duplicates be dropped.
+//! - [`partitioner`]: which partition a key belongs to, as Java's client decides it.
 
 pub mod client;
+pub mod partitioner;
+pub mod sink;
 pub mod source;

@@ -1,0 +1,464 @@
+//! Records to partitions: batched, in order, sent again until Kafka has acknowledged them.
+//!
+//! Each partition has a bounded buffer and one task that sends its batches one after the other, so that order holds and
+//! memory stays bounded while Kafka is away: a full buffer makes [`Sink::send`] wait, which is how the source learns
+//! to pause. A batch goes when it is full or has lingered; while one is under way the next fills, so batches grow with
+//! the load.
+//!
+//! A request whose answer was lost may have been carried out, and sending it again then appends it twice. Therefore each
+//! record carries the header [`SEQUENCE_HEADER`]: this run's random id and the record's number in its partition, both
+//! kept in every retry. A reader that has seen number n of a run and partition drops n and below. Numbers have a gap
+//! where a record was dropped because the broker takes none so large; they never repeat.
+//!
+//! What ends a sink: the broker refusing the user or the topic before the first acknowledgement (a wrong set-up). After
+//! it, the same refusal is an outage like any other, since a set-up that worked is changed by others, and mended.
+
+mod buffer;
+
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rskafka::chrono::DateTime;
+use rskafka::client::partition::Compression;
+use rskafka::record::Record;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::client::{Cluster, ErrorKind, KafkaError, Leader};
+use super::partitioner::partition_of;
+use crate::telemetry::log::Outage;
+use crate::time::now_ms;
+pub use buffer::Batch;
+use buffer::{Buffer, Limits, Next, Pushed};
+
+/// Name of the header with the run id and the sequence number: two big-endian 64-bit numbers.
+pub const SEQUENCE_HEADER: &str = "weather-seq";
+
+/// Far below what a broker takes by default (1 MiB), and large enough that requests cost little beside records.
+const BATCH_BYTES: usize = 256 * 1024;
+/// What all partitions may hold together, while each may hold two batches.
+const HELD_BYTES: usize = 12 * 1024 * 1024;
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// An hour in µs: what waits longer counts as that.
+const LONGEST_LATENCY_US: u64 = 3_600_000_000;
+
+/// Called with each batch, or part of one, that Kafka has acknowledged. Must not block.
+pub type Acknowledged = Arc<dyn Fn(&Batch, Range<usize>) + Send + Sync>;
+
+/// How to send.
+#[derive(Clone)]
+pub struct Options {
+    /// How long a batch waits for more records.
+    pub linger: Duration,
+    /// Codec of batches.
+    pub compression: Compression,
+    /// Told of what was acknowledged.
+    pub acknowledged: Option<Acknowledged>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("linger", &self.linger)
+            .field("compression", &self.compression)
+            .finish()
+    }
+}
+
+/// Counts of records since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Taken in by [`Sink::send`].
+    pub accepted: u64,
+    /// Acknowledged by all in-sync replicas.
+    pub acknowledged: u64,
+    /// Sent again, each time counted.
+    pub retried: u64,
+    /// Given up: larger than the broker takes.
+    pub dropped: u64,
+}
+
+impl Totals {
+    /// Taken in, but neither acknowledged nor dropped.
+    pub fn unsent(&self) -> u64 {
+        self.accepted.saturating_sub(self.acknowledged + self.dropped)
+    }
+}
+
+/// Sends records to the partitions of a topic. Dropping it gives up what is not acknowledged: flush first.
+#[derive(Debug)]
+pub struct Sink {
+    lanes: Vec<Arc<Lane>>,
+    shared: Arc<Shared>,
+    accepted: u64,
+    /// The partition for records without a key, and the batch of it that they are filling.
+    keyless: (usize, u64),
+    /// One a partition; dropping the set ends them.
+    tasks: JoinSet<()>,
+}
+
+/// One partition: what it holds, and the sender's alarm.
+#[derive(Debug)]
+struct Lane {
+    buffer: Mutex<Buffer>,
+    /// For the sender: there is something to look at.
+    work: Notify,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    run_id: u64,
+    // Relaxed throughout: each is a count of its own, read for reports.
+    acknowledged: AtomicU64,
+    retried: AtomicU64,
+    dropped: AtomicU64,
+    latency_us: Mutex<Histogram<u64>>,
+    failure: OnceLock<KafkaError>,
+    /// For [`Sink`], the only one to wait: something was released, or the sink has failed.
+    progress: Notify,
+    /// Errors that are not the cluster being away.
+    refusals: Outage,
+}
+
+/// Where the batches of one partition go. Kafka, or a test.
+trait Destination: Send + 'static {
+    /// Appends the records and waits until all replicas have them; an error leaves open whether they were appended.
+    fn append(&mut self, records: Vec<Record>) -> impl Future<Output = Result<(), KafkaError>> + Send;
+}
+
+impl Sink {
+    /// Starts sending to the partitions `0..partitions` of the cluster's topic.
+    pub fn start(cluster: &Arc<Cluster>, partitions: i32, options: Options) -> Result<Self, KafkaError> {
+        let compression = options.compression;
+        let destinations = (0..partitions)
+            .map(|partition| ToKafka {
+                cluster: Arc::clone(cluster),
+                partition,
+                partitions,
+                compression,
+                leader: None,
+            })
+            .collect();
+        let limits = Limits {
+            batch_bytes: BATCH_BYTES,
+            held_bytes: (HELD_BYTES / partitions.max(1) as usize).max(2 * BATCH_BYTES),
+        };
+        Self::with(destinations, cluster.topic(), limits, options)
+    }
+
+    fn with<D: Destination>(
+        destinations: Vec<D>,
+        topic: &str,
+        limits: Limits,
+        options: Options,
+    ) -> Result<Self, KafkaError> {
+        let latency_us = Histogram::new_with_bounds(1, LONGEST_LATENCY_US, 3)
+            .map_err(|e| KafkaError { kind: ErrorKind::Fatal, detail: e.to_string() })?;
+        let shared = Arc::new(Shared {
+            options,
+            // The only source of randomness in std: its hasher is keyed by the system's.
+            run_id: RandomState::new().build_hasher().finish(),
+            acknowledged: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            latency_us: Mutex::new(latency_us),
+            failure: OnceLock::new(),
+            progress: Notify::new(),
+            refusals: Outage::new(format!("Topic {topic}")),
+        });
+        let mut tasks = JoinSet::new();
+        let mut lanes = Vec::new();
+        for destination in destinations {
+            let lane = Arc::new(Lane { buffer: Mutex::new(Buffer::new(limits)), work: Notify::new() });
+            lanes.push(Arc::clone(&lane));
+            tasks.spawn(Sender { lane, shared: Arc::clone(&shared), destination }.run());
+        }
+        Ok(Self { lanes, shared, accepted: 0, keyless: (0, 0), tasks })
+    }
+
+    /// Takes in a record, waiting while its partition's buffer is full. No key: partitions in turn, a batch each.
+    ///
+    /// `due` is when the record should have been sent; its latency counts from there. Cancelling while it waits
+    /// leaves the record out.
+    ///
+    /// # Errors
+    /// Kafka refused the user or the topic from the start; nothing more will be sent.
+    pub async fn send(&mut self, key: Option<&[u8]>, value: &[u8], due: Instant) -> Result<(), KafkaError> {
+        loop {
+            if let Some(failure) = self.shared.failure.get() {
+                return Err(failure.clone());
+            }
+            let lane = self.lane_for(key);
+            let pushed = lane.buffer().push(key.unwrap_or_default(), value, due);
+            match pushed {
+                Pushed::Full => self.shared.progress.notified().await,
+                Pushed::Look => {
+                    lane.work.notify_one();
+                    break;
+                }
+                Pushed::Kept => break,
+            }
+        }
+        self.accepted += 1;
+        Ok(())
+    }
+
+    fn lane_for(&mut self, key: Option<&[u8]>) -> &Lane {
+        if let Some(key) = key {
+            return &self.lanes[partition_of(key, self.lanes.len())];
+        }
+        let (lane, batch) = self.keyless;
+        if self.lanes[lane].buffer().batch_number() != batch {
+            let next = (lane + 1) % self.lanes.len();
+            let batch = self.lanes[next].buffer().batch_number();
+            self.keyless = (next, batch);
+        }
+        &self.lanes[self.keyless.0]
+    }
+
+    /// Sends what is left without lingering and returns when all of it is acknowledged or dropped.
+    ///
+    /// # Errors
+    /// As [`Sink::send`].
+    pub async fn flush(&mut self) -> Result<(), KafkaError> {
+        for lane in &self.lanes {
+            lane.buffer().hurry();
+            lane.work.notify_one();
+        }
+        for lane in &self.lanes {
+            while lane.buffer().pending() > 0 {
+                if let Some(failure) = self.shared.failure.get() {
+                    return Err(failure.clone());
+                }
+                self.shared.progress.notified().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up what is not acknowledged; the final counts.
+    pub async fn close(mut self) -> Totals {
+        self.tasks.shutdown().await;
+        self.totals()
+    }
+
+    /// The counts so far.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            accepted: self.accepted,
+            acknowledged: self.shared.acknowledged.load(Ordering::Relaxed),
+            retried: self.shared.retried.load(Ordering::Relaxed),
+            dropped: self.shared.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Latency from due to acknowledged so far, in µs.
+    pub fn latency_us(&self) -> Histogram<u64> {
+        self.shared.latency_us.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Lane {
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next batch to send.
+    async fn next_batch(&self, linger: Duration) -> Batch {
+        loop {
+            let next = self.buffer().next(Instant::now(), linger);
+            match next {
+                Next::Send(batch) => return batch,
+                Next::Nothing => self.work.notified().await,
+                Next::At(time) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(time.into()) => {}
+                        () = self.work.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The task of one partition.
+struct Sender<D> {
+    lane: Arc<Lane>,
+    shared: Arc<Shared>,
+    destination: D,
+}
+
+/// What became of a part of a batch.
+enum Outcome {
+    Appended,
+    TooLarge,
+    /// The sink has failed; nothing more is sent.
+    Failed,
+}
+
+impl<D: Destination> Sender<D> {
+    async fn run(mut self) {
+        loop {
+            let batch = self.lane.next_batch(self.shared.options.linger).await;
+            if !self.deliver(&batch).await {
+                return;
+            }
+            self.lane.buffer().release(batch);
+            self.shared.progress.notify_one();
+        }
+    }
+
+    /// Sends a batch, in parts if it is too large as a whole; false if the sink has failed.
+    async fn deliver(&mut self, batch: &Batch) -> bool {
+        // A stack with the first part on top, so that the order holds.
+        let mut parts = vec![0..batch.len()];
+        while let Some(part) = parts.pop() {
+            match self.append(batch, &part).await {
+                Outcome::Appended => self.acknowledge(batch, part),
+                Outcome::TooLarge if part.len() > 1 => {
+                    self.lane.buffer().shrink_batches(batch.size_of(part.clone()));
+                    let middle = part.start + part.len() / 2;
+                    parts.push(middle..part.end);
+                    parts.push(part.start..middle);
+                }
+                Outcome::TooLarge => self.drop_record(batch, part),
+                Outcome::Failed => return false,
+            }
+        }
+        true
+    }
+
+    /// Sends a part until it is acknowledged or refused.
+    async fn append(&mut self, batch: &Batch, part: &Range<usize>) -> Outcome {
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            // Stamped with the time of sending: it is the clock of the topic's retention.
+            let timestamp = DateTime::from_timestamp_millis(now_ms()).unwrap_or_default();
+            let records = batch.records(part.clone(), self.shared.run_id, timestamp);
+            match self.destination.append(records).await {
+                Ok(()) => {
+                    self.shared.refusals.ok();
+                    return Outcome::Appended;
+                }
+                Err(e) if e.kind == ErrorKind::TooLarge => return Outcome::TooLarge,
+                Err(e) => {
+                    if self.shared.is_fatal(&e) {
+                        self.fail(e);
+                        return Outcome::Failed;
+                    }
+                    // The cluster being away is said by `Cluster`, once for all partitions.
+                    if e.kind != ErrorKind::Transient {
+                        self.shared.refusals.failed(&e);
+                    }
+                }
+            }
+            self.shared.retried.fetch_add(part.len() as u64, Ordering::Relaxed);
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+        }
+    }
+
+    fn acknowledge(&self, batch: &Batch, part: Range<usize>) {
+        let now = Instant::now();
+        {
+            let mut latency_us = self.shared.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
+            // Records that were due together are recorded together: at full speed that is hundreds.
+            let mut same = (now, 0);
+            for due in batch.due(part.clone()) {
+                if due == same.0 {
+                    same.1 += 1;
+                } else {
+                    record(&mut latency_us, now, same);
+                    same = (due, 1);
+                }
+            }
+            record(&mut latency_us, now, same);
+        }
+        self.shared.acknowledged.fetch_add(part.len() as u64, Ordering::Relaxed);
+        if let Some(acknowledged) = &self.shared.options.acknowledged {
+            acknowledged(batch, part);
+        }
+    }
+
+    fn drop_record(&self, batch: &Batch, part: Range<usize>) {
+        let bytes = batch.size_of(part);
+        let dropped = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        // The first, and then ever more rarely: a flood of them must not become a flood of lines.
+        if dropped.is_power_of_two() {
+            crate::warn!(
+                "Dropped a reading that is larger than the broker takes (max.message.bytes)",
+                "bytes" => bytes, "dropped" => dropped
+            );
+        }
+    }
+
+    fn fail(&self, error: KafkaError) {
+        // The first failure stands for all.
+        let _ = self.shared.failure.set(error);
+        self.shared.progress.notify_one();
+    }
+}
+
+fn record(latency_us: &mut Histogram<u64>, now: Instant, (due, count): (Instant, u64)) {
+    if count > 0 {
+        let us = u64::try_from(now.saturating_duration_since(due).as_micros()).unwrap_or(u64::MAX);
+        latency_us.saturating_record_n(us, count);
+    }
+}
+
+impl Shared {
+    /// Whether trying again is useless: a refusal, and nothing was ever acknowledged.
+    fn is_fatal(&self, error: &KafkaError) -> bool {
+        let refused =
+            matches!(error.kind, ErrorKind::Authentication | ErrorKind::Authorization | ErrorKind::Fatal);
+        refused && self.acknowledged.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// A partition of the cluster's topic.
+struct ToKafka {
+    cluster: Arc<Cluster>,
+    partition: i32,
+    partitions: i32,
+    compression: Compression,
+    /// None: connect first.
+    leader: Option<Leader>,
+}
+
+impl Destination for ToKafka {
+    async fn append(&mut self, records: Vec<Record>) -> Result<(), KafkaError> {
+        let leader = match self.leader.take() {
+            Some(leader) => leader,
+            None => self.connect().await?,
+        };
+        self.cluster.produce(&leader, records, self.compression).await?;
+        // Only a connection that works is used again.
+        self.leader = Some(leader);
+        Ok(())
+    }
+}
+
+impl ToKafka {
+    async fn connect(&self) -> Result<Leader, KafkaError> {
+        let result = self.cluster.leader(self.partition).await;
+        if let Err(KafkaError { kind: ErrorKind::UnknownTopic, .. }) = &result {
+            // Deleted while we send: made anew with as many partitions as we send to. Several partitions may try at
+            // once; the error of the leader is the one that tells what is wrong.
+            if let Ok(None) = self.cluster.partitions().await {
+                let _ = self.cluster.create_topic(self.partitions).await;
+            }
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

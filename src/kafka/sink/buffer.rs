@@ -1,0 +1,351 @@
+//! What one partition holds until Kafka has acknowledged it: a batch being filled, and full ones waiting.
+//!
+//! Pure bookkeeping: no I/O, no clock (the time is an argument). Keys and values lie one after the other in one block of
+//! memory a batch; rskafka's records, ten times as large, are made from it only for the time of a request. So a
+//! batch can be sent again at no cost, and what is held is what is counted.
+//!
+//! Invariants: sequence numbers go up by one for each record that is taken in; a batch never changes after it was
+//! handed out; `held_bytes` covers open, ready and handed-out batches, and stays within the limit unless one record
+//! alone is larger.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use rskafka::chrono::{DateTime, Utc};
+use rskafka::record::Record;
+
+use super::SEQUENCE_HEADER;
+
+/// What a record takes in a request beside key and value: lengths, deltas and the sequence header.
+const RECORD_OVERHEAD: usize = 48;
+
+/// Records of one partition with consecutive sequence numbers.
+#[derive(Debug)]
+pub struct Batch {
+    /// Keys and values, one after the other.
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    first_sequence: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Where the key ends in `bytes`; it starts where the entry before ends.
+    key_end: u32,
+    value_end: u32,
+    due: Instant,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { bytes: Vec::new(), entries: Vec::new(), first_sequence: 0 }
+    }
+
+    /// How many records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The values of some of the records.
+    pub fn values(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = &[u8]> {
+        range.map(|i| {
+            let entry = &self.entries[i];
+            &self.bytes[entry.key_end as usize..entry.value_end as usize]
+        })
+    }
+
+    /// When each of some of the records was due.
+    pub(super) fn due(&self, range: Range<usize>) -> impl Iterator<Item = Instant> + '_ {
+        self.entries[range].iter().map(|entry| entry.due)
+    }
+
+    /// Bytes of the batch as a request carries it, about.
+    fn size(&self) -> usize {
+        self.bytes.len() + self.entries.len() * RECORD_OVERHEAD
+    }
+
+    /// Bytes of some of the records as a request carries them, about.
+    pub(super) fn size_of(&self, range: Range<usize>) -> usize {
+        let count = range.len();
+        let end = |i: usize| self.entries.get(i).map_or(0, |entry| entry.value_end as usize);
+        let start = range.start.checked_sub(1).map_or(0, end);
+        range.end.checked_sub(1).map_or(0, end) - start + count * RECORD_OVERHEAD
+    }
+
+    fn push(&mut self, key: &[u8], value: &[u8], due: Instant) {
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(value);
+        // A batch is far below 4 GiB: a record may be larger than the limit, but sources bound what they read.
+        self.entries.push(Entry { key_end, value_end: self.bytes.len() as u32, due });
+    }
+
+    /// Some of the records as rskafka sends them.
+    pub(super) fn records(&self, range: Range<usize>, run_id: u64, timestamp: DateTime<Utc>) -> Vec<Record> {
+        let mut sequence = self.first_sequence + range.start as u64;
+        let mut start = match range.start {
+            0 => 0,
+            i => self.entries[i - 1].value_end as usize,
+        };
+        let mut records = Vec::with_capacity(range.len());
+        for entry in &self.entries[range] {
+            let (key_end, value_end) = (entry.key_end as usize, entry.value_end as usize);
+            let mut number = Vec::with_capacity(16);
+            number.extend_from_slice(&run_id.to_be_bytes());
+            number.extend_from_slice(&sequence.to_be_bytes());
+            let mut headers = BTreeMap::new();
+            headers.insert(SEQUENCE_HEADER.to_owned(), number);
+            records.push(Record {
+                key: (key_end > start).then(|| self.bytes[start..key_end].to_vec()),
+                value: Some(self.bytes[key_end..value_end].to_vec()),
+                headers,
+                timestamp,
+            });
+            start = value_end;
+            sequence += 1;
+        }
+        records
+    }
+}
+
+/// How much a partition may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// A batch is handed out when it has reached this.
+    pub(super) batch_bytes: usize,
+    /// Nothing more is taken in beyond this.
+    pub(super) held_bytes: usize,
+}
+
+/// Whether a record was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// No: wait until something was released.
+    Full,
+    /// Yes, and there is no more to do for it.
+    Kept,
+    /// Yes, and the sender has to look: the first record of a batch starts its linger, the last one ends it.
+    Look,
+}
+
+/// What the sender has to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send this.
+    Send(Batch),
+    /// Look again at this time.
+    At(Instant),
+    /// Wait for a record.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(super) struct Buffer {
+    limits: Limits,
+    open: Batch,
+    ready: VecDeque<Batch>,
+    /// Memory to use again for the next batch.
+    spare: Option<Batch>,
+    held_bytes: usize,
+    /// Records taken in and not released yet.
+    pending: usize,
+    next_sequence: u64,
+    /// Counts batches, so that records without a key can tell when their batch has gone.
+    batch_number: u64,
+    /// Send without waiting for more, until nothing is left.
+    hurry: bool,
+}
+
+impl Buffer {
+    pub(super) fn new(limits: Limits) -> Self {
+        let mut buffer = Self {
+            limits,
+            open: Batch::new(),
+            ready: VecDeque::new(),
+            spare: None,
+            held_bytes: 0,
+            pending: 0,
+            next_sequence: 1,
+            batch_number: 0,
+            hurry: false,
+        };
+        buffer.open.first_sequence = buffer.next_sequence;
+        buffer
+    }
+
+    /// Takes a record in. `due` is when it should have been sent: latency counts from there.
+    pub(super) fn push(&mut self, key: &[u8], value: &[u8], due: Instant) -> Pushed {
+        let size = key.len() + value.len() + RECORD_OVERHEAD;
+        if self.held_bytes > 0 && self.held_bytes + size > self.limits.held_bytes {
+            return Pushed::Full;
+        }
+        if !self.open.is_empty() && self.open.size() + size > self.limits.batch_bytes {
+            self.rotate();
+        }
+        self.open.push(key, value, due);
+        self.held_bytes += size;
+        self.pending += 1;
+        self.next_sequence += 1;
+        let first = self.open.len() == 1;
+        let full = self.open.size() >= self.limits.batch_bytes;
+        if full {
+            self.rotate();
+        }
+        if first || full { Pushed::Look } else { Pushed::Kept }
+    }
+
+    fn rotate(&mut self) {
+        let next = self.next_batch();
+        self.ready.push_back(next);
+    }
+
+    /// Takes the open batch out and opens the next.
+    fn next_batch(&mut self) -> Batch {
+        let mut fresh = self.spare.take().unwrap_or_else(Batch::new);
+        fresh.first_sequence = self.next_sequence;
+        self.batch_number += 1;
+        std::mem::replace(&mut self.open, fresh)
+    }
+
+    /// The next batch to send, once it is full, has waited for `linger`, or is wanted at once.
+    pub(super) fn next(&mut self, now: Instant, linger: Duration) -> Next {
+        if let Some(batch) = self.ready.pop_front() {
+            return Next::Send(batch);
+        }
+        let Some(first) = self.open.entries.first() else { return Next::Nothing };
+        let until = first.due + linger;
+        if self.hurry || until <= now { Next::Send(self.next_batch()) } else { Next::At(until) }
+    }
+
+    /// A batch that was handed out is dealt with.
+    pub(super) fn release(&mut self, mut batch: Batch) {
+        self.held_bytes -= batch.size();
+        self.pending -= batch.len();
+        if self.pending == 0 {
+            self.hurry = false;
+        }
+        batch.bytes.clear();
+        batch.entries.clear();
+        self.spare = Some(batch);
+    }
+
+    /// Sends everything at once from now on, until nothing is left.
+    pub(super) fn hurry(&mut self) {
+        self.hurry = self.pending > 0;
+    }
+
+    /// Records taken in and not released yet.
+    pub(super) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Which batch is being filled; goes up with each.
+    pub(super) fn batch_number(&self) -> u64 {
+        self.batch_number
+    }
+
+    /// Makes later batches smaller: the broker refused one of this many bytes.
+    pub(super) fn shrink_batches(&mut self, refused: usize) {
+        const SMALLEST: usize = 4 * 1024;
+        self.limits.batch_bytes = self.limits.batch_bytes.min(refused / 2).max(SMALLEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { batch_bytes: 300, held_bytes: 700 };
+    const LINGER: Duration = Duration::from_millis(5);
+
+    fn sequences(records: &[Record]) -> Vec<u64> {
+        let number = |r: &Record| u64::from_be_bytes(r.headers[SEQUENCE_HEADER][8..16].try_into().unwrap());
+        records.iter().map(number).collect()
+    }
+
+    fn send(next: Next) -> Batch {
+        match next {
+            Next::Send(batch) => batch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_batch_goes_when_it_has_lingered_or_is_wanted() {
+        let mut buffer = Buffer::new(LIMITS);
+        let t = Instant::now();
+        assert!(matches!(buffer.next(t, LINGER), Next::Nothing));
+        assert_eq!(buffer.push(b"k", b"v", t), Pushed::Look);
+        assert_eq!(buffer.push(b"k", b"v", t), Pushed::Kept);
+        assert!(matches!(buffer.next(t, LINGER), Next::At(at) if at == t + LINGER));
+        let first = send(buffer.next(t + LINGER, LINGER));
+        assert_eq!((first.len(), buffer.pending()), (2, 2));
+        buffer.release(first);
+        buffer.push(b"k", b"v", t);
+        buffer.hurry();
+        let second = send(buffer.next(t, LINGER));
+        buffer.release(second);
+        buffer.push(b"k", b"v", t);
+        assert!(matches!(buffer.next(t, LINGER), Next::At(_)), "hurry ends when nothing is left");
+    }
+
+    #[test]
+    fn batches_fill_and_the_buffer_is_bounded() {
+        let mut buffer = Buffer::new(LIMITS);
+        let t = Instant::now();
+        let value = [b'v'; 52];
+        let taken: Vec<Pushed> = (0..8).map(|_| buffer.push(b"", &value, t)).collect();
+        use Pushed::{Full, Kept, Look};
+        assert_eq!(taken, [Look, Kept, Look, Look, Kept, Look, Look, Full]);
+        let batch = send(buffer.next(t, LINGER));
+        assert_eq!(batch.len(), 3);
+        assert_eq!(buffer.push(b"", &value, t), Full, "held until it is released");
+        buffer.release(batch);
+        assert_eq!(buffer.push(b"", &value, t), Kept);
+    }
+
+    #[test]
+    fn one_record_beyond_every_limit_still_passes() {
+        let mut buffer = Buffer::new(LIMITS);
+        let t = Instant::now();
+        assert_eq!(buffer.push(b"", &[0; 5000], t), Pushed::Look);
+        assert_eq!(buffer.push(b"", b"v", t), Pushed::Full);
+        let batch = send(buffer.next(t, LINGER));
+        assert_eq!(batch.len(), 1);
+        buffer.release(batch);
+        assert_eq!(buffer.push(b"", b"v", t), Pushed::Look);
+    }
+
+    #[test]
+    fn sequence_numbers_run_through_batches_and_parts() {
+        let mut buffer = Buffer::new(LIMITS);
+        let t = Instant::now();
+        for i in 0..5u8 {
+            buffer.push(&[i], &[i, i], t);
+        }
+        buffer.hurry();
+        let batch = send(buffer.next(t, LINGER));
+        let now = DateTime::from_timestamp_millis(1).unwrap();
+        let all = batch.records(0..batch.len(), 7, now);
+        assert_eq!(sequences(&all), (1..=batch.len() as u64).collect::<Vec<_>>());
+        assert_eq!(all[0].headers[SEQUENCE_HEADER][..8], 7u64.to_be_bytes());
+        let tail = batch.records(2..batch.len(), 7, now);
+        assert_eq!(tail, all[2..], "a part keeps the numbers");
+        assert_eq!((all[3].key.as_deref(), all[3].value.as_deref()), (Some(&[3u8][..]), Some(&[3u8, 3][..])));
+        assert_eq!(batch.values(1..3).collect::<Vec<_>>(), [[1, 1], [2, 2]]);
+        assert_eq!(batch.size_of(0..2) + batch.size_of(2..batch.len()), batch.size());
+        let sent = batch.len() as u64;
+        buffer.release(batch);
+        buffer.push(b"", b"", t);
+        let next = send(buffer.next(t + LINGER, LINGER));
+        let records = next.records(0..1, 7, now);
+        assert_eq!(sequences(&records)[0], if sent == 5 { 6 } else { sent + 1 });
+        assert_eq!(records[0].value.as_deref(), Some(&[][..]), "an empty value is not a missing one");
+    }
+}
