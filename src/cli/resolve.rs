@@ -164,6 +164,7 @@ fn process(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Pro
         lease,
         on_data_loss: present("on-data-loss", o.on_data_loss)?,
         fetch_bytes: present("fetch-bytes", o.fetch_bytes)?,
+        dead_letter_retention: present("dead-letter-retention", o.dead_letter_retention)?,
     })
 }
 

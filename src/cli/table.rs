@@ -42,7 +42,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         name: Name::Process,
         word: "process",
         summary: "Average the topic's readings by the hour into PostgreSQL",
-        available: false,
+        available: true,
     },
     Subcommand {
         name: Name::Demo,
@@ -127,6 +127,7 @@ pub(super) struct Options {
     pub(super) flush_interval: Option<Duration>,
     pub(super) checkpoint_interval: Option<Duration>,
     pub(super) max_future: Option<Duration>,
+    pub(super) dead_letter_retention: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) lease: Option<Duration>,
     pub(super) on_data_loss: Option<OnDataLoss>,
@@ -393,6 +394,14 @@ pub(super) const FLAGS: &[Flag] = &[
         default: Some("10m"),
         help: "How far ahead of the clock an event time may be; beyond, the reading is a dead letter.",
         set: |o, v| put(&mut o.max_future, value::whole_ms(v)),
+    },
+    Flag {
+        name: "dead-letter-retention",
+        on: PROCESS,
+        metavar: "DURATION",
+        default: Some("7d"),
+        help: "How long dead letters are kept in the database.",
+        set: |o, v| put(&mut o.dead_letter_retention, value::interval(v)),
     },
     Flag {
         name: "idle-timeout",
