@@ -174,17 +174,27 @@ pub async fn set_up(session: &Session, topic: &str, window_ms: i64) -> Result<()
     let result = set_up_in_transaction(session, topic, window_ms).await;
     let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = session.call(session.client.batch_execute(end)).await;
-    result?;
-    Ok(ended?)
+    let made = result?;
+    ended?;
+    if !made.is_empty() {
+        crate::info!("made in the database", "names" => made.join(", "));
+    }
+    Ok(())
 }
 
-async fn set_up_in_transaction(session: &Session, topic: &str, window_ms: i64) -> Result<(), SetupError> {
+/// What it had to make, by name.
+async fn set_up_in_transaction(
+    session: &Session,
+    topic: &str,
+    window_ms: i64,
+) -> Result<Vec<String>, SetupError> {
     let client = &session.client;
     session.call(client.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])).await?;
     let existing = relations(session).await?;
+    let mut made = Vec::new();
     match existing.contains("weather_summary") {
-        false => make(session, "weather_summary", SUMMARY).await?,
-        true => adopt_summary(session).await?,
+        false => made.push(make(session, "weather_summary", SUMMARY).await?),
+        true => adopt_summary(session, &mut made).await?,
     }
     for (name, statement) in TABLES.iter().chain(&INDEXES) {
         if existing.contains(*name) {
@@ -193,9 +203,10 @@ async fn set_up_in_transaction(session: &Session, topic: &str, window_ms: i64) -
         if *statement == UNIQUE_WINDOW {
             refuse_duplicates(session).await?;
         }
-        make(session, name, statement).await?;
+        made.push(make(session, name, statement).await?);
     }
-    identify(session, topic, window_ms).await
+    identify(session, topic, window_ms).await?;
+    Ok(made)
 }
 
 /// Which of our tables and indexes the search path shows.
@@ -208,12 +219,9 @@ async fn relations(session: &Session) -> Result<HashSet<String>, Failure> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-async fn make(session: &Session, name: &str, statement: &str) -> Result<(), SetupError> {
+async fn make(session: &Session, name: &str, statement: &str) -> Result<String, SetupError> {
     match session.call(session.client.batch_execute(statement)).await {
-        Ok(()) => {
-            crate::info!("made in the database", "name" => name);
-            Ok(())
-        }
+        Ok(()) => Ok(name.to_owned()),
         Err(failure) if failure.kind == FailureKind::Setup => Err(Error::usage(format!(
             "{name} is missing in the database and could not be made: {failure}; let a role with the right to create \
              tables start once, or grant it to this one"
@@ -224,7 +232,7 @@ async fn make(session: &Session, name: &str, statement: &str) -> Result<(), Setu
 }
 
 /// Adds our columns to a table that the old system made; its rows stay as they are.
-async fn adopt_summary(session: &Session) -> Result<(), SetupError> {
+async fn adopt_summary(session: &Session, made: &mut Vec<String>) -> Result<(), SetupError> {
     let query = "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute \
                  WHERE attrelid = 'weather_summary'::regclass AND attnum > 0 AND NOT attisdropped";
     let rows = session.call(session.client.query(query, &[])).await?;
@@ -241,7 +249,7 @@ async fn adopt_summary(session: &Session) -> Result<(), SetupError> {
             }
             (None, Some(definition)) => {
                 let statement = format!("ALTER TABLE weather_summary ADD COLUMN {name} {definition}");
-                make(session, &format!("column {name} of weather_summary"), &statement).await?;
+                made.push(make(session, &format!("weather_summary.{name}"), &statement).await?);
             }
             (None, None) => {
                 return Err(Error::usage(format!(
