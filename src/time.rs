@@ -4,7 +4,7 @@
 //! as an argument, so that the core stays a function of its input.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rskafka::chrono::{DateTime, Utc};
 
@@ -12,6 +12,28 @@ use rskafka::chrono::{DateTime, Utc};
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The wall clock, but one that is never set back while the program runs: what was in the past stays in the past.
+///
+/// The monotonic clock alone would not do, as it may stand still while the machine sleeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+    started_ms: i64,
+}
+
+impl Clock {
+    /// Starts at the wall clock's time.
+    pub fn start() -> Self {
+        Self { started: Instant::now(), started_ms: now_ms() }
+    }
+
+    /// ms since 1970.
+    pub fn now_ms(&self) -> i64 {
+        let passed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        now_ms().max(self.started_ms.saturating_add(passed))
+    }
 }
 
 /// Shows milliseconds since 1970 as `2026-11-22T09:26:57.123Z`; out of chrono's range, as the number.
@@ -60,6 +82,14 @@ fn utc(ms: i64) -> Option<DateTime<Utc>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_goes_on() {
+        let ahead = Clock { started: Instant::now(), started_ms: now_ms() + 3_600_000 };
+        assert!(ahead.now_ms() >= now_ms() + 3_500_000);
+        let behind = Clock { started: Instant::now(), started_ms: 0 };
+        assert!(behind.now_ms() >= now_ms() - 1_000);
+    }
 
     #[test]
     fn shows_utc() {

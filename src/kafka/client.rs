@@ -61,9 +61,9 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether the cluster is of no use to us now, whoever has to mend that.
-    fn is_outage(&self) -> bool {
-        matches!(self, Self::Transient | Self::Authentication | Self::Authorization)
+    /// Whether another connection, or newer metadata, may do better.
+    fn is_mended_by_a_new_client(&self) -> bool {
+        matches!(self, Self::Transient | Self::UnknownTopic | Self::Authentication | Self::Authorization)
     }
 }
 
@@ -134,7 +134,7 @@ impl Cluster {
         &self.options.topic
     }
 
-    /// Why Kafka is away, if it is.
+    /// Why no broker can be reached, if so.
     pub fn outage(&self) -> Option<String> {
         self.outage.reason()
     }
@@ -263,14 +263,9 @@ impl Cluster {
             Ok(result) => result.map_err(classify),
             Err(_) => Err(timed_out(limit)),
         };
-        match &result {
-            Err(e) if e.kind.is_outage() => {
-                self.outage.failed(e);
-                self.discard(generation);
-            }
-            // The broker answers, but what this client knows of the topic is out of date.
-            Err(e) if e.kind == ErrorKind::UnknownTopic => self.discard(generation),
-            _ => self.outage.ok(),
+        // Nothing is said here: if the cluster is away, building the next client says so, once for all that failed.
+        if result.as_ref().is_err_and(|e| e.kind.is_mended_by_a_new_client()) {
+            self.discard(generation);
         }
         result
     }

@@ -9,7 +9,7 @@
 //! in the smallest size, one batch at a time, until the batch that cannot be read stands alone; only then it is stepped
 //! over (a transaction marker), counted as lost (corrupt) or named (a codec that is not built in).
 //!
-//! Errors that pass are retried for ever here; `Cluster` says once that Kafka is away.
+//! Errors that pass are retried for ever here, and said once: by `Cluster` when no broker can be reached, else here.
 
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::kafka::client::{Cluster, ErrorKind, Fetched, KafkaError, Leader};
 use crate::processor::partition::Sequence;
 use crate::processor::state::Mark;
+use crate::telemetry::log::Outage;
 
 /// Name of the header by which a producer's retries are told from new records.
 pub const SEQUENCE_HEADER: &str = "weather-seq";
@@ -94,6 +95,8 @@ pub struct Source {
     /// How many more fetches ask for one batch only.
     isolated: u32,
     unreadable: u32,
+    /// Says once that this partition cannot be read although the cluster is there.
+    outage: Outage,
     events: mpsc::Sender<Event>,
 }
 
@@ -110,8 +113,18 @@ impl Source {
         marks: [Option<Mark>; 2],
     ) -> (Self, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(1);
-        let source =
-            Self { cluster, partition, settings, next_offset, marks, isolated: 0, unreadable: 0, events };
+        let outage = Outage::new(format!("partition {partition} of topic {}", cluster.topic()));
+        let source = Self {
+            cluster,
+            partition,
+            settings,
+            next_offset,
+            marks,
+            isolated: 0,
+            unreadable: 0,
+            outage,
+            events,
+        };
         (source, receiver)
     }
 
@@ -130,6 +143,10 @@ impl Source {
                 let _ = self.fail(format!("reading: {error}")).await;
                 return;
             }
+            // The first failure is often a broker that moves or restarts; a cluster that is away says so itself.
+            if backoff.failures() > 0 && self.cluster.outage().is_none() {
+                self.outage.failed(&error);
+            }
             backoff.wait().await;
         }
     }
@@ -147,6 +164,7 @@ impl Source {
             match self.cluster.fetch(leader, self.next_offset, bytes, self.settings.wait).await {
                 Ok(fetched) => {
                     backoff.reset();
+                    self.outage.ok();
                     self.unreadable = 0;
                     if let Err(error) = self.pass_on(leader, fetched).await? {
                         return Ok(error);
@@ -405,6 +423,11 @@ impl Backoff {
         let wait = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
         self.failures = self.failures.saturating_add(1);
         tokio::time::sleep(wait).await;
+    }
+
+    /// How often it has waited since the start or the last reset.
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// Starts again with short waits.

@@ -108,7 +108,7 @@ WHERE (window_start, window_end) IN (
         SELECT min(CASE WHEN idle
             THEN greatest(watermark, (now() AT TIME ZONE 'UTC') - $2 * interval '1 millisecond')
             ELSE coalesce(watermark, '-infinity') END)
-        FROM weather_partition WHERE topic = $1)
+        FROM weather_partition WHERE topic = $1 AND partition = ANY($3::int[]))
     FOR UPDATE SKIP LOCKED)";
 
 impl LeaseSession {
@@ -216,10 +216,11 @@ impl LeaseSession {
         Ok(())
     }
 
-    /// Marks the windows final that every partition has passed.
-    pub async fn finish_windows(&self, out_of_orderness_ms: i64) -> Result<u64, Failure> {
+    /// Marks the windows final that every one of these partitions has passed; how many.
+    pub async fn finish_windows(&self, out_of_orderness_ms: i64, partitions: &[i32]) -> Result<u64, Failure> {
         let delay_ms = out_of_orderness_ms as f64;
-        self.session.call(self.session.client.execute(&self.finish, &[&self.topic, &delay_ms])).await
+        let parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &delay_ms, &partitions];
+        self.session.call(self.session.client.execute(&self.finish, &parameters)).await
     }
 
     /// Deletes dead letters older than this, a bounded number at a time; how many.

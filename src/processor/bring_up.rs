@@ -18,6 +18,7 @@ use crate::processor::partition::{Partition, Settings};
 use crate::processor::published;
 use crate::processor::state::State;
 use crate::processor::worker::{Channels, Ownership, Worker};
+use crate::time::Clock;
 
 /// What every partition of this process is run with.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Launcher {
     pub from: StartFrom,
     /// Silence after which a caught-up partition is idle.
     pub idle_timeout: std::time::Duration,
+    /// The clock that future times are judged by.
+    pub clock: Clock,
     /// Wakes the flush.
     pub changed: Arc<Notify>,
     /// Ends the process when a partition cannot go on.
@@ -133,6 +136,7 @@ impl Launcher {
                 failures: self.failures.clone(),
                 changed: Arc::clone(&self.changed),
             },
+            clock: self.clock,
         };
         let tasks = Tasks {
             source: tokio::spawn(source.run()).abort_handle(),

@@ -39,6 +39,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::leases::LeaseSession;
 use crate::shutdown::{self, Shutdown};
 use crate::telemetry::log::Outage;
+use crate::time::Clock;
 
 use bring_up::Launcher;
 use checkpoint_store::CheckpointStore;
@@ -173,12 +174,12 @@ impl Pipeline {
             rules: self.rules(end_offsets),
             database: Arc::clone(&self.database),
             registry: Arc::clone(&registry),
-            topic,
+            topic: topic.clone(),
             flushes: flushes.clone(),
             done: done.clone(),
             failures,
         };
-        let owning = tokio::spawn(ownership.run(ended.clone()));
+        let mut owning = tokio::spawn(ownership.run(ended.clone()));
 
         let failure = tokio::select! {
             () = shutdown.wait() => None,
@@ -186,9 +187,12 @@ impl Pipeline {
             failure = failed.recv() => failure,
         };
         done.fire();
-        let session = owning.await.ok().flatten();
+        // It may be in the middle of a call to a PostgreSQL that does not answer.
+        let session = timeout(LAST_WORDS, &mut owning).await.ok().and_then(std::result::Result::ok).flatten();
+        owning.abort();
         let checkpoints = checkpointing.await.ok();
-        self.finish(&registry, &flushes, checkpoints, session).await;
+        let partitions: Vec<i32> = topic.borrow().iter().copied().collect();
+        self.finish(&registry, &flushes, &partitions, checkpoints, session).await;
         drop(flushes);
         // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
         let _ = timeout(LAST_WORDS, flushing).await;
@@ -212,6 +216,7 @@ impl Pipeline {
             },
             from: config.from,
             idle_timeout: config.idle_timeout,
+            clock: Clock::start(),
             changed,
             failures,
         }
@@ -232,6 +237,7 @@ impl Pipeline {
         &self,
         registry: &Registry,
         flushes: &mpsc::Sender<Request>,
+        partitions: &[i32],
         checkpoints: Option<Checkpoints>,
         session: Option<LeaseSession>,
     ) {
@@ -246,18 +252,23 @@ impl Pipeline {
                 "PostgreSQL did not take the last flush; the checkpoint files keep it for the next start"
             );
         }
-        let said = timeout(LAST_WORDS, self.last_words(registry, session)).await;
+        let said = timeout(LAST_WORDS, self.last_words(registry, partitions, session)).await;
         let records: i64 = owned.iter().map(|o| o.published.progress().accounted()).sum();
         crate::info!("stopped", "partitions" => owned.len(), "records" => records, "flushed" => flushed,
             "released" => matches!(said, Ok(Ok(()))));
     }
 
-    async fn last_words(&self, registry: &Registry, session: Option<LeaseSession>) -> Result<(), Failure> {
+    async fn last_words(
+        &self,
+        registry: &Registry,
+        partitions: &[i32],
+        session: Option<LeaseSession>,
+    ) -> Result<(), Failure> {
         let session = match session {
             Some(session) => session,
             None => self.database.lease_session().await?,
         };
-        session.finish_windows(milliseconds(self.config.watermark)).await?;
+        session.finish_windows(milliseconds(self.config.watermark), partitions).await?;
         session.release(&registry.epochs()).await?;
         session.leave().await
     }

@@ -73,10 +73,12 @@ pub struct Ownership {
 #[derive(Debug)]
 struct Ticking {
     session: Option<LeaseSession>,
-    known: BTreeSet<i32>,
+    known: Vec<i32>,
     /// Taken, but not running yet.
     coming_up: BTreeMap<i32, i64>,
     launches: JoinSet<(i32, Result<Owned>)>,
+    /// Whether it was said that every partition has an owner.
+    waiting: bool,
     finished: Instant,
     pruned: Instant,
 }
@@ -86,9 +88,10 @@ impl Ownership {
     pub async fn run(mut self, mut shutdown: Shutdown) -> Option<LeaseSession> {
         let mut ticking = Ticking {
             session: None,
-            known: BTreeSet::new(),
+            known: Vec::new(),
             coming_up: BTreeMap::new(),
             launches: JoinSet::new(),
+            waiting: false,
             finished: Instant::now(),
             pruned: Instant::now(),
         };
@@ -133,16 +136,19 @@ impl Ownership {
             Some(session) => session,
             None => self.database.lease_session().await?,
         };
-        let partitions = self.topic.borrow().clone();
-        if !partitions.is_subset(&ticking.known) {
-            session.add_partitions(&partitions.iter().copied().collect::<Vec<_>>()).await?;
-            ticking.known = partitions;
+        let partitions: Vec<i32> = self.topic.borrow().iter().copied().collect();
+        if partitions != ticking.known {
+            session.add_partitions(&partitions).await?;
+            ticking.known.clone_from(&partitions);
         }
         let mut owned = self.registry.epochs();
         owned.extend(ticking.coming_up.iter().map(|(partition, epoch)| (*partition, *epoch)));
-        let leases = session.beat(&owned).await?;
+        let mut leases = session.beat(&owned).await?;
+        // Rows may be left of a topic that had more partitions.
+        leases.owners.retain(|partition, _| partitions.contains(partition));
         owned.retain(|(partition, epoch)| !self.taken_away(*partition, *epoch, &leases));
         let decision = self.decide(&owned, &leases);
+        self.say_if_waiting(ticking, &owned, &decision, &leases);
         if !decision.claim.is_empty() {
             self.claim(ticking, &session, &decision.claim).await?;
         }
@@ -170,10 +176,31 @@ impl Ownership {
         match &self.rules.assign {
             Assign::Auto => fair_share(&self.rules.owner, &owned, leases),
             Assign::Static(wanted) => {
-                let exists = |p: &&i32| leases.owners.contains_key(p) && !owned.contains(p);
-                Decision { claim: wanted.iter().filter(exists).copied().collect(), release: Vec::new() }
+                // Held by another process: its lease decides, as for everybody.
+                let free = |p: &&i32| {
+                    let owner = leases.owners.get(p).map(Option::as_deref);
+                    owner.is_some_and(|o| o.is_none_or(|o| o == self.rules.owner)) && !owned.contains(p)
+                };
+                Decision { claim: wanted.iter().filter(free).copied().collect(), release: Vec::new() }
             }
         }
+    }
+
+    /// Says once that there is nothing to do yet, and why.
+    fn say_if_waiting(
+        &self,
+        ticking: &mut Ticking,
+        owned: &[(i32, i64)],
+        decision: &Decision,
+        leases: &Leases,
+    ) {
+        let waiting = owned.is_empty() && decision.claim.is_empty() && !leases.owners.is_empty();
+        if waiting && !ticking.waiting {
+            let holders: BTreeSet<&str> = leases.owners.values().flatten().map(String::as_str).collect();
+            crate::info!("every partition has an owner; waiting for a share, or for a lease to run out",
+                "partitions" => leases.owners.len(), "owners" => Vec::from_iter(holders).join(","));
+        }
+        ticking.waiting = waiting;
     }
 
     async fn claim(
@@ -215,7 +242,7 @@ impl Ownership {
 
     async fn housekeep(&self, ticking: &mut Ticking, session: &LeaseSession) -> Result<(), Failure> {
         if ticking.finished.elapsed() >= FINISH_EVERY {
-            session.finish_windows(self.rules.out_of_orderness_ms).await?;
+            session.finish_windows(self.rules.out_of_orderness_ms, &ticking.known).await?;
             ticking.finished = Instant::now();
         }
         if ticking.pruned.elapsed() >= PRUNE_EVERY {

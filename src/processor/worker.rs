@@ -2,7 +2,7 @@
 //!
 //! It is the state's only writer. Between batches it lets go of what PostgreSQL has confirmed and answers requests for a
 //! checkpoint, which so is always of one offset. While its outbox is full it takes no more records, but still does
-//! the rest. It reads the wall clock once a batch, for the rule on future times, and hands it to the pure core.
+//! the rest. It reads the clock once a batch, for the rule on future times, and hands it to the pure core.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::processor::checkpoint::Checkpoint;
 use crate::processor::owned::{CheckpointImage, Command, HighWatermark, SharedOutbox};
 use crate::processor::partition::{Confirmation, Incoming, Partition};
 use crate::processor::published::Writer;
-use crate::time::now_ms;
+use crate::time::Clock;
 
 /// What stays the same about a partition while it is owned.
 #[derive(Debug, Clone)]
@@ -64,6 +64,8 @@ pub struct Worker {
     pub ownership: Ownership,
     /// What it is connected to.
     pub channels: Channels,
+    /// The clock that future times are judged by.
+    pub clock: Clock,
 }
 
 impl Worker {
@@ -105,7 +107,7 @@ impl Worker {
                     sequence: sequence_of(record),
                     value: record.record.value.as_deref_mut(),
                 });
-                self.partition.apply(incoming, now_ms());
+                self.partition.apply(incoming, self.clock.now_ms());
                 self.partition.remember(mark);
             }
             Event::CaughtUp { high_watermark } => {
@@ -158,7 +160,7 @@ impl Worker {
             partition: self.ownership.partition,
             epoch: self.ownership.epoch,
             window_ms: self.ownership.window_ms,
-            written_ms: now_ms(),
+            written_ms: self.clock.now_ms(),
             pending: self.outbox.with(|outbox| outbox.before(positions.0)),
             state: state.clone(),
         };
