@@ -1,4 +1,31 @@
 //! `weather`: realtime weather averages from Kafka to PostgreSQL, exactly once, in one static binary.
+//!
+//! # Data flow
+//! ```text
+//! producer: source → reading → sink ──▶ Kafka topic, partitioned by station
+//!                                         │ one task a partition
+//! process:  kafka::source ─▶ processor::worker (partition: parse, judge, aggregate) ─▶ published state
+//!                                         │                                   │
+//!                      checkpoint files ◀─┤ whole, at one offset              ├─▶ flush ─▶ PostgreSQL
+//!                                         │                                   │   one transaction for all partitions
+//!           leases in PostgreSQL ◀── processor::ownership (who reads which partition)
+//! ```
+//!
+//! # Invariants
+//! - The partition is the unit of everything: one owner, one worker, one watermark, one state, one checkpoint file, one
+//!   row and one epoch in PostgreSQL.
+//! - A state is always taken and stored whole, at one offset. Every record is in exactly one of aggregated, late, dead
+//!   letter and duplicate, exactly once, whatever crashes, restarts, moves or is replayed.
+//! - Every write to PostgreSQL names the epoch under which the partition is held; an older epoch writes nothing.
+//! - The core ([`processor::partition`], [`processor::window`], [`processor::watermark`], [`processor::checkpoint`],
+//!   [`processor::assignment`]) does no I/O and reads no clock.
+//!
+//! # Where things live
+//! - [`cli`], [`config`], [`error`]: from the command line to checked values; from failures to one line and an exit code.
+//! - [`reading`]: the format of a reading.
+//! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
+//! - [`processor`]: the subcommand `process`.
+//! - [`telemetry`], [`shutdown`], [`time`]: what all of them use.
 
 pub mod cli;
 pub mod config;
