@@ -24,7 +24,7 @@
 //! - [`cli`], [`config`], [`error`]: from the command line to checked values; from failures to one line and an exit code.
 //! - [`reading`]: the format of a reading.
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
-//! - [`processor`]: the subcommand `process`.
+//! - [`producer`], [`processor`]: the two subcommands.
 //! - [`telemetry`], [`shutdown`], [`time`]: what all of them use.
 
 pub mod cli;
@@ -33,6 +33,7 @@ pub mod error;
 pub mod kafka;
 pub mod postgres;
 pub mod processor;
+pub mod producer;
 pub mod reading;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,46 +1,66 @@
-//! Arguments → subcommand → exit code.
+//! Arguments → configuration → runtime → subcommand → exit code.
+//!
+//! 0: done. 1: failed. 2: wrong command line, environment or set-up. An error is one line on standard error.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use weather::cli::{self, Command, Invocation, Run};
+use weather::config::LogLevel;
 use weather::error::{Error, Result};
-use weather::{processor, shutdown, telemetry};
+use weather::shutdown::{self, Shutdown};
+use weather::telemetry::log;
+use weather::{processor, producer};
 
 fn main() -> ExitCode {
-    let env = |name: &str| std::env::var_os(name);
-    match cli::parse(std::env::args_os().skip(1), &env) {
-        Ok(Invocation::Run(run)) => finish(execute(*run)),
-        Ok(Invocation::Print(text)) => {
-            print!("{text}");
-            ExitCode::SUCCESS
+    // The arguments start with the program's name.
+    let invocation = cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name));
+    let result = invocation.and_then(|invocation| match invocation {
+        Invocation::Run(run) => start(*run).map(|()| ExitCode::SUCCESS),
+        Invocation::Print(text) => {
+            // Whoever closed it has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(ExitCode::SUCCESS)
         }
-        Ok(Invocation::NoCommand(text)) => {
-            eprint!("{text}");
-            ExitCode::from(2)
+        Invocation::NoCommand(help) => {
+            let _ = std::io::stderr().write_all(help.as_bytes());
+            Ok(ExitCode::from(2))
         }
-        Err(e) => finish(Err(e)),
-    }
-}
-
-fn finish(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("weather: {e}");
-            ExitCode::from(e.exit_code())
-        }
-    }
-}
-
-fn execute(run: Run) -> Result<()> {
-    telemetry::log::init(run.command.log());
-    let runtime = tokio::runtime::Runtime::new().map_err(|e| Error::failure(e.to_string()))?;
-    runtime.block_on(async {
-        let (trigger, shutdown) = shutdown::channel();
-        shutdown::on_signals(trigger).map_err(|e| Error::failure(e.to_string()))?;
-        match run.command {
-            Command::Process(config) => processor::run(config, shutdown).await,
-            _ => Ok(()),
-        }
+    });
+    result.unwrap_or_else(|e| {
+        let _ = writeln!(std::io::stderr(), "weather: {e}");
+        ExitCode::from(e.exit_code())
     })
+}
+
+/// Runs a subcommand on a runtime of its own.
+fn start(run: Run) -> Result<()> {
+    let Run { command, settings } = run;
+    log::init(command.log());
+    let word = command.word();
+    let fields: Vec<(&str, &dyn Display)> =
+        settings.iter().map(|(name, value)| (*name, value as &dyn Display)).collect();
+    if log::enabled(LogLevel::Info) {
+        let message = format!("weather {} {word} starts", env!("CARGO_PKG_VERSION"));
+        log::write(LogLevel::Info, &message, &fields);
+    }
+    let cannot_start = |e: std::io::Error| Error::failure(format!("cannot start: {e}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(cannot_start)?;
+    let (trigger, shutdown) = shutdown::channel();
+    let result = runtime.block_on(async {
+        shutdown::on_signals(trigger).map_err(cannot_start)?;
+        dispatch(command, shutdown).await
+    });
+    // A read from a terminal that nobody answers would keep the runtime for ever.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(command: Command, shutdown: Shutdown) -> Result<()> {
+    match command {
+        Command::Producer(config) => producer::run(config, shutdown).await,
+        Command::Process(config) => processor::run(config, shutdown).await,
+        other => Err(Error::usage(format!("weather {} is not part of this build", other.word()))),
+    }
 }

@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rskafka::chrono::{DateTime, NaiveDate, NaiveDateTime};
-
 use crate::config::{
     Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, Pace, ReadingSource, SaslMechanism,
     StartFrom,
 };
+use crate::reading::timestamp;
 
 /// A value, or the end of the sentence "expected …".
 pub(super) type Parsed<T> = Result<T, String>;
@@ -242,23 +241,15 @@ pub(super) fn start_from(text: &str) -> Parsed<StartFrom> {
     match text {
         "earliest" => Ok(StartFrom::Earliest),
         "latest" => Ok(StartFrom::Latest),
-        _ => iso_8601_ms(text).map(StartFrom::Timestamp).ok_or_else(|| {
-            String::from("earliest, latest, or a time such as 2026-11-22T09:00:00Z (without an offset: UTC)")
-        }),
+        // Shorter is no date: "2026" would otherwise be 34 minutes past 1970.
+        _ => timestamp::from_text(text).filter(|_| text.len() >= 10).map(StartFrom::Timestamp).ok_or_else(
+            || {
+                String::from(
+                    "earliest, latest, or a time such as 2026-11-22T09:00:00Z (without an offset: UTC)",
+                )
+            },
+        ),
     }
-}
-
-/// Milliseconds since 1970 of an ISO 8601 time; UTC where no offset is given, midnight where no time is.
-fn iso_8601_ms(text: &str) -> Option<i64> {
-    if let Ok(t) = DateTime::parse_from_rfc3339(text) {
-        return Some(t.timestamp_millis());
-    }
-    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
-    if let Some(t) = local.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok()) {
-        return Some(t.and_utc().timestamp_millis());
-    }
-    let midnight = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0)?;
-    Some(midnight.and_utc().timestamp_millis())
 }
 
 /// Which partitions a process takes.

@@ -6,8 +6,8 @@
 //! the load.
 //!
 //! A request whose answer was lost may have been carried out, and sending it again then appends it twice. Therefore each
-//! record carries the header [`SEQUENCE_HEADER`]: this run's random id and the record's number in its partition, both
-//! kept in every retry. A reader that has seen number n of a run and partition drops n and below. Numbers have a gap
+//! record carries the header [`SEQUENCE_HEADER`](super::source::SEQUENCE_HEADER): this run's random id and the record's
+//! number in its partition, two big-endian 64-bit numbers, both kept in every retry. A reader that has seen number n of a run and partition drops n and below. Numbers have a gap
 //! where a record was dropped because the broker takes none so large; they never repeat.
 //!
 //! What ends a sink: the broker refusing the user or the topic before the first acknowledgement (a wrong set-up). After
@@ -36,9 +36,6 @@ use crate::telemetry::log::Outage;
 use crate::time::now_ms;
 pub use buffer::Batch;
 use buffer::{Buffer, Limits, Next, Pushed};
-
-/// Name of the header with the run id and the sequence number: two big-endian 64-bit numbers.
-pub const SEQUENCE_HEADER: &str = "weather-seq";
 
 /// Far below what a broker takes by default (1 MiB), and large enough that requests cost little beside records.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -319,7 +316,8 @@ impl<D: Destination> Sender<D> {
     /// Sends a batch, in parts if it is too large as a whole; false if the sink has failed.
     async fn deliver(&mut self, batch: &Batch) -> bool {
         // A stack with the first part on top, so that the order holds.
-        let mut parts = vec![0..batch.len()];
+        let mut parts = Vec::new();
+        parts.push(0..batch.len());
         while let Some(part) = parts.pop() {
             match self.append(batch, &part).await {
                 Outcome::Appended => self.acknowledge(batch, part),

@@ -114,7 +114,9 @@ fn starts_and_assignments() {
         assert_eq!(start_from(text), nine, "{text}");
     }
     assert_eq!(start_from("2025-11-22"), Ok(StartFrom::Timestamp(1_763_769_600_000)));
-    assert!(start_from("yesterday").is_err() && start_from("2025-13-01").is_err());
+    assert!(
+        start_from("yesterday").is_err() && start_from("2025-13-01").is_err() && start_from("2025").is_err()
+    );
     assert_eq!(assign("auto"), Ok(Assign::Auto));
     assert_eq!(assign("3,0,2-4"), Ok(Assign::Static(vec![0, 2, 3, 4])));
     for text in ["", "a", "5-2", "-1", "1,", "0-999999999"] {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rskafka::chrono::{DateTime, Utc};
 use rskafka::record::Record;
 
-use super::SEQUENCE_HEADER;
+use crate::kafka::source::SEQUENCE_HEADER;
 
 /// What a record takes in a request beside key and value: lengths, deltas and the sequence header.
 const RECORD_OVERHEAD: usize = 48;
@@ -88,13 +88,13 @@ impl Batch {
 
     /// Some of the records as rskafka sends them.
     pub(super) fn records(&self, range: Range<usize>, run_id: u64, timestamp: DateTime<Utc>) -> Vec<Record> {
-        let mut sequence = self.first_sequence + range.start as u64;
+        let sequences = self.first_sequence + range.start as u64..;
         let mut start = match range.start {
             0 => 0,
             i => self.entries[i - 1].value_end as usize,
         };
         let mut records = Vec::with_capacity(range.len());
-        for entry in &self.entries[range] {
+        for (entry, sequence) in self.entries[range].iter().zip(sequences) {
             let (key_end, value_end) = (entry.key_end as usize, entry.value_end as usize);
             let mut number = Vec::with_capacity(16);
             number.extend_from_slice(&run_id.to_be_bytes());
@@ -108,7 +108,6 @@ impl Batch {
                 timestamp,
             });
             start = value_end;
-            sequence += 1;
         }
         records
     }

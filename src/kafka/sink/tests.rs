@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::kafka::source::SEQUENCE_HEADER;
 
 /// What a partition answers, call by call, then Ok; and what it has appended.
 #[derive(Debug, Default)]

@@ -1,0 +1,130 @@
+//! Which event time a simulated reading has: history first, or history at a multiple of the clock's speed, then now.
+//!
+//! Event time never runs ahead of the clock: readings from the future would be dead letters.
+
+use std::time::{Duration, Instant};
+
+use crate::config::{Pace, Producer};
+
+/// Between readings of history when neither the pace nor a count says how many there shall be.
+const DEFAULT_STEP: Duration = Duration::from_millis(6);
+
+/// The clock of simulated readings.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct EventTime {
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    /// As fast as it goes, a step a reading. In µs, since a step may be below 1 ms.
+    History { next_us: i64, step_us: i64 },
+    /// `speedup` times as fast as the clock.
+    Faster { origin_ms: i64, origin: Instant, speedup: f64 },
+    /// What the clock says.
+    Now,
+}
+
+impl EventTime {
+    /// Starts `backfill` before now.
+    pub(super) fn new(config: &Producer, now_ms: i64, now: Instant) -> Self {
+        if config.backfill.is_zero() {
+            return Self { phase: Phase::Now };
+        }
+        let backfill_us = i64::try_from(config.backfill.as_micros()).unwrap_or(i64::MAX / 2);
+        let origin_us = now_ms.saturating_mul(1000).saturating_sub(backfill_us);
+        let phase = if config.speedup > 1.0 {
+            Phase::Faster { origin_ms: origin_us / 1000, origin: now, speedup: config.speedup }
+        } else {
+            Phase::History { next_us: origin_us, step_us: step_us(config) }
+        };
+        Self { phase }
+    }
+
+    /// The event time of the next reading of history; None once it has caught up with the clock.
+    pub(super) fn history(&mut self, now_ms: i64) -> Option<i64> {
+        let Phase::History { next_us, step_us } = &mut self.phase else { return None };
+        let event_ms = *next_us / 1000;
+        if event_ms >= now_ms {
+            self.phase = Phase::Now;
+            return None;
+        }
+        *next_us += *step_us;
+        Some(event_ms)
+    }
+
+    /// The event time of a reading that was due `age` ago.
+    pub(super) fn at(&mut self, due: Instant, age: Duration, now_ms: i64) -> i64 {
+        if let Phase::Faster { origin_ms, origin, speedup } = self.phase {
+            let passed_ms = due.saturating_duration_since(origin).as_secs_f64() * 1000.0 * speedup;
+            // Saturates far beyond any clock.
+            let event_ms = origin_ms.saturating_add(passed_ms as i64);
+            if event_ms < now_ms {
+                return event_ms;
+            }
+            self.phase = Phase::Now;
+        }
+        now_ms - i64::try_from(age.as_millis()).unwrap_or(0)
+    }
+}
+
+/// As dense as the live readings; at full speed, as many as were asked for, spread evenly.
+fn step_us(config: &Producer) -> i64 {
+    let step_us = match (config.pace, config.count) {
+        (Pace::Every(interval), _) => interval.as_micros(),
+        (Pace::Unlimited, Some(count)) => config.backfill.as_micros() / u128::from(count.max(1)),
+        (Pace::Unlimited, None) => DEFAULT_STEP.as_micros(),
+    };
+    i64::try_from(step_us).unwrap_or(i64::MAX / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::producer::tests::config;
+
+    const HOUR_MS: i64 = 3_600_000;
+    const NOW_MS: i64 = 1_763_803_617_123;
+
+    fn history(clock: &mut EventTime) -> Vec<i64> {
+        std::iter::from_fn(|| clock.history(NOW_MS)).collect()
+    }
+
+    #[test]
+    fn without_backfill_it_is_the_clock() {
+        let now = Instant::now();
+        let mut clock = EventTime::new(&config(&[]), NOW_MS, now);
+        assert_eq!(clock.history(NOW_MS), None);
+        assert_eq!(clock.at(now, Duration::ZERO, NOW_MS), NOW_MS);
+        assert_eq!(clock.at(now, Duration::from_millis(30), NOW_MS), NOW_MS - 30);
+    }
+
+    #[test]
+    fn history_is_as_dense_as_the_live_readings() {
+        let mut clock =
+            EventTime::new(&config(&["--backfill", "1h", "--interval", "1s"]), NOW_MS, Instant::now());
+        let times = history(&mut clock);
+        assert_eq!((times.len(), times[0], times[1] - times[0]), (3600, NOW_MS - HOUR_MS, 1000));
+    }
+
+    #[test]
+    fn at_full_speed_a_count_is_spread_over_the_history() {
+        let arguments = ["--backfill", "6h", "--rate", "0", "--count", "1000"];
+        let times = history(&mut EventTime::new(&config(&arguments), NOW_MS, Instant::now()));
+        assert_eq!((times.len(), times[999] / HOUR_MS), (1000, (NOW_MS - 21_600) / HOUR_MS));
+    }
+
+    #[test]
+    fn faster_until_it_has_caught_up() {
+        let now = Instant::now();
+        let mut clock = EventTime::new(&config(&["--backfill", "2h", "--speedup", "3600"]), NOW_MS, now);
+        assert_eq!(clock.history(NOW_MS), None);
+        let at = |clock: &mut EventTime, ms: u64| {
+            let due = now + Duration::from_millis(ms);
+            clock.at(due, Duration::ZERO, NOW_MS + ms as i64)
+        };
+        assert_eq!(at(&mut clock, 1000), NOW_MS - HOUR_MS);
+        assert_eq!(at(&mut clock, 5000), NOW_MS + 5000);
+        assert_eq!(at(&mut clock, 6000), NOW_MS + 6000, "and stays with the clock");
+    }
+}

@@ -1,0 +1,303 @@
+//! `weather producer`: readings from a source, at a pace, to the topic.
+//!
+//! ```text
+//! source (synthetic | lines | api) → pace → kafka::sink → Kafka
+//!                                              └→ report: Sent: {...}, summary
+//! ```
+//!
+//! One loop takes readings from the source when they are due and hands them to the sink, which batches, sends and
+//! retries; a full sink makes the loop wait. The run ends when the source does, after `--count` or `--duration`, on a
+//! signal, or when nobody reads standard output any more. Whatever the reason, everything that was accepted is then
+//! flushed and acknowledged; only a signal puts a limit to that ([`GRACE`]), and what could not be sent by then is said.
+
+mod api;
+mod event_time;
+mod http;
+mod json;
+mod lines;
+mod pace;
+mod report;
+mod synthetic;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rskafka::client::partition::Compression as Codec;
+use tokio::task::JoinHandle;
+
+use crate::config::{Compression, Producer, ReadingSource};
+use crate::error::{Error, Result};
+use crate::kafka::client::{Cluster, ErrorKind, KafkaError};
+use crate::kafka::sink::{Options, Sink};
+use crate::shutdown::Shutdown;
+use crate::time::now_ms;
+use api::Api;
+use event_time::EventTime;
+use lines::Lines;
+use pace::{Due, Pacer};
+use report::Sent;
+use synthetic::Synthetic;
+
+/// After a signal, how long what was accepted may take to be acknowledged. Below the 30 s that Kubernetes gives.
+const GRACE: Duration = Duration::from_secs(10);
+/// After the end, how long standard output may take to accept the last lines.
+const PRINT_GRACE: Duration = Duration::from_secs(2);
+/// Between tries to find or create the topic.
+const TOPIC_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Runs until the source ends, a limit is reached or the end is asked for.
+///
+/// # Errors
+/// The source cannot be opened or read, Kafka refuses the user or the topic, or after a signal not all readings could
+/// be sent in time.
+pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
+    let mut source = Source::open(&config).await?;
+    let cluster = Arc::new(Cluster::new(config.kafka.clone()));
+    let partitions = tokio::select! {
+        partitions = topic(&cluster, config.partitions) => partitions?,
+        // Nothing was accepted yet, so nothing is lost.
+        () = shutdown.wait() => return Ok(()),
+    };
+    let sent = Sent::new(config.log_sent);
+    let options = Options {
+        linger: config.linger,
+        compression: codec(config.compression),
+        acknowledged: sent.acknowledged(),
+    };
+    let mut sink = Sink::start(&cluster, partitions, options).map_err(|e| refused(&config, &e))?;
+    let mut printer = tokio::spawn(Arc::clone(&sent).print());
+
+    let started = Instant::now();
+    let outcome = tokio::select! {
+        outcome = produce(&config, &mut source, &mut sink, &sent) => outcome,
+        () = limit(config.duration) => Ok(()),
+        () = shutdown.wait() => Ok(()),
+        // The reader of standard output has gone: what it wanted to see, it has seen.
+        _ = &mut printer => Ok(()),
+    };
+    let outcome = outcome.and(flush(&config, &mut sink, &mut shutdown).await);
+    let took = started.elapsed();
+    let latency_us = sink.latency_us();
+    let totals = sink.close().await;
+    say_goodbye(&sent, printer, report::summary(totals, &latency_us, took)).await;
+    outcome?;
+    match totals.unsent() {
+        0 => Ok(()),
+        unsent => Err(Error::failure(format!(
+            "{unsent} readings were not acknowledged within {} s after the signal: {}",
+            GRACE.as_secs(),
+            cluster.outage().unwrap_or_else(|| "Kafka is too slow".into())
+        ))),
+    }
+}
+
+async fn limit(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes readings from the source to the sink until the source ends or the count is reached.
+async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: &Sent) -> Result<()> {
+    let mut left = config.count.unwrap_or(u64::MAX);
+    if let Source::Synthetic { stations, time } = source {
+        send_history(config, stations, time, sink, sent, &mut left).await?;
+    }
+    let waits = !matches!(source, Source::Synthetic { .. });
+    let mut pacer = Pacer::new(config.pace, waits);
+    let mut value = Vec::with_capacity(256);
+    while left > 0 {
+        sent.room().await;
+        let due = pacer.due().await;
+        // One look at the clocks a round: the age of each reading follows from the schedule.
+        let (now, now_ms) = (Instant::now(), now_ms());
+        for n in 0..due.count {
+            let due = due.at(n);
+            let sending = match source {
+                Source::Synthetic { stations, time } => {
+                    let event_ms = time.at(due, now.saturating_duration_since(due), now_ms);
+                    let key = stations.reading(event_ms, &mut value);
+                    sink.send(Some(key.as_bytes()), &value, due).await
+                }
+                Source::Lines(lines) => match lines.next().await? {
+                    None => return Ok(()),
+                    Some(line) => sink.send(json::station(line).as_deref(), line, Instant::now()).await,
+                },
+                Source::Api(api) => {
+                    let reading = api.next().await;
+                    sink.send(json::station(&reading).as_deref(), &reading, Instant::now()).await
+                }
+            };
+            sending.map_err(|e| refused(config, &e))?;
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends the readings of the past, as fast as they go.
+async fn send_history(
+    config: &Producer,
+    stations: &mut Synthetic,
+    time: &mut EventTime,
+    sink: &mut Sink,
+    sent: &Sent,
+    left: &mut u64,
+) -> Result<()> {
+    let mut value = Vec::with_capacity(256);
+    while *left > 0 {
+        sent.room().await;
+        tokio::task::yield_now().await;
+        let (due, now_ms) = (Due::now(), now_ms());
+        for n in 0..due.count {
+            let Some(event_ms) = time.history(now_ms) else { return Ok(()) };
+            let key = stations.reading(event_ms, &mut value);
+            sink.send(Some(key.as_bytes()), &value, due.at(n)).await.map_err(|e| refused(config, &e))?;
+            *left -= 1;
+            if *left == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until everything is acknowledged; after a signal only so long.
+async fn flush(config: &Producer, sink: &mut Sink, shutdown: &mut Shutdown) -> Result<()> {
+    let grace = async {
+        shutdown.wait().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        flushed = sink.flush() => flushed.map_err(|e| refused(config, &e)),
+        () = grace => Ok(()),
+    }
+}
+
+/// Lets the printer end; a standard output that stands still does not keep the process.
+async fn say_goodbye(sent: &Sent, printer: JoinHandle<()>, summary: String) {
+    sent.close(summary);
+    if !printer.is_finished() {
+        // Nothing is left to do about either failure.
+        let _ = tokio::time::timeout(PRINT_GRACE, printer).await;
+    }
+}
+
+/// The number of the topic's partitions; creates the topic if it is missing, waits for Kafka if it is away.
+async fn topic(cluster: &Cluster, partitions: i32) -> Result<i32> {
+    let (mut backoff, longest) = TOPIC_BACKOFF;
+    loop {
+        match find_or_create(cluster, partitions).await {
+            Ok(Some(count)) => return Ok(count),
+            // Just created, by us or by another: soon everyone knows.
+            Ok(None) => {}
+            Err(e) => match e.kind {
+                ErrorKind::Authentication | ErrorKind::Authorization | ErrorKind::Fatal => {
+                    return Err(Error::usage(format!(
+                        "Kafka refuses topic {}: {e}; look at the user, its rights and --topic",
+                        cluster.topic()
+                    )));
+                }
+                // `Cluster` says that Kafka is away.
+                _ => {}
+            },
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(longest);
+    }
+}
+
+async fn find_or_create(cluster: &Cluster, partitions: i32) -> Result<Option<i32>, KafkaError> {
+    if let Some(found) = cluster.partitions().await? {
+        // Kafka numbers partitions from 0 without gaps; a topic of none is one that is being deleted.
+        return Ok(i32::try_from(found.len()).ok().filter(|count| *count > 0));
+    }
+    match cluster.create_topic(partitions).await {
+        Ok(()) => crate::info!("Topic created", "topic" => cluster.topic(), "partitions" => partitions),
+        Err(e) if e.kind == ErrorKind::TopicExists => {}
+        Err(e) => return Err(e),
+    }
+    Ok(None)
+}
+
+fn refused(config: &Producer, error: &KafkaError) -> Error {
+    let topic = &config.kafka.topic;
+    Error::usage(format!(
+        "Kafka refuses readings for topic {topic}: {error}; look at the user and its rights"
+    ))
+}
+
+fn codec(compression: Compression) -> Codec {
+    match compression {
+        Compression::None => Codec::NoCompression,
+        Compression::Gzip => Codec::Gzip,
+        Compression::Snappy => Codec::Snappy,
+    }
+}
+
+/// Where readings come from.
+enum Source {
+    Synthetic { stations: Synthetic, time: EventTime },
+    Lines(Lines),
+    Api(Api),
+}
+
+impl Source {
+    async fn open(config: &Producer) -> Result<Self> {
+        Ok(match &config.source {
+            ReadingSource::Synthetic => Source::Synthetic {
+                stations: Synthetic::new(
+                    config.stations,
+                    config.seed,
+                    config.late_ratio,
+                    config.malformed_ratio,
+                ),
+                time: EventTime::new(config, now_ms(), Instant::now()),
+            },
+            ReadingSource::Stdin => Source::Lines(Lines::stdin()),
+            ReadingSource::File(path) => Source::Lines(Lines::file(path).await?),
+            ReadingSource::Http(url) => Source::Api(Api::new(url, config.poll)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, Invocation, parse};
+
+    /// The configuration of a command line.
+    pub(super) fn config(arguments: &[&str]) -> Producer {
+        let arguments = std::iter::once("producer").chain(arguments.iter().copied());
+        match parse(arguments.map(Into::into), &|_| None) {
+            Ok(Invocation::Run(run)) => match run.command {
+                Command::Producer(config) => config,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn ends_at_once_when_asked_while_it_waits_for_kafka() {
+        let (trigger, shutdown) = crate::shutdown::channel();
+        let running = tokio::spawn(run(config(&["--brokers", "127.0.0.1:1"]), shutdown));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!running.is_finished(), "Kafka being away is no reason to end");
+        trigger.fire();
+        let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
+        assert_eq!(ended.unwrap().unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_not_there_ends_the_run_before_it_starts() {
+        let (_trigger, shutdown) = crate::shutdown::channel();
+        let arguments = ["--brokers", "127.0.0.1:1", "--source", "/nonexistent/file"];
+        let e = run(config(&arguments), shutdown).await.unwrap_err();
+        assert_eq!(e.exit_code(), 2, "{e}");
+    }
+}
