@@ -29,6 +29,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod embedded;
 pub mod error;
 pub mod kafka;
 pub mod postgres;

@@ -1,0 +1,119 @@
+//! ListOffsets, version 3 (the earliest offset, the latest, the first since a time), and DeleteRecords, version 2.
+
+use super::super::Shared;
+use super::super::codes::ErrorCode;
+use super::super::wire::{Answer, Malformed, Reader};
+use super::{Outcome, code};
+
+/// Asks for the end of the log.
+const LATEST: i64 = -1;
+/// Asks for its start.
+const EARLIEST: i64 = -2;
+/// The first and last of the special times that came with later versions.
+const NEWER_SPECIALS: std::ops::RangeInclusive<i64> = -5..=-3;
+
+#[derive(Debug)]
+pub(super) struct ListOffsets<'a> {
+    /// Topics, each with partitions and times.
+    topics: Vec<(&'a str, Vec<(i32, i64)>)>,
+}
+
+impl<'a> ListOffsets<'a> {
+    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let _replica_id = reader.int32()?;
+        let _isolation_level = reader.int8()?;
+        let topics = reader.array(|reader| {
+            let name = reader.string()?;
+            Ok((name, reader.array(|reader| Ok((reader.int32()?, reader.int64()?)))?))
+        })?;
+        Ok(Self { topics })
+    }
+
+    pub(super) fn touches(&self, partition: i32) -> bool {
+        self.topics.iter().flat_map(|(_, all)| all).any(|(asked, _)| *asked == partition)
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let mut answer = Answer::new(outcome.correlation_id);
+        answer.int32(outcome.throttle_ms);
+        answer.length(self.topics.len());
+        for (topic, all) in &self.topics {
+            answer.string(topic);
+            answer.length(all.len());
+            for (partition, time) in all {
+                let result = outcome.permit().and_then(|()| find(broker, topic, *partition, *time));
+                answer.int32(*partition);
+                answer.int16(code(&result));
+                let (offset, timestamp_ms) = result.unwrap_or((-1, -1));
+                answer.int64(timestamp_ms);
+                answer.int64(offset);
+            }
+        }
+        answer
+    }
+}
+
+/// Offset and timestamp (ms); -1 stands for none.
+fn find(broker: &Shared, topic: &str, partition: i32, time: i64) -> Result<(i64, i64), ErrorCode> {
+    let (start, end) = broker.store.bounds(topic, partition)?;
+    if time == LATEST {
+        return Ok((end, -1));
+    }
+    if time == EARLIEST {
+        return Ok((start, -1));
+    }
+    if NEWER_SPECIALS.contains(&time) {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
+    Ok(broker.store.first_since(topic, partition, time)?.unwrap_or((-1, -1)))
+}
+
+#[derive(Debug)]
+pub(super) struct DeleteRecords<'a> {
+    /// Topics, each with partitions and the offsets below which records go.
+    topics: Vec<(&'a str, Vec<(i32, i64)>)>,
+}
+
+impl<'a> DeleteRecords<'a> {
+    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let topics = reader.compact_array(|reader| {
+            let name = reader.compact_string()?;
+            let partitions = reader.compact_array(|reader| {
+                let partition = (reader.int32()?, reader.int64()?);
+                reader.tagged_fields()?;
+                Ok(partition)
+            })?;
+            reader.tagged_fields()?;
+            Ok((name, partitions))
+        })?;
+        let _timeout_ms = reader.int32()?;
+        reader.tagged_fields()?;
+        Ok(Self { topics })
+    }
+
+    pub(super) fn touches(&self, partition: i32) -> bool {
+        self.topics.iter().flat_map(|(_, all)| all).any(|(asked, _)| *asked == partition)
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let mut answer = Answer::new(outcome.correlation_id);
+        answer.no_tagged_fields();
+        answer.int32(outcome.throttle_ms);
+        answer.compact_length(self.topics.len());
+        for (topic, all) in &self.topics {
+            answer.compact_string(topic);
+            answer.compact_length(all.len());
+            for (partition, before) in all {
+                let delete = || broker.store.delete_before(topic, *partition, *before);
+                let result = outcome.permit().and_then(|()| delete());
+                answer.int32(*partition);
+                answer.int64(*result.as_ref().unwrap_or(&-1));
+                answer.int16(code(&result));
+                answer.no_tagged_fields();
+            }
+            answer.no_tagged_fields();
+        }
+        answer.no_tagged_fields();
+        answer
+    }
+}

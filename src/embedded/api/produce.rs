@@ -1,0 +1,76 @@
+//! Produce, version 7: one batch for each partition, appended or refused on its own.
+
+use std::sync::Arc;
+
+use super::super::Shared;
+use super::super::batch::check_produced;
+use super::super::codes::ErrorCode;
+use super::super::store::Appended;
+use super::super::wire::{Answer, Malformed, Reader};
+use super::{Outcome, code};
+
+#[derive(Debug)]
+pub(super) struct Produce<'a> {
+    acks: i16,
+    topics: Vec<(&'a str, Vec<Part<'a>>)>,
+}
+
+#[derive(Debug)]
+struct Part<'a> {
+    partition: i32,
+    records: &'a [u8],
+}
+
+impl<'a> Produce<'a> {
+    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let _transactional_id = reader.nullable_string()?;
+        let acks = reader.int16()?;
+        if acks == 0 {
+            // A producer that wants no answer; rskafka always wants one.
+            return Err(Malformed);
+        }
+        let _timeout_ms = reader.int32()?;
+        let topics = reader.array(|reader| {
+            let name = reader.string()?;
+            let parts = reader.array(|reader| {
+                let partition = reader.int32()?;
+                Ok(Part { partition, records: reader.nullable_bytes()?.unwrap_or_default() })
+            })?;
+            Ok((name, parts))
+        })?;
+        Ok(Self { acks, topics })
+    }
+
+    pub(super) fn touches(&self, partition: i32) -> bool {
+        self.topics.iter().flat_map(|(_, parts)| parts).any(|part| part.partition == partition)
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let mut answer = Answer::new(outcome.correlation_id);
+        answer.length(self.topics.len());
+        for (topic, parts) in &self.topics {
+            answer.string(topic);
+            answer.length(parts.len());
+            for part in parts {
+                let result = outcome.permit().and_then(|()| self.append(broker, topic, part));
+                answer.int32(part.partition);
+                answer.int16(code(&result));
+                answer.int64(result.map_or(-1, |appended| appended.base_offset));
+                // No time of the append: topics keep the producers' timestamps.
+                answer.int64(-1);
+                answer.int64(result.map_or(-1, |appended| appended.log_start_offset));
+            }
+        }
+        answer.int32(outcome.throttle_ms);
+        answer
+    }
+
+    fn append(&self, broker: &Shared, topic: &str, part: &Part<'_>) -> Result<Appended, ErrorCode> {
+        if !matches!(self.acks, -1 | 1) {
+            return Err(ErrorCode::InvalidRequiredAcks);
+        }
+        broker.store.bounds(topic, part.partition)?;
+        let header = check_produced(part.records, broker.options.max_message_bytes)?;
+        broker.store.append(topic, part.partition, Arc::from(part.records), header)
+    }
+}

@@ -1,0 +1,149 @@
+//! CreateTopics and DeleteTopics, version 5.
+
+use super::super::Shared;
+use super::super::codes::ErrorCode;
+use super::super::wire::{Answer, Malformed, Reader};
+use super::{Outcome, code};
+
+/// Stands for the broker's default number of partitions or replicas.
+const DEFAULT: i32 = -1;
+
+#[derive(Debug)]
+pub(super) struct CreateTopics<'a> {
+    topics: Vec<NewTopic<'a>>,
+    only_check: bool,
+}
+
+#[derive(Debug)]
+struct NewTopic<'a> {
+    name: &'a str,
+    partitions: i32,
+    replicas: i16,
+    assigned: bool,
+    configured: bool,
+}
+
+impl<'a> NewTopic<'a> {
+    fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let name = reader.compact_string()?;
+        let partitions = reader.int32()?;
+        let replicas = reader.int16()?;
+        let assignments = reader.compact_array(|reader| {
+            let _partition = reader.int32()?;
+            reader.compact_array(Reader::int32)?;
+            reader.tagged_fields()
+        })?;
+        let configs = reader.compact_array(|reader| {
+            let _name = reader.compact_string()?;
+            let _value = reader.compact_nullable_string()?;
+            reader.tagged_fields()
+        })?;
+        reader.tagged_fields()?;
+        Ok(Self {
+            name,
+            partitions,
+            replicas,
+            assigned: !assignments.is_empty(),
+            configured: !configs.is_empty(),
+        })
+    }
+
+    /// Creates the topic; the number of its partitions.
+    fn create(&self, broker: &Shared, only_check: bool) -> Result<i32, ErrorCode> {
+        if broker.store.partitions(self.name).is_some() {
+            return Err(ErrorCode::TopicAlreadyExists);
+        }
+        if self.assigned {
+            return Err(ErrorCode::InvalidReplicaAssignment);
+        }
+        // One broker, so one replica of each partition.
+        if !matches!(self.replicas, -1 | 1) {
+            return Err(ErrorCode::InvalidReplicationFactor);
+        }
+        if self.configured {
+            return Err(ErrorCode::InvalidConfig);
+        }
+        let partitions = if self.partitions == DEFAULT { 1 } else { self.partitions };
+        broker.store.create_topic(self.name, partitions, only_check)?;
+        Ok(partitions)
+    }
+}
+
+/// What an error means, in words for the client's log.
+fn explain(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::TopicAlreadyExists => "The topic already exists.",
+        ErrorCode::InvalidTopic => {
+            "A topic's name is 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-'."
+        }
+        ErrorCode::InvalidPartitions => "The number of partitions must be larger than 0.",
+        ErrorCode::InvalidReplicationFactor => {
+            "There is one broker: the number of replicas must be 1, or -1."
+        }
+        ErrorCode::InvalidReplicaAssignment => "This broker takes no manual assignment of partitions.",
+        ErrorCode::InvalidConfig => "This broker takes no topic configuration.",
+        ErrorCode::PolicyViolation => "This broker holds no more partitions.",
+        ErrorCode::UnknownTopicOrPartition => "There is no such topic.",
+        _ => "The request failed.",
+    }
+}
+
+impl<'a> CreateTopics<'a> {
+    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let topics = reader.compact_array(NewTopic::parse)?;
+        let _timeout_ms = reader.int32()?;
+        let only_check = reader.boolean()?;
+        reader.tagged_fields()?;
+        Ok(Self { topics, only_check })
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let mut answer = Answer::new(outcome.correlation_id);
+        answer.no_tagged_fields();
+        answer.int32(outcome.throttle_ms);
+        answer.compact_length(self.topics.len());
+        for topic in &self.topics {
+            let result = outcome.permit().and_then(|()| topic.create(broker, self.only_check));
+            answer.compact_string(topic.name);
+            answer.int16(code(&result));
+            answer.compact_nullable_string(result.err().map(explain));
+            answer.int32(result.unwrap_or(-1));
+            answer.int16(if result.is_ok() { 1 } else { -1 });
+            // No configuration.
+            answer.compact_length(0);
+            answer.no_tagged_fields();
+        }
+        answer.no_tagged_fields();
+        answer
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct DeleteTopics<'a> {
+    names: Vec<&'a str>,
+}
+
+impl<'a> DeleteTopics<'a> {
+    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let names = reader.compact_array(Reader::compact_string)?;
+        let _timeout_ms = reader.int32()?;
+        reader.tagged_fields()?;
+        Ok(Self { names })
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let mut answer = Answer::new(outcome.correlation_id);
+        answer.no_tagged_fields();
+        answer.int32(outcome.throttle_ms);
+        answer.compact_length(self.names.len());
+        for name in &self.names {
+            let result = outcome.permit().and_then(|()| broker.store.delete_topic(name));
+            answer.compact_string(name);
+            answer.int16(code(&result));
+            answer.compact_nullable_string(result.err().map(explain));
+            answer.no_tagged_fields();
+        }
+        answer.no_tagged_fields();
+        answer
+    }
+}

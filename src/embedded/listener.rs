@@ -1,0 +1,80 @@
+//! Accepts connections, and closes them all when told to.
+//!
+//! One task owns the listening socket and all connections' tasks; whoever holds the broker sends it commands and hears
+//! when they are done, so that a test goes on only after the connections are really closed. When the task ends, so does
+//! every connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::connection::serve;
+
+/// Pause after a failed accept, which is most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// What the task is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Close all connections; new ones are welcome.
+    DropConnections,
+    /// Leave new connections in the system's queue: to a client they are open, and silent.
+    Pause,
+    /// Accept again, first those that waited.
+    Resume,
+    /// Close the socket and all connections: new ones are refused.
+    Close,
+    /// Accept on this socket.
+    Listen(TcpListener),
+}
+
+/// A command, and where to say that it is done.
+pub(super) type Order = (Command, oneshot::Sender<()>);
+
+/// Runs until the sender of orders is gone.
+pub(super) async fn run(listener: TcpListener, broker: Arc<Shared>, mut orders: mpsc::Receiver<Order>) {
+    let mut listener = Some(listener);
+    let mut paused = false;
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            order = orders.recv() => {
+                let Some((command, done)) = order else { return };
+                match command {
+                    Command::DropConnections => connections.shutdown().await,
+                    Command::Pause => paused = true,
+                    Command::Resume => paused = false,
+                    Command::Close => {
+                        listener = None;
+                        connections.shutdown().await;
+                    }
+                    Command::Listen(again) => listener = Some(again),
+                }
+                // Nobody waits any more if the one who asked was cancelled.
+                let _ = done.send(());
+            }
+            stream = accept(listener.as_ref()), if !paused => {
+                // Above the limit a connection is closed as soon as it opens.
+                if connections.len() < broker.options.max_connections {
+                    connections.spawn(serve(stream, Arc::clone(&broker)));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// The next connection; never, while there is no socket.
+async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}

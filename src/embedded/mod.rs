@@ -1,0 +1,299 @@
+//! A Kafka broker inside the process: for `weather demo`, for trying things out and for tests. Not a server to keep data
+//! in: everything is in memory, the oldest records are deleted when the limit is reached, and nothing is left when it
+//! stops.
+//!
+//! Why: the producer and the processor run against it unchanged, over a real socket and Kafka's own protocol, within
+//! milliseconds and without a JVM; and it can do wrong on demand ([`Faults`]).
+//!
+//! ```text
+//! listener    accepts, owns the connections      faults   what to do wrong, armed by tests
+//! connection  frames in, answers out, in order   store    all topics under one lock and one limit
+//! api/        the requests, one file a kind      log      one partition: whole batches
+//! wire        primitive types                    batch    the header of a record batch, its checksum
+//! ```
+//!
+//! Invariants
+//! - Loopback only. No bytes from a socket make it panic, or take memory beyond the limits in [`Options`].
+//! - It advertises exactly the requests and versions that are implemented, which are those that rskafka 0.6 picks.
+//! - A batch is stored as it came, except for base offset and leader epoch, and is only stored when its checksum is
+//!   right. Offsets are given at append, without gaps. The high watermark is the end of the log.
+//!
+//! Absent on purpose: replicas, consumer groups, transactions, idempotent producers, SASL and TLS, topic
+//! configurations, retention by time, disk.
+
+mod api;
+mod batch;
+mod codes;
+mod connection;
+mod crc32c;
+mod faults;
+mod listener;
+mod log;
+mod store;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use api::Api;
+pub use batch::RawBatch;
+pub use codes::ErrorCode;
+pub use faults::{Fault, Faults, Rule};
+use listener::{Command, Order};
+
+/// The broker's number in the cluster.
+const NODE_ID: i32 = 1;
+
+/// What a broker is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The port on 127.0.0.1; 0 takes a free one.
+    pub port: u16,
+    /// The address that clients are told to connect to, if not the broker's own: that of a proxy before it.
+    pub advertised: Option<SocketAddr>,
+    /// Bytes that the stored batches of all partitions may take, with what it takes to keep them. The newest batch is
+    /// kept even if it alone is larger.
+    pub limit_bytes: usize,
+    /// Largest batch, as Kafka's `max.message.bytes`.
+    pub max_message_bytes: usize,
+    /// Largest request; a connection that announces a larger one is closed.
+    pub max_request_bytes: usize,
+    /// Connections at the same time; further ones are closed at once.
+    pub max_connections: usize,
+    /// Partitions of a topic that is created because somebody asked for it; `None`: no topic is.
+    pub auto_create_partitions: Option<i32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            advertised: None,
+            limit_bytes: 32 << 20,
+            max_message_bytes: (1 << 20) + 12,
+            max_request_bytes: 16 << 20,
+            max_connections: 1_000,
+            auto_create_partitions: None,
+        }
+    }
+}
+
+/// What all tasks of a broker share.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    /// Where it listens now. Relaxed: whoever must see a new port learns of it after the move is done.
+    port: AtomicU16,
+    store: store::Store,
+    faults: Faults,
+    counters: connection::Counters,
+}
+
+impl Shared {
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.load(Ordering::Relaxed)).into()
+    }
+
+    /// Where clients are told to connect to.
+    fn advertised(&self) -> SocketAddr {
+        self.options.advertised.unwrap_or_else(|| self.address())
+    }
+}
+
+/// A running broker. Dropping it closes its socket and all connections, and frees the records.
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Broker {
+    /// Starts a broker on the current tokio runtime.
+    ///
+    /// # Errors
+    /// The port is taken, or no socket is to be had.
+    pub async fn start(options: Options) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
+        let shared = Arc::new(Shared {
+            port: AtomicU16::new(listener.local_addr()?.port()),
+            store: store::Store::new(options.limit_bytes),
+            faults: Faults::default(),
+            counters: connection::Counters::default(),
+            options,
+        });
+        let (orders, receiver) = mpsc::channel(1);
+        let task = tokio::spawn(listener::run(listener, Arc::clone(&shared), receiver));
+        Ok(Self { shared, orders, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address()
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// It exists, or the name or the number of partitions is not one that Kafka takes.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), ErrorCode> {
+        self.shared.store.create_topic(name, partitions, false)
+    }
+
+    /// Deletes a topic and its records. Created again, it begins at offset 0.
+    ///
+    /// # Errors
+    /// There is no such topic.
+    pub fn delete_topic(&self, name: &str) -> Result<(), ErrorCode> {
+        self.shared.store.delete_topic(name)
+    }
+
+    /// Raises a topic's number of partitions to `total`.
+    ///
+    /// # Errors
+    /// There is no such topic, or it has as many.
+    pub fn add_partitions(&self, name: &str, total: i32) -> Result<(), ErrorCode> {
+        self.shared.store.add_partitions(name, total)
+    }
+
+    /// The offset of the oldest record kept.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn log_start_offset(&self, topic: &str, partition: i32) -> Result<i64, ErrorCode> {
+        self.shared.store.bounds(topic, partition).map(|(start, _)| start)
+    }
+
+    /// The offset that the next record will get.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn end_offset(&self, topic: &str, partition: i32) -> Result<i64, ErrorCode> {
+        self.shared.store.bounds(topic, partition).map(|(_, end)| end)
+    }
+
+    /// Loses the records from `offset` on, as an unclean election does; whole batches go. Returns the end offset.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn truncate(&self, topic: &str, partition: i32, offset: i64) -> Result<i64, ErrorCode> {
+        self.shared.store.truncate(topic, partition, offset)
+    }
+
+    /// Deletes the records below `before`, as retention does. Returns the log start offset.
+    ///
+    /// # Errors
+    /// There is no such partition, or `before` lies beyond its end.
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<i64, ErrorCode> {
+        self.shared.store.delete_before(topic, partition, before)
+    }
+
+    /// Appends a batch without the checks that a producer's batches go through: markers, other codecs, corrupt ones.
+    /// Returns its base offset.
+    ///
+    /// # Errors
+    /// There is no such partition, or the bytes are too few for a batch's header.
+    pub fn append_unchecked(&self, topic: &str, partition: i32, batch: &[u8]) -> Result<i64, ErrorCode> {
+        let header = batch::Header::read(batch).map_err(|wire::Malformed| ErrorCode::CorruptMessage)?;
+        self.shared
+            .store
+            .append(topic, partition, Arc::from(batch), header)
+            .map(|appended| appended.base_offset)
+    }
+
+    /// Bytes that the stored batches take, as [`Options::limit_bytes`] counts them.
+    pub fn stored_bytes(&self) -> usize {
+        self.shared.store.bytes()
+    }
+
+    /// The faults to arm.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// How many requests of this kind arrived so far.
+    pub fn requests(&self, api: Api) -> u64 {
+        self.shared.counters.requests(api)
+    }
+
+    /// Returns when `count` requests of this kind have arrived since the start.
+    pub async fn wait_for_requests(&self, api: Api, count: u64) {
+        self.shared.counters.wait(api, count).await;
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections_accepted(&self) -> u64 {
+        self.shared.counters.accepted()
+    }
+
+    /// How many connections are open.
+    pub fn connections_open(&self) -> usize {
+        self.shared.counters.open()
+    }
+
+    /// Closes all connections; returns when they are closed. New ones are accepted.
+    pub async fn drop_connections(&self) {
+        self.order(Command::DropConnections).await;
+    }
+
+    /// From now on new connections open but are not served, as when the broker's process is stopped.
+    pub async fn pause_accepting(&self) {
+        self.order(Command::Pause).await;
+    }
+
+    /// Serves new connections again, and those that were opened meanwhile.
+    pub async fn resume_accepting(&self) {
+        self.order(Command::Resume).await;
+    }
+
+    /// Closes the socket and all connections, as when the broker's process is killed: new connections are refused. The
+    /// records stay, and the port is free for [`restart`](Self::restart) or for another broker.
+    pub async fn stop(&self) {
+        self.order(Command::Close).await;
+    }
+
+    /// Listens again on the same port after [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// Somebody else has the port now.
+    pub async fn restart(&self) -> std::io::Result<()> {
+        self.listen(self.address()).await
+    }
+
+    /// Listens on another, free port after [`stop`](Self::stop), with the same records: the broker has moved.
+    ///
+    /// # Errors
+    /// No socket is to be had.
+    pub async fn restart_elsewhere(&self) -> std::io::Result<()> {
+        self.listen((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    async fn listen(&self, address: SocketAddr) -> std::io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        self.shared.port.store(listener.local_addr()?.port(), Ordering::Relaxed);
+        self.order(Command::Listen(listener)).await;
+        Ok(())
+    }
+
+    /// Returns when the task has done it.
+    async fn order(&self, command: Command) {
+        let (done, wait) = oneshot::channel();
+        // Both fail only if the task is gone, which is when the runtime shuts down.
+        if self.orders.send((command, done)).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! All topics of the broker behind one lock, under one limit of bytes.
+//!
+//! The lock is held for map look-ups and pushes, never over a checksum, a copy of a batch or an await, so one is enough
+//! for the two or three cores that this broker is for. Whoever changes a log notifies the fetches that wait for it
+//! after the lock is released.
+//!
+//! Limit: when the stored batches of all partitions together (with what it takes to keep them) exceed it, the batch
+//! that was appended first is deleted, wherever it is, until they fit; only the newest batch of all is never deleted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use super::batch::Header;
+use super::codes::ErrorCode;
+use super::log::{Log, Slice};
+
+/// Longest name of a topic, in bytes.
+const MAX_TOPIC_NAME: usize = 249;
+/// Partitions of all topics together: keeps topics that nobody writes to within bounds as well.
+const MAX_PARTITIONS: usize = 10_000;
+
+/// The topics.
+#[derive(Debug)]
+pub(super) struct Store {
+    limit_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    topics: BTreeMap<String, Vec<Log>>,
+    /// Sum of the logs' sizes.
+    bytes: usize,
+    /// Batches appended so far.
+    appended: u64,
+}
+
+/// Where an appended batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Appended {
+    pub(super) base_offset: i64,
+    pub(super) log_start_offset: i64,
+}
+
+/// What a fetch wants of one partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) max_bytes: usize,
+}
+
+/// What all of a fetch's partitions have to give: one result for each, in the order asked.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) slices: Vec<Result<Slice, ErrorCode>>,
+    /// There is enough, or an error, so that the answer must not wait.
+    pub(super) complete: bool,
+}
+
+impl State {
+    fn log(&mut self, topic: &str, partition: i32) -> Result<&mut Log, ErrorCode> {
+        usize::try_from(partition)
+            .ok()
+            .and_then(|index| self.topics.get_mut(topic)?.get_mut(index))
+            .ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+
+    fn partitions(&self) -> usize {
+        self.topics.values().map(Vec::len).sum()
+    }
+
+    /// Deletes the oldest batches until the limit holds.
+    fn retain(&mut self, limit_bytes: usize) -> Vec<Weak<Notify>> {
+        let mut waiters = Vec::new();
+        while self.bytes > limit_bytes {
+            let logs = self.topics.values_mut().flatten();
+            let oldest = logs.filter_map(|log| Some((log.oldest()?, log))).min_by_key(|(order, _)| *order);
+            match oldest {
+                Some((order, log)) if order + 1 < self.appended => {
+                    self.bytes -= log.drop_oldest();
+                    waiters.append(&mut log.take_waiters());
+                }
+                _ => break,
+            }
+        }
+        waiters
+    }
+}
+
+fn notify(waiters: Vec<Weak<Notify>>) {
+    for waiter in waiters {
+        if let Some(waiter) = waiter.upgrade() {
+            waiter.notify_one();
+        }
+    }
+}
+
+impl Store {
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates a topic, or only says whether it could be.
+    pub(super) fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        only_check: bool,
+    ) -> Result<(), ErrorCode> {
+        if !is_valid_topic(name) {
+            return Err(ErrorCode::InvalidTopic);
+        }
+        let mut state = self.lock();
+        if state.topics.contains_key(name) {
+            return Err(ErrorCode::TopicAlreadyExists);
+        }
+        let partitions = usize::try_from(partitions).map_err(|_| ErrorCode::InvalidPartitions)?;
+        if partitions == 0 {
+            return Err(ErrorCode::InvalidPartitions);
+        }
+        if state.partitions() + partitions > MAX_PARTITIONS {
+            return Err(ErrorCode::PolicyViolation);
+        }
+        if !only_check {
+            state
+                .topics
+                .insert(name.to_owned(), std::iter::repeat_with(Log::default).take(partitions).collect());
+        }
+        Ok(())
+    }
+
+    /// Deletes a topic with all that is in it.
+    pub(super) fn delete_topic(&self, name: &str) -> Result<(), ErrorCode> {
+        let mut state = self.lock();
+        let mut logs = state.topics.remove(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        state.bytes -= logs.iter().map(Log::size).sum::<usize>();
+        drop(state);
+        notify(logs.iter_mut().flat_map(Log::take_waiters).collect());
+        Ok(())
+    }
+
+    /// Raises a topic's number of partitions to `total`.
+    pub(super) fn add_partitions(&self, name: &str, total: i32) -> Result<(), ErrorCode> {
+        let mut state = self.lock();
+        let others = state.partitions();
+        let logs = state.topics.get_mut(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let total = usize::try_from(total).map_err(|_| ErrorCode::InvalidPartitions)?;
+        if total <= logs.len() {
+            return Err(ErrorCode::InvalidPartitions);
+        }
+        if others - logs.len() + total > MAX_PARTITIONS {
+            return Err(ErrorCode::PolicyViolation);
+        }
+        logs.resize_with(total, Log::default);
+        Ok(())
+    }
+
+    /// Every topic with its number of partitions.
+    pub(super) fn topics(&self) -> Vec<(String, usize)> {
+        self.lock().topics.iter().map(|(name, logs)| (name.clone(), logs.len())).collect()
+    }
+
+    /// A topic's number of partitions.
+    pub(super) fn partitions(&self, name: &str) -> Option<usize> {
+        self.lock().topics.get(name).map(Vec::len)
+    }
+
+    /// Bytes that all logs take.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Log start offset and end offset.
+    pub(super) fn bounds(&self, topic: &str, partition: i32) -> Result<(i64, i64), ErrorCode> {
+        self.lock().log(topic, partition).map(|log| (log.start_offset(), log.end_offset()))
+    }
+
+    /// Appends a batch.
+    pub(super) fn append(
+        &self,
+        topic: &str,
+        partition: i32,
+        batch: Arc<[u8]>,
+        header: Header,
+    ) -> Result<Appended, ErrorCode> {
+        let mut state = self.lock();
+        let order = state.appended;
+        let log = state.log(topic, partition)?;
+        let base_offset = log.end_offset();
+        let size = log.append(batch, header, order);
+        let mut waiters = log.take_waiters();
+        state.bytes += size;
+        state.appended += 1;
+        waiters.append(&mut state.retain(self.limit_bytes));
+        let log_start_offset = state.log(topic, partition)?.start_offset();
+        drop(state);
+        notify(waiters);
+        Ok(Appended { base_offset, log_start_offset })
+    }
+
+    /// Reads for a fetch; if that is not complete, `waiter` is notified at the next change of any of its partitions.
+    ///
+    /// The bytes of all partitions together keep to `max_bytes`, except that the first batch found is always given.
+    pub(super) fn read(
+        &self,
+        topics: &[(&str, Vec<Wanted>)],
+        min_bytes: usize,
+        max_bytes: usize,
+        waiter: &Arc<Notify>,
+    ) -> Found {
+        let mut found = Found::default();
+        let mut bytes = 0;
+        let mut state = self.lock();
+        let wanted = || topics.iter().flat_map(|(topic, all)| all.iter().map(move |wanted| (*topic, wanted)));
+        for (topic, wanted) in wanted() {
+            let room = wanted.max_bytes.min(max_bytes.saturating_sub(bytes));
+            let slice =
+                state.log(topic, wanted.partition).and_then(|log| log.read(wanted.offset, room, bytes == 0));
+            match &slice {
+                Ok(slice) => bytes += slice.bytes,
+                Err(_) => found.complete = true,
+            }
+            found.slices.push(slice);
+        }
+        found.complete |= bytes >= min_bytes || found.slices.is_empty();
+        if !found.complete {
+            for (topic, wanted) in wanted() {
+                if let Ok(log) = state.log(topic, wanted.partition) {
+                    log.wait(waiter);
+                }
+            }
+        }
+        found
+    }
+
+    /// Offset and timestamp of the first record at `timestamp_ms` or later; `None` if there is none.
+    pub(super) fn first_since(
+        &self,
+        topic: &str,
+        partition: i32,
+        timestamp_ms: i64,
+    ) -> Result<Option<(i64, i64)>, ErrorCode> {
+        self.lock().log(topic, partition).map(|log| log.first_since(timestamp_ms))
+    }
+
+    /// Moves the log start offset up to `before` (-1: the end); the log start offset after that.
+    pub(super) fn delete_before(&self, topic: &str, partition: i32, before: i64) -> Result<i64, ErrorCode> {
+        self.shorten(topic, partition, |log| {
+            let before = if before == -1 { log.end_offset() } else { before };
+            if !(0..=log.end_offset()).contains(&before) {
+                return Err(ErrorCode::OffsetOutOfRange);
+            }
+            let freed = log.delete_before(before);
+            Ok((log.start_offset(), freed))
+        })
+    }
+
+    /// Cuts a log so that it ends at `offset`; the end offset after that.
+    pub(super) fn truncate(&self, topic: &str, partition: i32, offset: i64) -> Result<i64, ErrorCode> {
+        self.shorten(topic, partition, |log| {
+            let freed = log.truncate(offset);
+            Ok((log.end_offset(), freed))
+        })
+    }
+
+    /// Changes a log with `change`, which returns an offset and the bytes that it freed.
+    fn shorten(
+        &self,
+        topic: &str,
+        partition: i32,
+        change: impl FnOnce(&mut Log) -> Result<(i64, usize), ErrorCode>,
+    ) -> Result<i64, ErrorCode> {
+        let mut state = self.lock();
+        let log = state.log(topic, partition)?;
+        let (offset, freed) = change(log)?;
+        let waiters = log.take_waiters();
+        state.bytes -= freed;
+        drop(state);
+        notify(waiters);
+        Ok(offset)
+    }
+}
+
+/// Whether Kafka takes the name for a topic.
+pub(super) fn is_valid_topic(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=MAX_TOPIC_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(legal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::RawBatch;
+    use super::*;
+
+    fn append(store: &Store, partition: i32, bytes: usize) -> Appended {
+        let mut raw = RawBatch::compacted_away(1, 0);
+        raw.records = vec![0; bytes];
+        let bytes = raw.encode();
+        let header = Header::read(&bytes).unwrap();
+        store.append("t", partition, Arc::from(bytes), header).unwrap()
+    }
+
+    fn store(limit_bytes: usize) -> Store {
+        let store = Store::new(limit_bytes);
+        store.create_topic("t", 3, false).unwrap();
+        store
+    }
+
+    #[test]
+    fn the_oldest_batch_goes_wherever_it_is() {
+        let store = store(3_000);
+        append(&store, 0, 700);
+        append(&store, 1, 700);
+        append(&store, 0, 700);
+        assert_eq!([0, 1].map(|p| store.bounds("t", p)), [Ok((0, 2)), Ok((0, 1))]);
+        // Needs the room of partition 0's first and partition 1's only batch.
+        append(&store, 2, 1_600);
+        assert_eq!([0, 1, 2].map(|p| store.bounds("t", p)), [Ok((1, 2)), Ok((1, 1)), Ok((0, 1))]);
+        assert!(store.bytes() <= 3_000);
+        // Larger than the limit: it alone stays.
+        append(&store, 1, 5_000);
+        assert_eq!([0, 1, 2].map(|p| store.bounds("t", p)), [Ok((2, 2)), Ok((1, 2)), Ok((1, 1))]);
+    }
+
+    #[test]
+    fn bytes_are_counted_through_every_way_of_leaving() {
+        let store = store(usize::MAX);
+        for partition in [0, 1, 2, 2, 2] {
+            append(&store, partition, 100);
+        }
+        let one = store.bytes() / 5;
+        assert_eq!(store.truncate("t", 2, 2), Ok(2));
+        assert_eq!(store.bytes(), 4 * one);
+        assert_eq!(store.delete_before("t", 2, 1), Ok(1));
+        assert_eq!(store.delete_before("t", 2, -1), Ok(2));
+        assert_eq!(store.delete_before("t", 2, 3), Err(ErrorCode::OffsetOutOfRange));
+        assert_eq!(store.delete_before("t", 2, -2), Err(ErrorCode::OffsetOutOfRange));
+        assert_eq!(store.bytes(), 2 * one);
+        store.delete_topic("t").unwrap();
+        assert_eq!(store.bytes(), 0);
+        assert_eq!(store.bounds("t", 0), Err(ErrorCode::UnknownTopicOrPartition));
+    }
+
+    #[test]
+    fn tiny_batches_cannot_go_past_the_limit() {
+        let store = store(1 << 20);
+        for _ in 0..50_000 {
+            append(&store, 0, 0);
+        }
+        let (start, end) = store.bounds("t", 0).unwrap();
+        assert!(store.bytes() <= 1 << 20);
+        // Each batch is counted with what it takes beyond its 61 bytes.
+        assert!(((1 << 20) / 200..(1 << 20) / 150).contains(&(end - start)), "{}", end - start);
+    }
+
+    #[test]
+    fn topics_are_bounded_and_named_as_kafka_does() {
+        let store = Store::new(1_000);
+        let create = |name: &str, partitions| store.create_topic(name, partitions, false);
+        for name in ["", ".", "..", "a b", "ä", "a/b", &"x".repeat(250)] {
+            assert_eq!(create(name, 1), Err(ErrorCode::InvalidTopic), "{name}");
+        }
+        assert_eq!(create(&"x".repeat(249), 1), Ok(()));
+        assert_eq!(create("a", 0), Err(ErrorCode::InvalidPartitions));
+        assert_eq!(create("a", i32::MAX), Err(ErrorCode::PolicyViolation));
+        assert_eq!(store.create_topic("a", 1, true), Ok(()));
+        assert_eq!(create("a", 2), Ok(()));
+        assert_eq!(create("a", 2), Err(ErrorCode::TopicAlreadyExists));
+        assert_eq!(store.add_partitions("a", 2), Err(ErrorCode::InvalidPartitions));
+        assert_eq!(store.add_partitions("a", i32::MAX), Err(ErrorCode::PolicyViolation));
+        assert_eq!(store.add_partitions("b", 2), Err(ErrorCode::UnknownTopicOrPartition));
+        assert_eq!(store.add_partitions("a", 5), Ok(()));
+        assert_eq!(store.partitions("a"), Some(5));
+        assert_eq!(store.topics().len(), 2);
+    }
+}

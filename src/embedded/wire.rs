@@ -1,0 +1,344 @@
+//! Kafka's primitive types: read from a request without trust, written to an answer.
+//!
+//! Reading never panics and never allocates by what a length field claims: strings and batches are borrowed from the
+//! request, and all arrays of a request together hold a limited number of items. In an answer, record batches are not
+//! copied but *spliced*: the frame keeps a reference to the stored bytes and where they go.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// Most items that the arrays of one request hold together: more than the partitions that this broker holds.
+const MAX_ITEMS: usize = 20_000;
+
+/// The bytes are not a request of the protocol; the connection they came from is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Takes values off the front of a request.
+#[derive(Debug, Clone)]
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+    items_left: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, items_left: MAX_ITEMS }
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn int8(&mut self) -> Result<i8, Malformed> {
+        self.fixed().map(i8::from_be_bytes)
+    }
+
+    pub(super) fn int16(&mut self) -> Result<i16, Malformed> {
+        self.fixed().map(i16::from_be_bytes)
+    }
+
+    pub(super) fn int32(&mut self) -> Result<i32, Malformed> {
+        self.fixed().map(i32::from_be_bytes)
+    }
+
+    pub(super) fn int64(&mut self) -> Result<i64, Malformed> {
+        self.fixed().map(i64::from_be_bytes)
+    }
+
+    pub(super) fn boolean(&mut self) -> Result<bool, Malformed> {
+        Ok(self.int8()? != 0)
+    }
+
+    fn unsigned_varlong(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.fixed()?;
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Malformed)
+    }
+
+    /// A signed number in zigzag form, as records use it.
+    pub(super) fn varlong(&mut self) -> Result<i64, Malformed> {
+        let zigzag = self.unsigned_varlong()?;
+        Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
+    }
+
+    /// Leaves out the next `count` bytes.
+    pub(super) fn skip(&mut self, count: i64) -> Result<(), Malformed> {
+        self.take(usize::try_from(count).map_err(|_| Malformed)?).map(drop)
+    }
+
+    pub(super) fn string(&mut self) -> Result<&'a str, Malformed> {
+        self.nullable_string()?.ok_or(Malformed)
+    }
+
+    pub(super) fn nullable_string(&mut self) -> Result<Option<&'a str>, Malformed> {
+        let length = self.int16()?;
+        if length == -1 {
+            return Ok(None);
+        }
+        let bytes = self.take(usize::try_from(length).map_err(|_| Malformed)?)?;
+        std::str::from_utf8(bytes).map(Some).map_err(|_| Malformed)
+    }
+
+    pub(super) fn compact_string(&mut self) -> Result<&'a str, Malformed> {
+        self.compact_nullable_string()?.ok_or(Malformed)
+    }
+
+    pub(super) fn compact_nullable_string(&mut self) -> Result<Option<&'a str>, Malformed> {
+        let Some(length) = self.unsigned_varlong()?.checked_sub(1) else { return Ok(None) };
+        let bytes = self.take(usize::try_from(length).map_err(|_| Malformed)?)?;
+        std::str::from_utf8(bytes).map(Some).map_err(|_| Malformed)
+    }
+
+    pub(super) fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        let length = self.int32()?;
+        if length == -1 {
+            return Ok(None);
+        }
+        self.take(usize::try_from(length).map_err(|_| Malformed)?).map(Some)
+    }
+
+    /// Reads an array with `item`; null is an empty one.
+    pub(super) fn array<T>(
+        &mut self,
+        item: impl FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
+        Ok(self.nullable_array(item)?.unwrap_or_default())
+    }
+
+    /// Reads an array with `item`; `None` if it is null.
+    pub(super) fn nullable_array<T>(
+        &mut self,
+        item: impl FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Option<Vec<T>>, Malformed> {
+        let length = self.int32()?;
+        if length == -1 {
+            return Ok(None);
+        }
+        self.items(usize::try_from(length).map_err(|_| Malformed)?, item).map(Some)
+    }
+
+    /// Reads a compact array with `item`; null is an empty one.
+    pub(super) fn compact_array<T>(
+        &mut self,
+        item: impl FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
+        let length = self.unsigned_varlong()?.saturating_sub(1);
+        self.items(usize::try_from(length).map_err(|_| Malformed)?, item)
+    }
+
+    fn items<T>(
+        &mut self,
+        length: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
+        self.items_left = self.items_left.checked_sub(length).ok_or(Malformed)?;
+        (0..length).map(|_| item(self)).collect()
+    }
+
+    /// Leaves out the optional fields at the end of a structure; none is known here.
+    pub(super) fn tagged_fields(&mut self) -> Result<(), Malformed> {
+        for _ in 0..self.unsigned_varlong()? {
+            self.unsigned_varlong()?;
+            let length = self.unsigned_varlong()?;
+            self.take(usize::try_from(length).map_err(|_| Malformed)?)?;
+        }
+        Ok(())
+    }
+
+    /// Everything must have been read.
+    pub(super) fn end(&self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+/// An answer on its way out.
+#[derive(Debug)]
+pub(super) struct Answer {
+    bytes: Vec<u8>,
+    /// Stored batches, each with the place in `bytes` before which it goes, in order.
+    splices: Vec<(usize, Arc<[u8]>)>,
+}
+
+impl Answer {
+    /// An empty answer to the request of this correlation id.
+    pub(super) fn new(correlation_id: i32) -> Self {
+        let mut answer = Self { bytes: Vec::with_capacity(128), splices: Vec::new() };
+        answer.int32(correlation_id);
+        answer
+    }
+
+    pub(super) fn int8(&mut self, value: i8) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    pub(super) fn int16(&mut self, value: i16) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    pub(super) fn int32(&mut self, value: i32) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    pub(super) fn int64(&mut self, value: i64) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    pub(super) fn boolean(&mut self, value: bool) {
+        self.int8(value.into());
+    }
+
+    /// A length or a count. All of them are far below the limit: topics, partitions, names, a bounded fetch.
+    pub(super) fn length(&mut self, length: usize) {
+        self.int32(i32::try_from(length).unwrap_or(i32::MAX));
+    }
+
+    fn unsigned_varint(&mut self, mut value: usize) {
+        while value >= 0x80 {
+            self.bytes.push((value & 0x7F) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push(value as u8);
+    }
+
+    pub(super) fn string(&mut self, text: &str) {
+        self.int16(i16::try_from(text.len()).unwrap_or(i16::MAX));
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    pub(super) fn null_string(&mut self) {
+        self.int16(-1);
+    }
+
+    pub(super) fn compact_string(&mut self, text: &str) {
+        self.unsigned_varint(text.len() + 1);
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    pub(super) fn compact_nullable_string(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.compact_string(text),
+            None => self.unsigned_varint(0),
+        }
+    }
+
+    pub(super) fn compact_length(&mut self, length: usize) {
+        self.unsigned_varint(length + 1);
+    }
+
+    /// The end of a structure that may have optional fields: none.
+    pub(super) fn no_tagged_fields(&mut self) {
+        self.bytes.push(0);
+    }
+
+    /// A record set: the length of the batches together, then the batches as they are stored.
+    pub(super) fn record_set(&mut self, batches: Vec<Arc<[u8]>>) {
+        self.length(batches.iter().map(|batch| batch.len()).sum());
+        let position = self.bytes.len();
+        self.splices.extend(batches.into_iter().map(|batch| (position, batch)));
+    }
+
+    /// Writes the answer as a frame. The writer is flushed by the caller.
+    pub(super) async fn write(self, writer: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+        let size = self.bytes.len() + self.splices.iter().map(|(_, batch)| batch.len()).sum::<usize>();
+        writer.write_i32(i32::try_from(size).map_err(std::io::Error::other)?).await?;
+        let mut rest = self.bytes.as_slice();
+        let mut written = 0;
+        for (position, batch) in self.splices {
+            if let Some((before, after)) = rest.split_at_checked(position - written) {
+                writer.write_all(before).await?;
+                rest = after;
+                written = position;
+            }
+            writer.write_all(&batch).await?;
+        }
+        writer.write_all(rest).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_not_trusted() {
+        let huge = i32::MAX.to_be_bytes();
+        assert_eq!(Reader::new(&huge).nullable_bytes(), Err(Malformed));
+        assert_eq!(Reader::new(&huge).array(|_| Ok(())), Err(Malformed));
+        assert_eq!(Reader::new(&(-2_i32).to_be_bytes()).array(|_| Ok(())), Err(Malformed));
+        assert_eq!(Reader::new(&(-2_i16).to_be_bytes()).nullable_string(), Err(Malformed));
+        assert_eq!(Reader::new(&[0xFF; 9]).compact_string(), Err(Malformed));
+        assert_eq!(Reader::new(&[0xFF; 11]).varlong(), Err(Malformed));
+        assert_eq!(Reader::new(&[3, b'a']).compact_string(), Err(Malformed));
+        assert_eq!(Reader::new(&[2, 0xFF]).compact_string(), Err(Malformed));
+        assert_eq!(Reader::new(&[0xFF, 0xFF, 0x7F, 1]).tagged_fields(), Err(Malformed));
+        assert_eq!(Reader::new(&[0]).end(), Err(Malformed));
+    }
+
+    #[test]
+    fn nested_arrays_share_one_allowance() {
+        // A hundred arrays of a thousand items that take no bytes.
+        let mut bytes = 100_i32.to_be_bytes().to_vec();
+        bytes.extend(1_000_i32.to_be_bytes().repeat(100));
+        let mut items = 0;
+        let mut reader = Reader::new(&bytes);
+        let mut inner = |_: &mut Reader<'_>| {
+            items += 1;
+            Ok(())
+        };
+        assert_eq!(reader.array(|reader| reader.array(&mut inner).map(drop)), Err(Malformed));
+        assert!(items < MAX_ITEMS);
+    }
+
+    #[test]
+    fn varlong_is_zigzag() {
+        for (bytes, value) in [
+            (&[0][..], 0),
+            (&[1], -1),
+            (&[2], 1),
+            (&[0xFE, 0x01], 127),
+            (&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F], i64::from(i32::MIN)),
+            (&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], i64::MIN),
+        ] {
+            assert_eq!(Reader::new(bytes).varlong(), Ok(value));
+        }
+    }
+
+    #[tokio::test]
+    async fn batches_are_spliced_where_they_belong() {
+        let mut answer = Answer::new(7);
+        answer.record_set(vec![Arc::from(*b"ab"), Arc::from(*b"c")]);
+        answer.int8(1);
+        answer.record_set(Vec::new());
+        answer.record_set(vec![Arc::from(*b"d")]);
+        let mut frame = Vec::new();
+        answer.write(&mut frame).await.unwrap();
+        let expected = [
+            &[0, 0, 0, 21][..],
+            &[0, 0, 0, 7],
+            &[0, 0, 0, 3],
+            b"abc",
+            &[1],
+            &[0, 0, 0, 0],
+            &[0, 0, 0, 1],
+            b"d",
+        ]
+        .concat();
+        assert_eq!(frame, expected);
+    }
+}
