@@ -25,6 +25,7 @@
 //! - [`reading`]: the format of a reading.
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
 //! - [`producer`], [`processor`]: the two subcommands.
+//! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
 //! - [`telemetry`], [`shutdown`], [`time`]: what all of them use.
 
 pub mod cli;

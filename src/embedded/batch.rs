@@ -25,6 +25,7 @@ const SHORTEST: i32 = 14;
 
 const MAGIC: i8 = 2;
 const CODEC_MASK: i16 = 0b111;
+const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 
 /// What the broker has to know of a batch.
@@ -73,49 +74,57 @@ impl Header {
             record_count: reader.int32()?,
         })
     }
-
-    fn is_control(&self) -> bool {
-        self.attributes & CONTROL != 0
-    }
 }
 
-/// Checks what a producer sent for one partition: exactly one batch that holds together.
-///
-/// # Errors
-/// The code with which Kafka refuses it.
-pub(super) fn check_produced(records: &[u8], max_bytes: usize) -> Result<Header, ErrorCode> {
-    let mut reader = Reader::new(records.get(8..).unwrap_or_default());
-    let length = reader.int32().map_err(|Malformed| ErrorCode::InvalidRecord)?;
+/// The size of the batch at the front of `records`; `None` if it is cut off.
+fn first_batch(records: &[u8]) -> Result<Option<usize>, ErrorCode> {
+    let Some(length) = records.get(8..).and_then(|rest| Reader::new(rest).int32().ok()) else {
+        return Ok(None);
+    };
     if length < SHORTEST {
         return Err(ErrorCode::CorruptMessage);
     }
     match records.get(16).map(|magic| magic.cast_signed()) {
-        Some(MAGIC) => {}
-        Some(0..MAGIC) | None => return Err(ErrorCode::InvalidRecord),
+        Some(0..=MAGIC) => {}
         Some(_) => return Err(ErrorCode::CorruptMessage),
+        None => return Ok(None),
     }
-    let size = LENGTH_END + usize::try_from(length).map_err(|_| ErrorCode::CorruptMessage)?;
-    if records.len() != size {
-        // Cut off, or more than one batch.
+    let size = LENGTH_END + length as usize;
+    Ok((size <= records.len()).then_some(size))
+}
+
+/// Checks what a producer sent for one partition, exactly one batch that holds together, and cuts off half a batch that
+/// may follow it.
+///
+/// # Errors
+/// The code with which Kafka refuses it.
+pub(super) fn check_produced(records: &[u8], max_bytes: usize) -> Result<(&[u8], Header), ErrorCode> {
+    let size = first_batch(records)?.ok_or(ErrorCode::InvalidRecord)?;
+    let (batch, rest) = records.split_at(size);
+    if batch.get(16) != Some(&MAGIC.cast_unsigned()) || first_batch(rest)?.is_some() {
         return Err(ErrorCode::InvalidRecord);
     }
-    let header = Header::read(records).map_err(|Malformed| ErrorCode::CorruptMessage)?;
+    let header = Header::read(batch).map_err(|Malformed| ErrorCode::CorruptMessage)?;
+    if header.attributes & TRANSACTIONAL != 0 {
+        // Kafka lets nobody do this who has not named a transaction first.
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
     if header.base_offset != 0 {
         return Err(ErrorCode::InvalidRecord);
     }
     if size > max_bytes {
         return Err(ErrorCode::MessageTooLarge);
     }
-    if size < HEADER_BYTES || header.crc != crc32c(records.get(CHECKED_FROM..).unwrap_or_default()) {
+    if header.crc != crc32c(batch.get(CHECKED_FROM..).unwrap_or_default()) {
         return Err(ErrorCode::CorruptMessage);
     }
     let counts_agree =
         header.record_count > 0 && i64::from(header.last_offset_delta) + 1 == i64::from(header.record_count);
     let sequence_missing = header.producer_id >= 0 && header.first_sequence < 0;
-    if !counts_agree || sequence_missing || header.is_control() {
+    if !counts_agree || sequence_missing || header.attributes & CONTROL != 0 {
         return Err(ErrorCode::InvalidRecord);
     }
-    Ok(header)
+    Ok((batch, header))
 }
 
 /// Sets the fields that belong to the broker: the base offset and the epoch of the partition's (only) leader, 0.
@@ -173,7 +182,13 @@ impl RawBatch {
     pub fn commit_marker(timestamp_ms: i64) -> Self {
         // Lengths and deltas are zigzag varints: length 16, attributes, two deltas, key of 4, value of 6, no headers.
         let records = [&[32, 0, 0, 0][..], &[8, 0, 0, 0, 1], &[12, 0, 0, 0, 0, 0, 0], &[0]].concat();
-        Self { attributes: 16 | CONTROL, last_offset_delta: 0, timestamp_ms, record_count: 1, records }
+        Self {
+            attributes: TRANSACTIONAL | CONTROL,
+            last_offset_delta: 0,
+            timestamp_ms,
+            record_count: 1,
+            records,
+        }
     }
 
     /// What compaction leaves of a batch whose records are all superseded: offsets without records.
@@ -229,13 +244,13 @@ mod tests {
     fn refused(change: impl FnOnce(&mut RawBatch)) -> Option<ErrorCode> {
         let mut raw = batch();
         change(&mut raw);
-        check_produced(&raw.encode(), LIMIT).err()
+        check_produced(&raw.encode(), LIMIT).map(drop).err()
     }
 
     #[test]
     fn a_whole_batch_passes_and_any_flipped_bit_is_noticed() {
         let good = batch().encode();
-        let header = check_produced(&good, LIMIT).unwrap();
+        let (_, header) = check_produced(&good, LIMIT).unwrap();
         assert_eq!((header.size, header.last_offset_delta, header.max_timestamp_ms), (good.len(), 2, 1_000));
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
@@ -250,8 +265,10 @@ mod tests {
         let good = batch().encode();
         for end in 0..good.len() {
             assert_eq!(check_produced(&good[..end], LIMIT), Err(ErrorCode::InvalidRecord), "{end} bytes");
+            let one_and_part = [&good[..], &good[..end]].concat();
+            assert_eq!(check_produced(&one_and_part, LIMIT).unwrap().0, good);
         }
-        assert_eq!(check_produced(&[&good[..], &good].concat(), LIMIT), Err(ErrorCode::InvalidRecord));
+        assert_eq!(check_produced(&good.repeat(2), LIMIT), Err(ErrorCode::InvalidRecord));
     }
 
     #[test]
@@ -263,6 +280,8 @@ mod tests {
         assert_eq!(refused(|b| b.last_offset_delta = i32::MAX), Some(ErrorCode::InvalidRecord));
         assert_eq!(refused(|b| b.last_offset_delta = -1), Some(ErrorCode::InvalidRecord));
         assert_eq!(refused(|b| b.attributes = CONTROL), Some(ErrorCode::InvalidRecord));
+        let not_named = Some(ErrorCode::TransactionalIdAuthorizationFailed);
+        assert_eq!(refused(|b| b.attributes = TRANSACTIONAL), not_named);
         for (magic, code) in [(1, ErrorCode::InvalidRecord), (3, ErrorCode::CorruptMessage)] {
             let mut bytes = batch().encode();
             bytes[16] = magic;

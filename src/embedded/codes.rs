@@ -44,6 +44,8 @@ pub enum ErrorCode {
     NotController = 41,
     /// The broker has all the partitions that it will hold.
     PolicyViolation = 44,
+    /// A transactional batch, but no transaction that the user may write in.
+    TransactionalIdAuthorizationFailed = 53,
     /// The broker's disk failed.
     StorageError = 56,
     /// A fetch of this version cannot carry the topic's codec.

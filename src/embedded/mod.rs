@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Invariants
-//! - Loopback only. No bytes from a socket make it panic, or take memory beyond the limits in [`Options`].
+//! - Loopback only. No bytes from a socket make it panic. What a connection can hold is limited: one request of
+//!   `max_request_bytes`, and the batches of one answer until the client has read them.
 //! - It advertises exactly the requests and versions that are implemented, which are those that rskafka 0.6 picks.
 //! - A batch is stored as it came, except for base offset and leader epoch, and is only stored when its checksum is
 //!   right. Offsets are given at append, without gaps. The high watermark is the end of the log.

@@ -9,8 +9,6 @@ use super::{Outcome, code};
 const LATEST: i64 = -1;
 /// Asks for its start.
 const EARLIEST: i64 = -2;
-/// The first and last of the special times that came with later versions.
-const NEWER_SPECIALS: std::ops::RangeInclusive<i64> = -5..=-3;
 
 #[derive(Debug)]
 pub(super) struct ListOffsets<'a> {
@@ -62,7 +60,8 @@ fn find(broker: &Shared, topic: &str, partition: i32, time: i64) -> Result<(i64,
     if time == EARLIEST {
         return Ok((start, -1));
     }
-    if NEWER_SPECIALS.contains(&time) {
+    if time < 0 {
+        // Other special times came with later versions.
         return Err(ErrorCode::UnsupportedVersion);
     }
     Ok(broker.store.first_since(topic, partition, time)?.unwrap_or((-1, -1)))

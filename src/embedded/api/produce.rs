@@ -70,7 +70,7 @@ impl<'a> Produce<'a> {
             return Err(ErrorCode::InvalidRequiredAcks);
         }
         broker.store.bounds(topic, part.partition)?;
-        let header = check_produced(part.records, broker.options.max_message_bytes)?;
-        broker.store.append(topic, part.partition, Arc::from(part.records), header)
+        let (batch, header) = check_produced(part.records, broker.options.max_message_bytes)?;
+        broker.store.append(topic, part.partition, Arc::from(batch), header)
     }
 }

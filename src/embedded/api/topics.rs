@@ -56,8 +56,14 @@ impl<'a> NewTopic<'a> {
         if self.assigned {
             return Err(ErrorCode::InvalidReplicaAssignment);
         }
+        if self.replicas != -1 && self.replicas < 1 {
+            return Err(ErrorCode::InvalidReplicationFactor);
+        }
+        if self.partitions != DEFAULT && self.partitions < 1 {
+            return Err(ErrorCode::InvalidPartitions);
+        }
         // One broker, so one replica of each partition.
-        if !matches!(self.replicas, -1 | 1) {
+        if self.replicas > 1 {
             return Err(ErrorCode::InvalidReplicationFactor);
         }
         if self.configured {

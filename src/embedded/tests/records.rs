@@ -79,10 +79,12 @@ async fn finds_the_first_record_since_a_time() {
     produce(&partition, 10..20).await;
     produce(&partition, 0..10).await;
     partition.produce(records(20..30), Compression::Gzip).await.unwrap();
-    for (timestamp, offset) in [(0, 0), (1_010, 0), (1_013, 3), (1_020, 20), (1_030, -1), (-7, 0)] {
+    for (timestamp, offset) in [(0, 0), (1_010, 0), (1_013, 3), (1_020, 20), (1_030, -1)] {
         let at = OffsetAt::Timestamp(DateTime::from_timestamp_millis(timestamp).unwrap());
         assert_eq!(partition.get_offset(at).await.unwrap(), offset, "{timestamp}");
     }
+    let at = OffsetAt::Timestamp(DateTime::from_timestamp_millis(-7).unwrap());
+    assert_eq!(code(partition.get_offset(at).await), ProtocolError::UnsupportedVersion);
     // Inside a compressed batch only its beginning is known: earlier, never later.
     let at = OffsetAt::Timestamp(DateTime::from_timestamp_millis(1_025).unwrap());
     assert_eq!(partition.get_offset(at).await.unwrap(), 20);
