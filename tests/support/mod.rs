@@ -1,0 +1,97 @@
+//! What the tests stand on: real services to start and to hurt, the built `weather`, and an oracle for the table.
+//!
+//! - [`Kafka`] and [`Postgres`]: the ones that `tests/run` started for all tests (`shared`), or a private one to kill,
+//!   stop and restart on the same port.
+//! - [`Weather`]: the built program, its output line by line, signals, CPU time and memory.
+//! - [`pipeline`]: the usual steps: a topic, readings, a database, `weather process` on them.
+//! - [`oracle`]: what `weather_summary` has to hold, computed from the topic by other code than the product's.
+//!
+//! Invariants: no test is skipped for want of a service, it fails and says so; every process and folder is gone when its
+//! owner is dropped, and, through a guard outside, when the test program ends in whatever way; every wait ends.
+
+// Each file of tests is a crate of its own, which uses only some of this.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+pub mod kafka;
+pub mod oracle;
+pub mod pipeline;
+pub mod postgres;
+pub mod process;
+pub mod service;
+pub mod weather;
+
+pub use kafka::Kafka;
+pub use postgres::{Database, Postgres};
+pub use process::Process;
+pub use weather::Weather;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Between two looks at something that is awaited.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A setting that `tests/run` exports.
+///
+/// # Panics
+/// Without it: a test fails rather than being skipped.
+pub fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: these tests need Apache Kafka and PostgreSQL, which tests/run brings; \
+             please run tests/run (all tests) or tests/run NAME (those whose name contains NAME)"
+        )
+    })
+}
+
+/// A name that no other test of this run uses, for topics, databases and folders: `label_PROCESS_COUNT`.
+pub fn unique(label: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{label}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Waits until `condition` gives something; `None` if it has not within `limit`.
+pub async fn poll<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = condition() {
+            return Some(found);
+        }
+        if start.elapsed() > limit {
+            return None;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The answer of a call that must not take longer than `limit`.
+///
+/// # Panics
+/// When it does, with `what`.
+pub async fn within<T>(limit: Duration, what: &str, call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| panic!("{what}: not within {limit:?}"))
+}
+
+/// A folder of a test, removed with this value.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new, empty folder below the one of this run.
+    pub fn new(label: &str) -> Self {
+        let path = Path::new(&setting("WEATHER_TEST_DIR")).join(unique(label));
+        std::fs::create_dir(&path).unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        process::remove(&self.0);
+    }
+}

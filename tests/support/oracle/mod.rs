@@ -1,0 +1,194 @@
+//! What the tables have to hold, computed from the topic by other code than the product's.
+//!
+//! Only rskafka and simd-json's grammar are shared with it. Everything is written as the definitions read, one record
+//! after the other in the order of the log, without a thought for speed:
+//!
+//! 1. A *duplicate* carries a sequence number that is not above the highest of its run in this partition.
+//! 2. A *dead letter* has a value that [`reading::read`] refuses, or lies in the *future*: more than `max_future_ms` after
+//!    `now_ms`.
+//! 3. A *late* record's window had ended when it came: `window_end <= max_event_time - watermark`, where `max_event_time`
+//!    is that of the aggregated records before it in this partition.
+//! 4. What is left is *aggregated*, in the window `[start, start + window_ms)` with `start = floor(event_time / window_ms)`,
+//!    and alone moves `max_event_time`.
+//!
+//! [`Expected::of_topic`] reads a topic, [`Expected::differences`] compares with a database (`table.rs`).
+
+mod reading;
+mod table;
+
+pub use table::DeadLetters;
+
+use super::Kafka;
+use rskafka::record::{Record, RecordAndOffset};
+use std::collections::{BTreeMap, HashMap};
+
+/// The settings that decide where a record belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// `--window`
+    pub window_ms: i64,
+    /// `--watermark`
+    pub watermark_ms: i64,
+    /// `--max-future`
+    pub max_future_ms: i64,
+    /// The clock by which a record is in the future; without one, none is.
+    pub now_ms: Option<i64>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { window_ms: 3_600_000, watermark_ms: 600_000, max_future_ms: 600_000, now_ms: None }
+    }
+}
+
+/// What has to become of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// In the window that starts at `window_start_ms`.
+    Aggregated {
+        /// Milliseconds since 1970.
+        window_start_ms: i64,
+    },
+    /// In the table of dead letters, with this reason (`late` among them).
+    DeadLetter(&'static str),
+    /// Nowhere: it has been seen.
+    Duplicate,
+}
+
+/// Counts and sums of the three metrics, in the order of [`reading::METRICS`].
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Totals {
+    /// Readings, whatever metrics they have.
+    pub readings: i64,
+    /// Readings with this metric.
+    pub counts: [i64; 3],
+    /// The sum of this metric.
+    pub sums: [f64; 3],
+}
+
+impl Totals {
+    fn add(&mut self, other: &Totals) {
+        self.readings += other.readings;
+        for metric in 0..3 {
+            self.counts[metric] += other.counts[metric];
+            self.sums[metric] += other.sums[metric];
+        }
+    }
+
+    /// The metric's average; none without a reading that has it.
+    pub fn average(&self, metric: usize) -> Option<f64> {
+        (self.counts[metric] > 0).then(|| self.sums[metric] / self.counts[metric] as f64)
+    }
+}
+
+/// What has to become of one partition.
+#[derive(Debug, Clone, Default)]
+pub struct Partition {
+    /// By offset; every record of the partition is here once.
+    pub fates: BTreeMap<i64, Fate>,
+    /// By the window's start, in ms since 1970.
+    pub windows: BTreeMap<i64, Totals>,
+    /// That of the aggregated records.
+    pub max_event_time_ms: Option<i64>,
+    /// After the last record.
+    pub next_offset: i64,
+    highest_sequences: HashMap<u64, u64>,
+}
+
+impl Partition {
+    /// The partition that holds these records.
+    pub fn of_records<'r>(records: impl IntoIterator<Item = &'r RecordAndOffset>, rules: &Rules) -> Self {
+        let mut partition = Self::default();
+        for record in records {
+            let fate = partition.judge(&record.record, rules);
+            partition.fates.insert(record.offset, fate);
+            partition.next_offset = record.offset + 1;
+        }
+        partition
+    }
+
+    fn judge(&mut self, record: &Record, rules: &Rules) -> Fate {
+        if self.is_duplicate(record) {
+            return Fate::Duplicate;
+        }
+        let reading = match reading::read(record.value.as_deref()) {
+            Ok(reading) => reading,
+            Err(reason) => return Fate::DeadLetter(reason),
+        };
+        let event_time_ms = reading.event_time_ms;
+        if rules.now_ms.is_some_and(|now_ms| event_time_ms > now_ms + rules.max_future_ms) {
+            return Fate::DeadLetter("future");
+        }
+        let window_start_ms = event_time_ms.div_euclid(rules.window_ms) * rules.window_ms;
+        let window_end_ms = window_start_ms + rules.window_ms;
+        if self.max_event_time_ms.is_some_and(|max| window_end_ms <= max - rules.watermark_ms) {
+            return Fate::DeadLetter("late");
+        }
+        self.max_event_time_ms = self.max_event_time_ms.max(Some(event_time_ms));
+        self.windows.entry(window_start_ms).or_default().add(&reading.totals());
+        Fate::Aggregated { window_start_ms }
+    }
+
+    /// Also remembers the sequence number. A header of another length than 16 bytes is none.
+    fn is_duplicate(&mut self, record: &Record) -> bool {
+        let Some(header) = record.headers.get("weather-seq") else { return false };
+        let Ok(header) = <[u8; 16]>::try_from(header.as_slice()) else { return false };
+        let number = u128::from_be_bytes(header);
+        let (run, sequence) = ((number >> 64) as u64, number as u64);
+        match self.highest_sequences.get(&run) {
+            Some(&highest) if sequence <= highest => true,
+            _ => {
+                self.highest_sequences.insert(run, sequence);
+                false
+            }
+        }
+    }
+}
+
+/// What has to become of a topic.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// The topic's name.
+    pub topic: String,
+    /// How it was computed.
+    pub rules: Rules,
+    /// By partition.
+    pub partitions: BTreeMap<i32, Partition>,
+}
+
+impl Expected {
+    /// Reads all partitions up to their ends as they are now.
+    pub async fn of_topic(kafka: &Kafka, topic: &str, rules: Rules) -> Self {
+        let mut partitions = BTreeMap::new();
+        for partition in kafka.partitions(topic).await {
+            let records = kafka.read(topic, partition).await;
+            partitions.insert(partition, Partition::of_records(&records, &rules));
+        }
+        Self { topic: topic.to_owned(), rules, partitions }
+    }
+
+    /// The windows over all partitions, by their start in ms since 1970.
+    pub fn windows(&self) -> BTreeMap<i64, Totals> {
+        let mut windows = BTreeMap::<i64, Totals>::new();
+        for partition in self.partitions.values() {
+            for (start, totals) in &partition.windows {
+                windows.entry(*start).or_default().add(totals);
+            }
+        }
+        windows
+    }
+
+    /// How many records there are of each fate: `aggregated`, `duplicate` and the reasons of dead letters.
+    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for fate in self.partitions.values().flat_map(|partition| partition.fates.values()) {
+            let name = match fate {
+                Fate::Aggregated { .. } => "aggregated",
+                Fate::DeadLetter(reason) => reason,
+                Fate::Duplicate => "duplicate",
+            };
+            *counts.entry(name).or_default() += 1;
+        }
+        counts
+    }
+}
