@@ -1,0 +1,261 @@
+//! The main job on real services: what the producer sends, and what others send, is in the table exactly.
+
+mod support;
+
+use rskafka::client::partition::Compression;
+use rskafka::record::Record;
+use support::kafka::{Version, record, with_sequence};
+use support::oracle::{DeadLetters, Expected, Rules};
+use support::pipeline::Pipeline;
+use support::{Kafka, Postgres};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+    now.as_millis() as i64
+}
+
+fn rules() -> Rules {
+    Rules { now_ms: Some(now_ms()), ..Rules::default() }
+}
+
+fn reading(event_time_ms: i64, rest: &str) -> String {
+    format!(r#"{{"station":"s","timestamp":{event_time_ms},{rest}}}"#)
+}
+
+/// What the producer's simulation does not send: nulls, gaps, other forms of time, repeated sequence numbers.
+fn odd_records() -> Vec<Record> {
+    let hour = now_ms() - 3 * HOUR_MS;
+    let mut records: Vec<Record> = [
+        reading(hour, r#""temperature":null,"humidity":55.5,"wind_speed":1"#),
+        reading(hour, r#""temperature":-12.345678,"humidity":null"#),
+        reading(hour / 1000, r#""wind_speed":0.000001"#),
+        reading(hour * 1_000_000, r#""temperature":1e1,"other":{"nested":[1,{"a":null}]}"#),
+        format!(r#"{{"city":"Huế","timestamp":"2026-01-05T07:30:00+07:00","temperature":20.25}}"#),
+        format!(r#"{{"timestamp":"2026-01-05 00:45:00.5","humidity":80,"humidity":81}}"#),
+    ]
+    .map(record)
+    .to_vec();
+    for sequence in [1, 2, 3, 2, 3, 4, 1] {
+        records.push(with_sequence(record(reading(hour, r#""temperature":7"#)), 99, sequence));
+    }
+    records
+}
+
+async fn check_topic(kafka: &Kafka, postgres: &Postgres, partitions: &str, count: &str) {
+    let topic = support::unique("pipeline");
+    let pipeline = Pipeline::new(kafka, &topic, postgres.database().await);
+    let ratios = ["--late-ratio", "0.02", "--malformed-ratio", "0.005", "--backfill", "20h"];
+    let counts = ["--partitions", partitions, "--count", count, "--rate", "0"];
+    pipeline.produce(&[&ratios[..], &counts[..]].concat()).await;
+    kafka.produce(&topic, 0, odd_records()).await;
+
+    pipeline.drain(&[]).await;
+    let expected = Expected::of_topic(kafka, &topic, rules()).await;
+    let counts = expected.counts();
+    assert!(counts["late"] > 0 && counts["malformed"] > 0 && counts["duplicate"] == 3, "{counts:?}");
+    expected.assert_table(&pipeline.database, DeadLetters::Sample).await;
+
+    let before = pipeline.table().await;
+    pipeline.drain(&[]).await;
+    assert_eq!(pipeline.table().await, before, "a second run changes nothing");
+    std::fs::remove_dir_all(pipeline.checkpoints.path()).expect("the folder can be removed");
+    pipeline.drain(&[]).await;
+    assert_eq!(pipeline.table().await, before, "nor does one without the checkpoint files");
+    expected.assert_table(&pipeline.database, DeadLetters::Sample).await;
+}
+
+#[tokio::test]
+async fn table_equals_a_recomputation_with_one_partition() {
+    check_topic(&Kafka::shared(), &Postgres::shared(), "1", "100000").await;
+}
+
+#[tokio::test]
+async fn table_equals_a_recomputation_with_six_partitions() {
+    check_topic(&Kafka::shared(), &Postgres::shared(), "6", "100000").await;
+}
+
+#[tokio::test]
+async fn table_equals_a_recomputation_on_kafka_3_9() {
+    check_topic(&Kafka::private(Version::V3_9, &[]).await, &Postgres::shared(), "4", "20000").await;
+}
+
+#[tokio::test]
+async fn table_equals_a_recomputation_on_kafka_3_5_with_zookeeper() {
+    check_topic(&Kafka::private(Version::V3_5, &[]).await, &Postgres::shared(), "4", "20000").await;
+}
+
+#[tokio::test]
+async fn compressed_batches_are_read() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let topic = support::unique("compressed");
+    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
+    for codec in ["gzip", "snappy", "none"] {
+        let arguments = ["--compression", codec, "--count", "3000", "--rate", "0", "--backfill", "3h"];
+        pipeline.produce(&arguments).await;
+    }
+    pipeline.drain(&[]).await;
+    let expected = Expected::of_topic(&kafka, &topic, rules()).await;
+    assert_eq!(expected.counts().values().sum::<usize>(), 9_000);
+    expected.assert_table(&pipeline.database, DeadLetters::Sample).await;
+}
+
+#[tokio::test]
+async fn a_codec_that_is_not_built_in_is_named() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let topic = kafka.topic("lz4", 1).await;
+    kafka.tool(
+        "org.apache.kafka.tools.ProducerPerformance",
+        &[
+            &["--topic", &topic, "--num-records", "10", "--record-size", "10", "--throughput", "-1"][..],
+            &["--producer-props", &format!("bootstrap.servers={}", kafka.brokers()), "compression.type=lz4"],
+        ]
+        .concat(),
+    );
+    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
+    let run = pipeline.spawn(&["--until-latest"]);
+    assert_eq!(run.wait(support::pipeline::RUN_LIMIT).await.code(), Some(1));
+    let said = run.stderr().pop().unwrap_or_default();
+    assert!(said.contains("lz4") && said.contains("--features lz4") && said.contains("offset 0"), "{said}");
+}
+
+/// Every kind of bad value, with the reason that it has to be kept under.
+fn poison() -> Vec<(Record, &'static str)> {
+    let now = now_ms();
+    let metric = r#""temperature":20"#;
+    let text = |value: String, reason| (record(value), reason);
+    vec![
+        text("not json".into(), "malformed"),
+        text(r#"{"timestamp":1763803617123,"temperature":2"#.into(), "malformed"),
+        text("[".repeat(50_000), "malformed"),
+        text(reading(now, r#""temperature":1e999"#), "malformed"),
+        text(reading(now, r#""temperature":NaN"#), "malformed"),
+        text(reading(now, r#""temperature":"20""#), "malformed"),
+        text(reading(now, r#""temperature":{"value":20}"#), "malformed"),
+        text(r#"{"timestamp":[1],"temperature":20}"#.into(), "malformed"),
+        text(r#"{"timestamp":"yesterday","temperature":20}"#.into(), "malformed"),
+        text(String::new(), "malformed"),
+        (Record { value: None, ..record("") }, "malformed"),
+        (
+            record(b"{\"timestamp\":1763803617123,\"station\":\"\xff\",\"temperature\":2}".to_vec()),
+            "malformed",
+        ),
+        text("x".repeat(1_000_000), "oversized"),
+        text(format!("{{{metric}}}"), "missing_timestamp"),
+        text(format!(r#"{{"timestamp":null,{metric}}}"#), "missing_timestamp"),
+        text(reading(now, r#""temperature":null,"humidity":null,"wind_speed":null"#), "no_metric"),
+        text(format!(r#"{{"timestamp":{now}}}"#), "no_metric"),
+        text(reading(now, r#""temperature":70.5"#), "out_of_range"),
+        text(reading(now, r#""humidity":-1"#), "out_of_range"),
+        text(reading(-5, metric), "out_of_range"),
+        text(reading(now + 2 * HOUR_MS, metric), "future"),
+        text(reading(0, metric), "late"),
+    ]
+}
+
+#[tokio::test]
+async fn poison_is_kept_with_its_reason_and_the_rest_is_unharmed() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let topic = kafka.topic("poison", 1).await;
+    let good = || record(reading(now_ms(), r#""temperature":20,"humidity":50"#));
+    let poison = poison();
+    let mut records = vec![good()];
+    for (bad, _) in &poison {
+        records.extend([bad.clone(), good()]);
+    }
+    let goods = records.len() - poison.len();
+    let client = kafka.partition(&topic, 0).await;
+    for record in records {
+        // One by one: the largest fills a batch.
+        client.produce(vec![record], Compression::NoCompression).await.expect("the record is taken");
+    }
+
+    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
+    pipeline.drain(&[]).await;
+    let query = "SELECT \"offset\", reason, payload, payload_bytes FROM weather_dead_letter ORDER BY 1";
+    let rows = pipeline.database.query(query, &[]).await;
+    assert_eq!(rows.len(), poison.len());
+    for ((row, (bad, reason)), offset) in rows.iter().zip(&poison).zip((1i64..).step_by(2)) {
+        let value = bad.value.as_deref();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(1)), (offset, *reason), "{value:?}");
+        let kept = value.map(|v| &v[..v.len().min(4096)]);
+        assert_eq!(row.get::<_, Option<&[u8]>>(2), kept, "the payload as it came");
+        assert_eq!(row.get::<_, i64>(3), value.map_or(0, |v| v.len() as i64));
+    }
+    let sum = pipeline.database.number("SELECT sum(reading_count)::bigint FROM weather_summary").await;
+    assert_eq!(sum, goods as i64);
+    Expected::of_topic(&kafka, &topic, rules())
+        .await
+        .assert_table(&pipeline.database, DeadLetters::All)
+        .await;
+}
+
+#[tokio::test]
+async fn a_flood_of_dead_letters_is_counted_in_full() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let topic = kafka.topic("flood", 1).await;
+    for _ in 0..3 {
+        kafka.produce(&topic, 0, (0..5_000).map(|i| record(format!("junk {i}"))).collect()).await;
+    }
+    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
+    pipeline.drain(&[]).await;
+    let counted = pipeline.database.number("SELECT malformed FROM weather_partition").await;
+    let kept = pipeline.database.number("SELECT count(*) FROM weather_dead_letter").await;
+    let left_out = pipeline.database.number("SELECT sampled_out FROM weather_partition").await;
+    assert_eq!((counted, kept + left_out), (15_000, 15_000));
+    assert!((1_000..15_000).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn transaction_markers_are_stepped_over() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let topic = kafka.topic("transactions", 1).await;
+    let value = |i: i64| record(reading(now_ms() - i, r#""temperature":20"#));
+    kafka.produce(&topic, 0, (0..10).map(value).collect()).await;
+    // Each transaction ends with a marker that takes an offset of its own.
+    kafka.tool(
+        "org.apache.kafka.tools.ProducerPerformance",
+        &[
+            &["--topic", &topic, "--num-records", "50", "--record-size", "10", "--throughput", "200"][..],
+            &["--transactional-id", &topic, "--transaction-duration-ms", "50"],
+            &["--producer-props", &format!("bootstrap.servers={}", kafka.brokers())],
+        ]
+        .concat(),
+    );
+    kafka.produce(&topic, 0, (0..10).map(value).collect()).await;
+    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
+    pipeline.drain(&[]).await;
+    let row = &pipeline
+        .database
+        .query("SELECT aggregated, malformed, skipped, next_offset, lost FROM weather_partition", &[])
+        .await[0];
+    let [aggregated, malformed, skipped, next_offset, lost] = [0, 1, 2, 3, 4].map(|i| row.get::<_, i64>(i));
+    assert_eq!((aggregated, malformed, lost), (20, 50, 0));
+    assert!(skipped >= 2, "there were several transactions: {skipped}");
+    assert_eq!(next_offset, 70 + skipped);
+}
+
+#[tokio::test]
+async fn batches_are_printed_as_the_old_system_did() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let topic = support::unique("printed");
+    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
+    let producer = support::Weather::spawn([
+        "producer",
+        "--brokers",
+        &pipeline.brokers,
+        "--topic",
+        &topic,
+        "--count",
+        "20",
+    ]);
+    producer.succeed(support::pipeline::RUN_LIMIT).await;
+    assert!(producer.stdout().iter().any(|line| line.starts_with("Sent: {")), "{:?}", producer.stdout());
+    let run = pipeline.drain(&[]).await;
+    let lines = run.stdout();
+    assert!(lines[0] == "Batch 0:" && lines.last().is_some_and(|line| line == "write OK"), "{lines:?}");
+    assert!(lines[2].contains("|avg_temp|") || lines[2].contains(" avg_temp|"), "{lines:?}");
+}
