@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use support::oracle::{DeadLetters, Expected, Rules};
+use support::oracle::{Expected, Rules};
 use support::pipeline::{Pipeline, RUN_LIMIT};
 use support::{Folder, Kafka, Postgres, Weather};
 
@@ -14,7 +14,7 @@ const KILLS: u32 = 20;
 
 async fn assert_exact(kafka: &Kafka, pipeline: &Pipeline) {
     let expected = Expected::of_topic(kafka, &pipeline.topic, Rules::default()).await;
-    expected.assert_table(&pipeline.database, DeadLetters::Sample).await;
+    expected.assert_table(&pipeline.database).await;
 }
 
 /// A load of readings of which some are late and some malformed.

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::kafka::Version;
-use support::oracle::{DeadLetters, Expected, Rules};
+use support::oracle::{Expected, Rules};
 use support::pipeline::{Pipeline, RUN_LIMIT};
 use support::{Kafka, Postgres};
 
@@ -60,7 +60,7 @@ async fn both_absent_at_start_then_each_away_for_a_minute() {
     run.succeed(Duration::from_secs(20)).await;
     pipeline.drain(&[]).await;
     let expected = Expected::of_topic(&kafka, &pipeline.topic, Rules::default()).await;
-    expected.assert_table(&pipeline.database, DeadLetters::All).await;
+    expected.assert_table(&pipeline.database).await;
 
     let spoken = |lines: Vec<String>| lines.iter().filter(|line| line.contains("available")).count();
     let (said, producer_said) = (spoken(run.stderr()), spoken(producer.stderr()));
@@ -90,7 +90,7 @@ async fn postgresql_away_while_the_processor_is_killed_and_started() {
     second.succeed(Duration::from_secs(15)).await;
     pipeline.drain(&[]).await;
     let expected = Expected::of_topic(&kafka, &pipeline.topic, Rules::default()).await;
-    expected.assert_table(&pipeline.database, DeadLetters::All).await;
+    expected.assert_table(&pipeline.database).await;
 }
 
 #[tokio::test]
@@ -151,5 +151,5 @@ async fn new_partitions_are_found_while_running() {
     run.succeed(RUN_LIMIT).await;
     pipeline.drain(&[]).await;
     let expected = Expected::of_topic(&kafka, &topic, Rules::default()).await;
-    expected.assert_table(&pipeline.database, DeadLetters::All).await;
+    expected.assert_table(&pipeline.database).await;
 }

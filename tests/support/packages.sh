@@ -52,7 +52,7 @@ find_postgres() {
   local bin major
   for bin in /usr/lib/postgresql/*/bin {/opt/homebrew,/usr/local}/opt/postgresql@*/bin /usr/pgsql-*/bin \
     "$(dirname "$(command -v initdb || echo /none/initdb)")"; do
-    [ -x "$bin/initdb" ] && [ -x "$bin/postgres" ] || continue
+    if [ ! -x "$bin/initdb" ] || [ ! -x "$bin/postgres" ]; then continue; fi
     major=$("$bin/postgres" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
     if [ "$major" -ge 15 ]; then
       WEATHER_TEST_PG_BIN=$bin
@@ -69,7 +69,7 @@ need() {
   local what=$1 find=$2
   "$find" && return
   if command -v apt-get >/dev/null; then
-    apt_install "$what" $3
+    apt_install "$what" $3 # unquoted: one or several
   elif command -v brew >/dev/null; then
     say "installing $what: brew install $4"
     brew install "$4" >&2 || true
@@ -82,7 +82,7 @@ need() {
 }
 
 apt_install() { # WHAT PACKAGE…
-  local what=$1 install='env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends' package
+  local what=$1 package install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends)
   local conf=/etc/postgresql-common/createcluster.conf
   shift
   # Without the lists of packages, which a new machine lacks, an installation would fail.
@@ -90,13 +90,13 @@ apt_install() { # WHAT PACKAGE…
   apt_updated=yes
   package=$(first_known 'apt-cache show' "$@")
   if [ "$package" != postgresql ]; then
-    as_root "$what" $install "$package"
+    as_root "$what" "${install[@]}" "$package"
     return
   fi
   # Debian's package would create a cluster and start it on port 5432; the tests have their own and want none.
-  as_root "$what" $install postgresql-common
+  as_root "$what" "${install[@]}" postgresql-common
   as_root "$what" pg_conftool "$conf" set create_main_cluster off
-  as_root "$what" $install postgresql
+  as_root "$what" "${install[@]}" postgresql
   as_root "$what" pg_conftool "$conf" remove create_main_cluster
 }
 

@@ -12,18 +12,24 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# Below the ports that systems give to outgoing connections, so that no client takes it while its server restarts.
+# free_port DIR: no two services of a run get the same, even if they start at once. Below the ports that systems give to
+# outgoing connections, so that no client takes it while its server restarts.
 free_port() {
-  local port=$((20000 + RANDOM % 10000))
-  while (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((20000 + RANDOM % 10000)); done
-  echo "$port"
+  local port
+  while :; do
+    port=$((20000 + RANDOM % 10000))
+    if ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null && mkdir "${WEATHER_TEST_DIR:-$1}/port.$port" 2>/dev/null; then
+      echo "$port"
+      return
+    fi
+  done
 }
 
 # set_up DIR READY: the folder, its port and its words, which are read while they are written.
 set_up() {
   mkdir -p "$1"
   if [ ! -f "$1/ready" ]; then
-    free_port >"$1/port"
+    free_port "$1" >"$1/port"
     echo "$2" >"$1/ready.part"
     mv "$1/ready.part" "$1/ready"
   fi
@@ -66,7 +72,7 @@ listeners=PLAINTEXT://127.0.0.1:$port
 zookeeper.session.timeout.ms=6000
 END
     else
-      [ -s "$dir/controller-port" ] || free_port >"$dir/controller-port"
+      [ -s "$dir/controller-port" ] || free_port "$dir" >"$dir/controller-port"
       controller=127.0.0.1:$(cat "$dir/controller-port")
       cat <<END
 process.roles=broker,controller

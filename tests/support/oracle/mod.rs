@@ -16,8 +16,6 @@
 mod reading;
 mod table;
 
-pub use table::DeadLetters;
-
 use super::Kafka;
 use rskafka::record::{Record, RecordAndOffset};
 use std::collections::{BTreeMap, HashMap};
@@ -107,6 +105,21 @@ impl Partition {
         partition
     }
 
+    /// How many records there are of each fate, as `weather_partition` calls them: `aggregated`, `duplicates` and the
+    /// reasons of dead letters.
+    pub fn counts(&self) -> BTreeMap<&'static str, i64> {
+        let mut counts = BTreeMap::new();
+        for fate in self.fates.values() {
+            let name = match fate {
+                Fate::Aggregated { .. } => "aggregated",
+                Fate::DeadLetter(reason) => reason,
+                Fate::Duplicate => "duplicates",
+            };
+            *counts.entry(name).or_default() += 1;
+        }
+        counts
+    }
+
     fn judge(&mut self, record: &Record, rules: &Rules) -> Fate {
         if self.is_duplicate(record) {
             return Fate::Duplicate;
@@ -178,16 +191,11 @@ impl Expected {
         windows
     }
 
-    /// How many records there are of each fate: `aggregated`, `duplicate` and the reasons of dead letters.
-    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+    /// How many records there are of each fate, over all partitions.
+    pub fn counts(&self) -> BTreeMap<&'static str, i64> {
         let mut counts = BTreeMap::new();
-        for fate in self.partitions.values().flat_map(|partition| partition.fates.values()) {
-            let name = match fate {
-                Fate::Aggregated { .. } => "aggregated",
-                Fate::DeadLetter(reason) => reason,
-                Fate::Duplicate => "duplicate",
-            };
-            *counts.entry(name).or_default() += 1;
+        for (name, count) in self.partitions.values().flat_map(Partition::counts) {
+            *counts.entry(name).or_default() += count;
         }
         counts
     }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub const METRICS: [(&str, f64, f64); 3] =
     [("temperature", -100.0, 70.0), ("humidity", 0.0, 100.0), ("wind_speed", 0.0, 150.0)];
 
+/// The longest value that a reading may have.
+const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// The last millisecond of the year 9999.
 const EVENT_TIME_MAX_MS: i64 = 253_402_300_799_999;
 
@@ -30,9 +32,6 @@ impl Reading {
         }
     }
 }
-
-/// A longer value is not looked at.
-const VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// The reading in a record's value, or the reason for refusing it: the first in the order of the checks here.
 pub fn read(value: Option<&[u8]>) -> Result<Reading, &'static str> {

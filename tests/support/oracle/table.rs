@@ -1,8 +1,9 @@
 //! The comparison of the tables in PostgreSQL with what is expected.
 
-use super::{Expected, Fate, Totals};
+use super::{Expected, Fate, Partition, Totals};
 use crate::support::Database;
 use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::Row;
 
 /// How far an average may be off: sums are kept in units of 1e-6.
 const AVERAGE_TOLERANCE: f64 = 1e-6;
@@ -12,26 +13,36 @@ const SHOWN_MAX: usize = 20;
 const SUMMARY: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, \
     (EXTRACT(EPOCH FROM window_end) * 1000)::bigint, reading_count, avg_temp, avg_humidity, avg_wind_speed \
     FROM weather_summary";
-const PARTITIONS: &str = "SELECT partition, next_offset FROM weather_partition WHERE topic = $1";
-const DEAD_LETTERS: &str =
-    "SELECT partition, \"offset\", reason FROM weather_dead_letter WHERE topic = $1 ORDER BY 1, 2";
+/// The counters of `weather_partition`: every offset since `origin_offset` is in one of them. What has no record (of a
+/// transaction, or compacted away) is skipped; what retention took before it was read is lost.
+const COUNTERS: [&str; 11] = [
+    "aggregated",
+    "duplicates",
+    "malformed",
+    "missing_timestamp",
+    "no_metric",
+    "out_of_range",
+    "future",
+    "late",
+    "oversized",
+    "skipped",
+    "lost",
+];
+/// Which of them are fates of records, and which of these reasons of dead letters.
+const FATES: std::ops::Range<usize> = 0..9;
+const REASONS: std::ops::Range<usize> = 2..9;
 
-/// Whether the table of dead letters has all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadLetters {
-    /// Each, once.
-    All,
-    /// There was a flood, which is sampled: those that are there must be right.
-    Sample,
-}
+/// Those of the log as it is now, not of one that was deleted and made again.
+const DEAD_LETTERS: &str = "SELECT partition, \"offset\", reason FROM weather_dead_letter \
+    JOIN weather_partition USING (topic, partition, incarnation) WHERE topic = $1";
 
 /// A difference is a line of text.
 type Differences = Vec<String>;
 
 impl Expected {
     /// Fails with the first differences, if there are any.
-    pub async fn assert_table(&self, database: &Database, dead_letters: DeadLetters) {
-        let found = self.differences(database, dead_letters).await;
+    pub async fn assert_table(&self, database: &Database) {
+        let found = self.differences(database).await;
         let shown = found.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join("\n  ");
         assert!(
             found.is_empty(),
@@ -42,14 +53,12 @@ impl Expected {
         );
     }
 
-    /// All differences; empty when the tables are exact.
-    ///
-    /// Together they account for every offset: each partition is done up to its end, each dead letter is there once with
-    /// its reason, and the windows count exactly what is aggregated, so the rest was taken for duplicates.
-    pub async fn differences(&self, database: &Database, dead_letters: DeadLetters) -> Differences {
+    /// All differences; empty when the tables are exact: the windows, the counters of every partition, which together
+    /// account for each of its offsets, and the dead letters, of which only as many as were counted may be left out.
+    pub async fn differences(&self, database: &Database) -> Differences {
         let mut differences = self.summary(database).await;
-        differences.extend(self.next_offsets(database).await);
-        differences.extend(self.dead_letters(database, dead_letters).await);
+        let letters = self.dead_letters(database, &mut differences).await;
+        self.partitions(database, &letters, &mut differences).await;
         differences
     }
 
@@ -72,22 +81,10 @@ impl Expected {
         differences
     }
 
-    async fn next_offsets(&self, database: &Database) -> Differences {
-        let rows = database.query(PARTITIONS, &[&self.topic]).await;
-        let found: BTreeMap<i32, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        let expected = self.partitions.iter().filter(|(_, partition)| partition.next_offset > 0);
-        expected
-            .filter(|(number, partition)| found.get(number) != Some(&partition.next_offset))
-            .map(|(number, partition)| {
-                let (end, found) = (partition.next_offset, found.get(number));
-                format!("partition {number}: ends at {end}, weather_partition.next_offset is {found:?}")
-            })
-            .collect()
-    }
-
-    async fn dead_letters(&self, database: &Database, all: DeadLetters) -> Differences {
-        let mut differences = Vec::new();
+    /// Checks each dead letter that is there, and says how many there are in each partition.
+    async fn dead_letters(&self, database: &Database, differences: &mut Differences) -> BTreeMap<i32, i64> {
         let mut seen = BTreeSet::new();
+        let mut letters = BTreeMap::new();
         for row in database.query(DEAD_LETTERS, &[&self.topic]).await {
             let (number, offset, reason): (i32, i64, String) = (row.get(0), row.get(1), row.get(2));
             let fate = self.partitions.get(&number).and_then(|partition| partition.fates.get(&offset));
@@ -96,18 +93,57 @@ impl Expected {
             } else if !matches!(fate, Some(Fate::DeadLetter(expected)) if *expected == reason) {
                 differences.push(format!("dead letter {number}/{offset}: {reason}, expected {fate:?}"));
             }
+            *letters.entry(number).or_default() += 1;
         }
-        if all == DeadLetters::Sample {
-            return differences;
-        }
+        letters
+    }
+
+    async fn partitions(
+        &self,
+        database: &Database,
+        letters: &BTreeMap<i32, i64>,
+        differences: &mut Differences,
+    ) {
+        let query = format!(
+            "SELECT partition, next_offset, next_offset - origin_offset, sampled_out, ARRAY[{}] \
+             FROM weather_partition WHERE topic = $1 AND next_offset IS NOT NULL",
+            COUNTERS.join(", ")
+        );
+        let rows = database.query(&query, &[&self.topic]).await;
+        let rows: BTreeMap<i32, &Row> = rows.iter().map(|row| (row.get(0), row)).collect();
         for (number, partition) in &self.partitions {
-            for (offset, fate) in &partition.fates {
-                if matches!(fate, Fate::DeadLetter(_)) && !seen.contains(&(*number, *offset)) {
-                    differences.push(format!("dead letter {number}/{offset}: missing, expected {fate:?}"));
+            let letters = letters.get(number).copied().unwrap_or_default();
+            match rows.get(number) {
+                Some(row) => {
+                    let found = partition.differences(row, letters);
+                    differences.extend(found.into_iter().map(|text| format!("partition {number}: {text}")));
                 }
+                None if partition.next_offset == 0 => {}
+                None => differences.push(format!("partition {number}: not in weather_partition")),
             }
         }
-        differences
+    }
+}
+
+impl Partition {
+    /// Compares with its row; `letters` is the number of its dead letters in the table.
+    fn differences(&self, row: &Row, letters: i64) -> Differences {
+        let (next_offset, offsets, sampled_out): (i64, i64, i64) = (row.get(1), row.get(2), row.get(3));
+        let counters: Vec<i64> = row.get(4);
+        let expected = self.counts();
+        let expected = COUNTERS.map(|name| expected.get(name).copied().unwrap_or_default());
+        let rejected = expected[REASONS].iter().sum();
+        let mut compared = vec![
+            ("next_offset", next_offset, self.next_offset),
+            ("the sum of the counters", counters.iter().sum(), offsets),
+            ("the number of dead letters", letters + sampled_out, rejected),
+        ];
+        compared.extend(FATES.map(|counter| (COUNTERS[counter], counters[counter], expected[counter])));
+        compared.retain(|(_, found, expected)| found != expected);
+        compared
+            .iter()
+            .map(|(what, found, expected)| format!("{what} is {found}, expected {expected}"))
+            .collect()
     }
 }
 
