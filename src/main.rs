@@ -48,10 +48,13 @@ fn start(run: Run) -> Result<()> {
     let cannot_start = |e: std::io::Error| Error::failure(format!("cannot start: {e}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(cannot_start)?;
     let (trigger, shutdown) = shutdown::channel();
-    let result = runtime.block_on(async {
+    // As a task, so that the thread that keeps the timers runs it, instead of waking this one each time.
+    let work = runtime.spawn(async move {
         shutdown::on_signals(trigger).map_err(cannot_start)?;
         dispatch(command, shutdown).await
     });
+    let result =
+        runtime.block_on(work).unwrap_or_else(|e| Err(Error::failure(format!("ended by a bug: {e}"))));
     // A read from a terminal that nobody answers would keep the runtime for ever.
     runtime.shutdown_background();
     result

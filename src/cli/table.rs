@@ -293,8 +293,8 @@ pub(super) const FLAGS: &[Flag] = &[
         name: "linger",
         on: PRODUCER,
         metavar: "DURATION",
-        default: Some("50ms"),
-        help: "How long a batch waits for more readings. Longer: fewer, larger requests.",
+        default: Some("100ms"),
+        help: "How long a batch waits for more readings at most. Longer: fewer, larger requests.",
         set: |o, v| put(&mut o.linger, value::duration(v)),
     },
     Flag {

@@ -38,7 +38,7 @@ pub use buffer::Batch;
 use buffer::{Buffer, Limits, Next, Pushed};
 
 /// Far below what a broker takes by default (1 MiB), and large enough that requests cost little beside records.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 /// What all partitions may hold together, while each may hold two batches.
 const HELD_BYTES: usize = 12 * 1024 * 1024;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ pub type Acknowledged = Arc<dyn Fn(&Batch, Range<usize>) + Send + Sync>;
 /// How to send.
 #[derive(Clone)]
 pub struct Options {
-    /// How long a batch waits for more records.
+    /// How long a batch waits for more records at most.
     pub linger: Duration,
     /// Codec of batches.
     pub compression: Compression,
@@ -147,6 +147,7 @@ impl Sink {
         let limits = Limits {
             batch_bytes: BATCH_BYTES,
             held_bytes: (HELD_BYTES / partitions.max(1) as usize).max(2 * BATCH_BYTES),
+            linger: options.linger,
         };
         Self::with(destinations, cluster.topic(), limits, options)
     }
@@ -171,10 +172,11 @@ impl Sink {
             progress: Notify::new(),
             refusals: Outage::new(format!("Topic {topic}")),
         });
+        let epoch = Instant::now();
         let mut tasks = JoinSet::new();
         let mut lanes = Vec::new();
         for destination in destinations {
-            let lane = Arc::new(Lane { buffer: Mutex::new(Buffer::new(limits)), work: Notify::new() });
+            let lane = Arc::new(Lane { buffer: Mutex::new(Buffer::new(limits, epoch)), work: Notify::new() });
             lanes.push(Arc::clone(&lane));
             tasks.spawn(Sender { lane, shared: Arc::clone(&shared), destination }.run());
         }
@@ -269,9 +271,9 @@ impl Lane {
     }
 
     /// Waits for the next batch to send.
-    async fn next_batch(&self, linger: Duration) -> Batch {
+    async fn next_batch(&self) -> Batch {
         loop {
-            let next = self.buffer().next(Instant::now(), linger);
+            let next = self.buffer().next(Instant::now());
             match next {
                 Next::Send(batch) => return batch,
                 Next::Nothing => self.work.notified().await,
@@ -304,7 +306,7 @@ enum Outcome {
 impl<D: Destination> Sender<D> {
     async fn run(mut self) {
         loop {
-            let batch = self.lane.next_batch(self.shared.options.linger).await;
+            let batch = self.lane.next_batch().await;
             if !self.deliver(&batch).await {
                 return;
             }

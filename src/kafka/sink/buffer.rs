@@ -4,6 +4,9 @@
 //! memory a batch; rskafka's records, ten times as large, are made from it only for the time of a request. So a
 //! batch can be sent again at no cost, and what is held is what is counted.
 //!
+//! Batches linger until the next point of a grid that all partitions share: so one wake-up of the process serves all of
+//! them, and a record waits half of the linger on average.
+//!
 //! Invariants: sequence numbers go up by one for each record that is taken in; a batch never changes after it was
 //! handed out; `held_bytes` covers open, ready and handed-out batches, and stays within the limit unless one record
 //! alone is larger.
@@ -120,6 +123,8 @@ pub(super) struct Limits {
     pub(super) batch_bytes: usize,
     /// Nothing more is taken in beyond this.
     pub(super) held_bytes: usize,
+    /// How long a batch waits for more.
+    pub(super) linger: Duration,
 }
 
 /// Whether a record was taken in.
@@ -129,7 +134,7 @@ pub(super) enum Pushed {
     Full,
     /// Yes, and there is no more to do for it.
     Kept,
-    /// Yes, and the sender has to look: the first record of a batch starts its linger, the last one ends it.
+    /// Yes, and the sender has to look: the first record starts its waiting, the one that fills a batch ends it.
     Look,
 }
 
@@ -147,6 +152,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Buffer {
     limits: Limits,
+    /// Where the grid of lingering starts.
+    epoch: Instant,
     open: Batch,
     ready: VecDeque<Batch>,
     /// Memory to use again for the next batch.
@@ -159,12 +166,17 @@ pub(super) struct Buffer {
     batch_number: u64,
     /// Send without waiting for more, until nothing is left.
     hurry: bool,
+    /// The sender will look of itself, at the end of a request or of the linger.
+    will_look: bool,
+    /// The last batch had gathered several records: worth looking again without being told.
+    lively: bool,
 }
 
 impl Buffer {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, epoch: Instant) -> Self {
         let mut buffer = Self {
             limits,
+            epoch,
             open: Batch::new(),
             ready: VecDeque::new(),
             spare: None,
@@ -173,6 +185,8 @@ impl Buffer {
             next_sequence: 1,
             batch_number: 0,
             hurry: false,
+            will_look: false,
+            lively: false,
         };
         buffer.open.first_sequence = buffer.next_sequence;
         buffer
@@ -191,12 +205,12 @@ impl Buffer {
         self.held_bytes += size;
         self.pending += 1;
         self.next_sequence += 1;
-        let first = self.open.len() == 1;
         let full = self.open.size() >= self.limits.batch_bytes;
         if full {
             self.rotate();
         }
-        if first || full { Pushed::Look } else { Pushed::Kept }
+        let told = std::mem::replace(&mut self.will_look, true);
+        if full || !told { Pushed::Look } else { Pushed::Kept }
     }
 
     fn rotate(&mut self) {
@@ -212,14 +226,35 @@ impl Buffer {
         std::mem::replace(&mut self.open, fresh)
     }
 
-    /// The next batch to send, once it is full, has waited for `linger`, or is wanted at once.
-    pub(super) fn next(&mut self, now: Instant, linger: Duration) -> Next {
+    /// The next batch to send, once it is full, has lingered, or is wanted at once.
+    pub(super) fn next(&mut self, now: Instant) -> Next {
+        self.will_look = true;
         if let Some(batch) = self.ready.pop_front() {
+            self.lively = true;
             return Next::Send(batch);
         }
-        let Some(first) = self.open.entries.first() else { return Next::Nothing };
-        let until = first.due + linger;
-        if self.hurry || until <= now { Next::Send(self.next_batch()) } else { Next::At(until) }
+        let Some(first) = self.open.entries.first() else {
+            // Looking once more for nothing is cheaper than being woken by the first record each time.
+            self.will_look = std::mem::take(&mut self.lively);
+            return if self.will_look { Next::At(self.end_of_linger(now)) } else { Next::Nothing };
+        };
+        let until = self.end_of_linger(first.due);
+        if !self.hurry && until > now {
+            return Next::At(until);
+        }
+        self.lively = self.open.len() > 1;
+        Next::Send(self.next_batch())
+    }
+
+    /// The first point of the grid after a time.
+    fn end_of_linger(&self, time: Instant) -> Instant {
+        let linger_ns = self.limits.linger.as_nanos();
+        let since_ns = time.saturating_duration_since(self.epoch).as_nanos();
+        match since_ns.checked_rem(linger_ns) {
+            // Below a linger, so it fits.
+            Some(into_ns) => time + Duration::from_nanos((linger_ns - into_ns) as u64),
+            None => time,
+        }
     }
 
     /// A batch that was handed out is dealt with.
@@ -260,8 +295,14 @@ impl Buffer {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { batch_bytes: 300, held_bytes: 700 };
     const LINGER: Duration = Duration::from_millis(5);
+    const LIMITS: Limits = Limits { batch_bytes: 300, held_bytes: 700, linger: LINGER };
+
+    /// An empty buffer, and the start of its grid.
+    fn buffer() -> (Buffer, Instant) {
+        let epoch = Instant::now();
+        (Buffer::new(LIMITS, epoch), epoch)
+    }
 
     fn sequences(records: &[Record]) -> Vec<u64> {
         let number = |r: &Record| u64::from_be_bytes(r.headers[SEQUENCE_HEADER][8..16].try_into().unwrap());
@@ -276,33 +317,55 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_goes_when_it_has_lingered_or_is_wanted() {
-        let mut buffer = Buffer::new(LIMITS);
-        let t = Instant::now();
-        assert!(matches!(buffer.next(t, LINGER), Next::Nothing));
-        assert_eq!(buffer.push(b"k", b"v", t), Pushed::Look);
-        assert_eq!(buffer.push(b"k", b"v", t), Pushed::Kept);
-        assert!(matches!(buffer.next(t, LINGER), Next::At(at) if at == t + LINGER));
-        let first = send(buffer.next(t + LINGER, LINGER));
+    fn a_batch_goes_at_the_next_point_of_the_grid_or_when_it_is_wanted() {
+        let (mut buffer, t) = buffer();
+        let ms = |ms| t + Duration::from_millis(ms);
+        assert!(matches!(buffer.next(t), Next::Nothing));
+        assert_eq!(buffer.push(b"k", b"v", ms(3)), Pushed::Look);
+        assert!(matches!(buffer.next(ms(3)), Next::At(at) if at == ms(5)));
+        assert_eq!(buffer.push(b"k", b"v", ms(4)), Pushed::Kept, "the sender will look at 5 ms");
+        let first = send(buffer.next(ms(5)));
         assert_eq!((first.len(), buffer.pending()), (2, 2));
+        assert_eq!(buffer.push(b"k", b"v", ms(7)), Pushed::Kept, "and when its request is answered");
         buffer.release(first);
-        buffer.push(b"k", b"v", t);
         buffer.hurry();
-        let second = send(buffer.next(t, LINGER));
+        let second = send(buffer.next(ms(8)));
         buffer.release(second);
-        buffer.push(b"k", b"v", t);
-        assert!(matches!(buffer.next(t, LINGER), Next::At(_)), "hurry ends when nothing is left");
+        buffer.push(b"k", b"v", ms(8));
+        assert!(matches!(buffer.next(ms(8)), Next::At(_)), "hurry ends when nothing is left");
+    }
+
+    #[test]
+    fn a_lively_partition_is_looked_at_once_more_a_quiet_one_is_not() {
+        let (mut buffer, t) = buffer();
+        buffer.push(b"", b"v", t);
+        buffer.push(b"", b"v", t);
+        let batch = send(buffer.next(t + LINGER));
+        buffer.release(batch);
+        assert!(matches!(buffer.next(t + LINGER), Next::At(at) if at == t + LINGER * 2));
+        assert_eq!(buffer.push(b"", b"v", t + LINGER), Pushed::Kept);
+        let batch = send(buffer.next(t + LINGER * 2));
+        buffer.release(batch);
+        assert!(matches!(buffer.next(t + LINGER * 2), Next::Nothing));
+        assert_eq!(buffer.push(b"", b"v", t + LINGER * 2), Pushed::Look);
+    }
+
+    #[test]
+    fn without_linger_a_record_goes_at_once() {
+        let t = Instant::now();
+        let mut buffer = Buffer::new(Limits { linger: Duration::ZERO, ..LIMITS }, t);
+        buffer.push(b"", b"v", t + LINGER);
+        assert_eq!(send(buffer.next(t + LINGER)).len(), 1);
     }
 
     #[test]
     fn batches_fill_and_the_buffer_is_bounded() {
-        let mut buffer = Buffer::new(LIMITS);
-        let t = Instant::now();
+        let (mut buffer, t) = buffer();
         let value = [b'v'; 52];
         let taken: Vec<Pushed> = (0..8).map(|_| buffer.push(b"", &value, t)).collect();
         use Pushed::{Full, Kept, Look};
-        assert_eq!(taken, [Look, Kept, Look, Look, Kept, Look, Look, Full]);
-        let batch = send(buffer.next(t, LINGER));
+        assert_eq!(taken, [Look, Kept, Look, Kept, Kept, Look, Kept, Full]);
+        let batch = send(buffer.next(t));
         assert_eq!(batch.len(), 3);
         assert_eq!(buffer.push(b"", &value, t), Full, "held until it is released");
         buffer.release(batch);
@@ -311,25 +374,23 @@ mod tests {
 
     #[test]
     fn one_record_beyond_every_limit_still_passes() {
-        let mut buffer = Buffer::new(LIMITS);
-        let t = Instant::now();
+        let (mut buffer, t) = buffer();
         assert_eq!(buffer.push(b"", &[0; 5000], t), Pushed::Look);
         assert_eq!(buffer.push(b"", b"v", t), Pushed::Full);
-        let batch = send(buffer.next(t, LINGER));
+        let batch = send(buffer.next(t));
         assert_eq!(batch.len(), 1);
         buffer.release(batch);
-        assert_eq!(buffer.push(b"", b"v", t), Pushed::Look);
+        assert_eq!(buffer.push(b"", b"v", t), Pushed::Kept);
     }
 
     #[test]
     fn sequence_numbers_run_through_batches_and_parts() {
-        let mut buffer = Buffer::new(LIMITS);
-        let t = Instant::now();
+        let (mut buffer, t) = buffer();
         for i in 0..5u8 {
             buffer.push(&[i], &[i, i], t);
         }
         buffer.hurry();
-        let batch = send(buffer.next(t, LINGER));
+        let batch = send(buffer.next(t));
         let now = DateTime::from_timestamp_millis(1).unwrap();
         let all = batch.records(0..batch.len(), 7, now);
         assert_eq!(sequences(&all), (1..=batch.len() as u64).collect::<Vec<_>>());
@@ -342,7 +403,7 @@ mod tests {
         let sent = batch.len() as u64;
         buffer.release(batch);
         buffer.push(b"", b"", t);
-        let next = send(buffer.next(t + LINGER, LINGER));
+        let next = send(buffer.next(t + LINGER));
         let records = next.records(0..1, 7, now);
         assert_eq!(sequences(&records)[0], if sent == 5 { 6 } else { sent + 1 });
         assert_eq!(records[0].value.as_deref(), Some(&[][..]), "an empty value is not a missing one");

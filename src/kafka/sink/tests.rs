@@ -52,15 +52,12 @@ impl Destination for Scripted {
     }
 }
 
-const LIMITS: Limits = Limits { batch_bytes: 1000, held_bytes: 4000 };
+const LIMITS: Limits = Limits { batch_bytes: 1000, held_bytes: 4000, linger: Duration::from_secs(3600) };
 
 fn sink(partitions: usize) -> (Sink, Vec<Scripted>) {
     let scripted: Vec<Scripted> = (0..partitions).map(|_| Scripted::default()).collect();
-    let options = Options {
-        linger: Duration::from_secs(3600),
-        compression: Compression::NoCompression,
-        acknowledged: None,
-    };
+    let options =
+        Options { linger: LIMITS.linger, compression: Compression::NoCompression, acknowledged: None };
     (Sink::with(scripted.clone(), "t", LIMITS, options).unwrap(), scripted)
 }
 
@@ -161,7 +158,7 @@ async fn whoever_asks_is_told_of_every_acknowledged_value() {
     let acknowledged: Acknowledged =
         Arc::new(move |batch, range| told.lock().unwrap().extend(batch.values(range).map(<[u8]>::to_vec)));
     let options = Options {
-        linger: Duration::from_millis(5),
+        linger: LIMITS.linger,
         compression: Compression::NoCompression,
         acknowledged: Some(acknowledged),
     };
