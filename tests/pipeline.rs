@@ -34,8 +34,8 @@ fn odd_records() -> Vec<Record> {
         reading(hour, r#""temperature":-12.345678,"humidity":null"#),
         reading(hour / 1000, r#""wind_speed":0.000001"#),
         reading(hour * 1_000_000, r#""temperature":1e1,"other":{"nested":[1,{"a":null}]}"#),
-        format!(r#"{{"city":"Huế","timestamp":"2026-01-05T07:30:00+07:00","temperature":20.25}}"#),
-        format!(r#"{{"timestamp":"2026-01-05 00:45:00.5","humidity":80,"humidity":81}}"#),
+        r#"{"city":"Huế","timestamp":"2026-01-05T07:30:00+07:00","temperature":20.25}"#.to_owned(),
+        r#"{"timestamp":"2026-01-05 00:45:00.5","humidity":80,"humidity":81}"#.to_owned(),
     ]
     .map(record)
     .to_vec();
