@@ -1,7 +1,7 @@
 //! The command line: arguments and environment in, a checked configuration out.
 //!
-//! One table ([`table`]) names every flag once; parsing, `WEATHER_…` variables, defaults and help follow from it. This
-//! file reads the arguments and settles which of flag, variable and default holds; [`resolve`] checks values against
+//! One table (`table`) names every flag once; parsing, `WEATHER_…` variables, defaults and help follow from it. This
+//! file reads the arguments and settles which of flag, variable and default holds; `resolve` checks values against
 //! each other and fills the types of `config`. Every refusal is one line that names where the value came from, the
 //! value, and what is expected.
 //!

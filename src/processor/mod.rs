@@ -1,9 +1,10 @@
 //! `weather process`: from Kafka to windows to PostgreSQL.
 //!
-//! Each partition has a [`kafka::source`](crate::kafka::source) and a [`worker`], which holds the state machine of
-//! [`partition`] and publishes its state ([`published`]). One task [`flush`]es all states, one writes [`checkpoints`],
-//! one keeps the [`ownership`]. The core ([`partition`], [`window`], [`watermark`], [`state`], [`checkpoint`],
-//! [`dead_letter`], [`assignment`]) does no I/O and reads no clock.
+//! Each partition has a [`kafka::source`](crate::kafka::source) and a `worker`, which holds the state machine of
+//! [`partition`] and publishes its state ([`published`]). One task, `flush`, writes all states to PostgreSQL; one,
+//! `checkpoints`, writes the files; one, `ownership`, keeps this process's share of the partitions. The core
+//! ([`partition`], [`window`], [`watermark`], [`state`], [`checkpoint`], [`dead_letter`], [`assignment`]) does no I/O and
+//! reads no clock.
 
 pub mod assignment;
 mod batch_log;

@@ -259,10 +259,14 @@ impl Partition {
     fn is_duplicate(&mut self, sequence: Sequence, offset: i64) -> bool {
         let runs = &mut self.state.runs;
         if runs.get(self.last_run).is_none_or(|r| r.id != sequence.run) {
-            self.last_run = match runs.binary_search_by_key(&sequence.run, |r| r.id) {
-                Ok(index) => index,
-                Err(index) => insert_run(runs, index, Run { id: sequence.run, sequence: 0, offset }),
-            };
+            match runs.binary_search_by_key(&sequence.run, |r| r.id) {
+                Ok(index) => self.last_run = index,
+                Err(index) => {
+                    let run = Run { id: sequence.run, sequence: sequence.number, offset };
+                    self.last_run = insert_run(runs, index, run);
+                    return false;
+                }
+            }
         }
         let Some(run) = runs.get_mut(self.last_run) else { return false };
         run.offset = offset;

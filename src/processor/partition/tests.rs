@@ -101,10 +101,12 @@ fn duplicates_are_dropped_by_run_and_sequence() {
         (4, v(), seq(8, 1)),
         (5, v(), seq(7, 3)),
         (6, Some(b"junk".to_vec()), seq(7, 3)),
+        (7, v(), seq(9, 0)),
+        (8, v(), seq(9, 0)),
     ];
     feed_marked(&mut p, values, BASE);
-    assert_eq!(p.state().progress.duplicates, 3);
-    assert_eq!(p.state().progress.aggregated, 4);
+    assert_eq!(p.state().progress.duplicates, 4);
+    assert_eq!(p.state().progress.aggregated, 5);
     assert!(reasons(&mut p).is_empty());
 }
 
