@@ -21,7 +21,7 @@
 //!   [`processor::assignment`]) does no I/O and reads no clock.
 //!
 //! # Where things live
-//! - [`cli`], [`config`], [`error`]: from the command line to checked values; from failures to one line and an exit code.
+//! - [`cli`], [`config`], [`mod@error`]: from the command line to checked values; from failures to one line and an exit code.
 //! - [`reading`]: the format of a reading.
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
 //! - [`producer`], [`processor`]: the two subcommands.
