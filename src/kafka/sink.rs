@@ -121,7 +121,7 @@ struct Shared {
     failure: OnceLock<KafkaError>,
     /// For [`Sink`], the only one to wait: something was released, or the sink has failed.
     progress: Notify,
-    /// Errors that are not the cluster being away.
+    /// Errors other than the cluster being away.
     refusals: Outage,
 }
 
@@ -129,6 +129,9 @@ struct Shared {
 trait Destination: Send + 'static {
     /// Appends the records and waits until all replicas have them; an error leaves open whether they were appended.
     fn append(&mut self, records: Vec<Record>) -> impl Future<Output = Result<(), KafkaError>> + Send;
+
+    /// Whether the cluster as a whole is known to be away.
+    fn is_away(&self) -> bool;
 }
 
 impl Sink {
@@ -354,8 +357,10 @@ impl<D: Destination> Sender<D> {
                         self.fail(e);
                         return Outcome::Failed;
                     }
-                    // The cluster being away is said by `Cluster`, once for all partitions.
-                    if e.kind != ErrorKind::Transient {
+                    // The cluster being away is said by `Cluster`, once for all partitions, when the next try finds no
+                    // broker. What lasts although the cluster is there is said here: too few replicas, say.
+                    let passing = e.kind == ErrorKind::Transient;
+                    if !passing || (backoff > FIRST_BACKOFF && !self.destination.is_away()) {
                         self.shared.refusals.failed(&e);
                     }
                 }
@@ -443,6 +448,10 @@ impl Destination for ToKafka {
         // Only a connection that works is used again.
         self.leader = Some(leader);
         Ok(())
+    }
+
+    fn is_away(&self) -> bool {
+        self.cluster.outage().is_some()
     }
 }
 

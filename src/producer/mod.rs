@@ -86,7 +86,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
         unsent => Err(Error::failure(format!(
             "{unsent} readings were not acknowledged within {} s after the signal: {}",
             GRACE.as_secs(),
-            cluster.outage().unwrap_or_else(|| "Kafka is too slow".into())
+            cluster.outage().unwrap_or_else(|| "Kafka gave no answer in time".into())
         ))),
     }
 }

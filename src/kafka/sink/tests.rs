@@ -50,6 +50,10 @@ impl Destination for Scripted {
         }
         Ok(())
     }
+
+    fn is_away(&self) -> bool {
+        true
+    }
 }
 
 const LIMITS: Limits = Limits { batch_bytes: 1000, held_bytes: 4000, linger: Duration::from_secs(3600) };
