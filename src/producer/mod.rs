@@ -266,38 +266,4 @@ impl Source {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::{Command, Invocation, parse};
-
-    /// The configuration of a command line.
-    pub(super) fn config(arguments: &[&str]) -> Producer {
-        let arguments = std::iter::once("producer").chain(arguments.iter().copied());
-        match parse(arguments.map(Into::into), &|_| None) {
-            Ok(Invocation::Run(run)) => match run.command {
-                Command::Producer(config) => config,
-                other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn ends_at_once_when_asked_while_it_waits_for_kafka() {
-        let (trigger, shutdown) = crate::shutdown::channel();
-        let running = tokio::spawn(run(config(&["--brokers", "127.0.0.1:1"]), shutdown));
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert!(!running.is_finished(), "Kafka being away is no reason to end");
-        trigger.fire();
-        let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
-        assert_eq!(ended.unwrap().unwrap(), Ok(()));
-    }
-
-    #[tokio::test]
-    async fn a_source_that_is_not_there_ends_the_run_before_it_starts() {
-        let (_trigger, shutdown) = crate::shutdown::channel();
-        let arguments = ["--brokers", "127.0.0.1:1", "--source", "/nonexistent/file"];
-        let e = run(config(&arguments), shutdown).await.unwrap_err();
-        assert_eq!(e.exit_code(), 2, "{e}");
-    }
-}
+mod tests;
