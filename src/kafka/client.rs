@@ -139,6 +139,11 @@ impl Cluster {
         self.outage.reason()
     }
 
+    /// What to tell about the cluster, if no broker can be reached.
+    pub fn complaint(&self) -> Option<String> {
+        self.outage.complaint()
+    }
+
     /// The topic's partitions as the cluster knows them now; None if there is no such topic.
     ///
     /// Asks for the list of all topics, which is the one metadata request that never creates a topic by itself.

@@ -101,6 +101,45 @@ pub struct Sink {
     tasks: JoinSet<()>,
 }
 
+/// A sink's numbers, for others than its owner. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    lanes: Vec<Arc<Lane>>,
+    shared: Arc<Shared>,
+}
+
+impl Monitor {
+    /// Acknowledged by all in-sync replicas.
+    pub fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Sent again, each time counted.
+    pub fn retried(&self) -> u64 {
+        self.shared.retried.load(Ordering::Relaxed)
+    }
+
+    /// Given up: larger than the broker takes.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Taken in, and neither acknowledged nor dropped.
+    pub fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.buffer().pending()).sum()
+    }
+
+    /// Latency from due to acknowledged so far, in µs.
+    pub fn latency_us(&self) -> Histogram<u64> {
+        self.shared.latency_us.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is wrong besides the cluster being away, if anything.
+    pub fn complaint(&self) -> Option<String> {
+        self.shared.refusals.complaint()
+    }
+}
+
 /// One partition: what it holds, and the sender's alarm.
 #[derive(Debug)]
 struct Lane {
@@ -262,9 +301,9 @@ impl Sink {
         }
     }
 
-    /// Latency from due to acknowledged so far, in µs.
-    pub fn latency_us(&self) -> Histogram<u64> {
-        self.shared.latency_us.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Its numbers, for others.
+    pub fn monitor(&self) -> Monitor {
+        Monitor { lanes: self.lanes.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 

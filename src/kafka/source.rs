@@ -128,6 +128,11 @@ impl Source {
         (source, receiver)
     }
 
+    /// Whether this partition can be read while the cluster is there, for whoever wants to know.
+    pub fn outage(&self) -> Outage {
+        self.outage.clone()
+    }
+
     /// Reads until the receiver is gone or a [`Event::Failed`] was sent.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();

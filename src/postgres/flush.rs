@@ -19,7 +19,8 @@ use tokio_postgres::types::ToSql;
 
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
-use crate::postgres::{milliseconds, optional_timestamp, timestamp};
+use crate::postgres::summary::SummaryRow;
+use crate::postgres::{optional_timestamp, timestamp};
 use crate::processor::checkpoint::encode_log_memory;
 use crate::processor::dead_letter::DeadLetter;
 use crate::processor::state::{Position, REASONS, State};
@@ -40,21 +41,6 @@ pub struct PartitionFlush {
     pub windows: Vec<Window>,
     /// The dead letters of the state that PostgreSQL does not have yet.
     pub letters: Vec<DeadLetter>,
-}
-
-/// A row of `weather_summary` as it is now in the table.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SummaryRow {
-    /// First ms of the window, since 1970.
-    pub start_ms: i64,
-    /// First ms after the window.
-    pub end_ms: i64,
-    /// Averages in the order of `reading::Metric`; None where no reading had the metric.
-    pub averages: [Option<f64>; METRICS],
-    /// Readings in the window.
-    pub reading_count: i64,
-    /// Whether every partition has passed the window's end.
-    pub is_final: bool,
 }
 
 /// How a partition stands in the database.
@@ -226,7 +212,7 @@ impl FlushSession {
         let rows = rows?;
         letters?;
         commit?;
-        rows.iter().map(summary_row).collect()
+        rows.iter().map(SummaryRow::from_columns).collect()
     }
 
     /// How these partitions stand in the database: to find which one is fenced.
@@ -252,17 +238,6 @@ impl FlushSession {
     ) -> Result<u64, tokio_postgres::Error> {
         if nothing_to_do { Ok(0) } else { self.session.client.execute(statement, parameters).await }
     }
-}
-
-fn summary_row(row: &tokio_postgres::Row) -> Result<SummaryRow, Failure> {
-    let (start, end): (SystemTime, SystemTime) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(SummaryRow {
-        start_ms: milliseconds(start),
-        end_ms: milliseconds(end),
-        averages: [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?],
-        reading_count: row.try_get(5)?,
-        is_final: row.try_get(6)?,
-    })
 }
 
 /// `weather_partition`'s columns, an array each.

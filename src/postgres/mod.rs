@@ -5,6 +5,7 @@
 //! - [`schema`]: the tables; set-up that may run in several processes at once; adoption of the old system's table.
 //! - [`flush`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
 //! - [`leases`]: who owns which partition.
+//! - [`summary`]: the output, read back for those who look at it.
 //!
 //! Times are `TIMESTAMP` in UTC, as the old system stored them, and travel as `SystemTime`.
 
@@ -13,6 +14,7 @@ pub mod flush;
 pub mod leases;
 pub mod schema;
 pub mod session;
+pub mod summary;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::postgres::flush::SummaryRow;
+use crate::postgres::summary::SummaryRow;
 use crate::processor::window::METRICS;
 use crate::time::SqlTimestamp;
 

@@ -13,7 +13,7 @@ use crate::postgres::leases::Claimed;
 use crate::processor::checkpoint::{Choice, choose};
 use crate::processor::checkpoint_store::CheckpointStore;
 use crate::processor::dead_letter::DeadLetter;
-use crate::processor::owned::{HighWatermark, Owned, SharedOutbox, Tasks};
+use crate::processor::owned::{HighWatermark, Oldest, Owned, SharedOutbox, Tasks};
 use crate::processor::partition::{Partition, Settings};
 use crate::processor::published;
 use crate::processor::state::State;
@@ -114,6 +114,7 @@ impl Launcher {
         let (confirmed, confirmations) = watch::channel(None);
         let (commands, asked) = mpsc::channel(4);
         let (outbox, high_watermark) = (SharedOutbox::default(), HighWatermark::default());
+        let (oldest, reading) = (Oldest::default(), source.outage());
         outbox.with(|outbox| outbox.extend(pending));
         high_watermark.set(state.progress.next_offset);
         let worker = Worker {
@@ -121,6 +122,7 @@ impl Launcher {
             writer,
             outbox: outbox.clone(),
             high_watermark: high_watermark.clone(),
+            oldest: oldest.clone(),
             ownership: Ownership {
                 topic: self.cluster.topic().to_owned(),
                 partition,
@@ -142,6 +144,17 @@ impl Launcher {
             source: tokio::spawn(source.run()).abort_handle(),
             worker: tokio::spawn(worker.run()).abort_handle(),
         };
-        Owned { partition, epoch, published, outbox, high_watermark, confirmed, commands, tasks }
+        Owned {
+            partition,
+            epoch,
+            published,
+            outbox,
+            high_watermark,
+            oldest,
+            reading,
+            confirmed,
+            commands,
+            tasks,
+        }
     }
 }

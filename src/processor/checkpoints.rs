@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::processor::checkpoint_store::CheckpointStore;
 use crate::processor::owned::{Owned, Registry};
 use crate::processor::state::Position;
+use crate::processor::stats::Stats;
 use crate::shutdown::Shutdown;
-use crate::telemetry::log::Outage;
 
 /// Writes the files of all partitions that this process owns.
 #[derive(Debug)]
@@ -23,14 +23,13 @@ pub struct Checkpoints {
     registry: Arc<Registry>,
     /// Epoch and positions of the file of each partition.
     written: HashMap<i32, (i64, (Position, Position))>,
-    outage: Outage,
+    stats: Arc<Stats>,
 }
 
 impl Checkpoints {
     /// Of these partitions, into this folder.
-    pub fn new(store: Arc<CheckpointStore>, registry: Arc<Registry>) -> Self {
-        let outage = Outage::new(format!("the checkpoint folder {}", store.folder().display()));
-        Self { store, registry, written: HashMap::new(), outage }
+    pub fn new(store: Arc<CheckpointStore>, registry: Arc<Registry>, stats: Arc<Stats>) -> Self {
+        Self { store, registry, written: HashMap::new(), stats }
     }
 
     /// Writes until the end is asked for; then hands itself back for the last files.
@@ -48,24 +47,30 @@ impl Checkpoints {
     /// Writes the files of all partitions that moved since their last one.
     pub async fn write_all(&mut self) {
         for owned in self.registry.all() {
+            self.stats.checkpointing.work();
             self.write(&owned).await;
         }
+        self.stats.checkpointing.rest();
     }
 
     async fn write(&mut self, owned: &Owned) {
+        let asked = Instant::now();
         let Some(image) = owned.checkpoint().await else { return };
-        let stamp = (owned.epoch, image.positions);
-        if self.written.get(&owned.partition) == Some(&stamp) {
+        let (stamp, bytes) = ((owned.epoch, image.positions), image.bytes.len());
+        let (store, partition) = (Arc::clone(&self.store), owned.partition);
+        if self.written.get(&partition) == Some(&stamp) {
+            self.stats.file_is_current(partition, bytes);
             return;
         }
-        let (store, partition) = (Arc::clone(&self.store), owned.partition);
         match spawn_blocking(move || store.write(partition, &image.bytes)).await {
             Ok(Ok(())) => {
                 self.written.insert(partition, stamp);
-                self.outage.ok();
+                self.stats.checkpoint.record(asked.elapsed());
+                self.stats.file_is_current(partition, bytes);
+                self.stats.checkpoint_folder.ok();
             }
-            Ok(Err(error)) => self.outage.failed(&error),
-            Err(error) => self.outage.failed(&error),
+            Ok(Err(error)) => self.stats.checkpoint_folder.failed(&error),
+            Err(error) => self.stats.checkpoint_folder.failed(&error),
         }
     }
 }

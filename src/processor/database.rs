@@ -66,6 +66,16 @@ impl Database {
         }
     }
 
+    /// A connection that nothing was checked of, to look at the tables.
+    pub async fn session(&self) -> Result<Session, Failure> {
+        Session::open(&self.config).await
+    }
+
+    /// `host:port/database`.
+    pub fn address(&self) -> String {
+        address(&self.config)
+    }
+
     /// A connection for flushes.
     pub async fn flush_session(&self) -> Result<FlushSession, Failure> {
         FlushSession::prepare(self.checked().await?, &self.topic, self.window_ms, self.lease).await

@@ -68,6 +68,11 @@ impl Outbox {
         self.letters.iter().take_while(|letter| letter.position() < position).cloned().collect()
     }
 
+    /// The letters that came last, ascending, at most so many.
+    pub fn newest(&self, count: usize) -> impl Iterator<Item = &DeadLetter> {
+        self.letters.iter().skip(self.letters.len().saturating_sub(count))
+    }
+
     /// Forgets the letters that belong to a confirmed state.
     pub fn confirm(&mut self, position: Position) {
         while self.letters.front().is_some_and(|letter| letter.position() < position) {

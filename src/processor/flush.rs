@@ -13,13 +13,16 @@ use tokio::time::Instant;
 
 use crate::kafka::source::Backoff;
 use crate::postgres::failure::{Failure, FailureKind};
-use crate::postgres::flush::{FlushSession, PartitionFlush, SummaryRow};
+use crate::postgres::flush::{FlushSession, PartitionFlush};
+use crate::postgres::summary::SummaryRow;
 use crate::processor::batch_log::BatchLog;
 use crate::processor::database::Database;
 use crate::processor::owned::{Owned, Registry};
 use crate::processor::partition::Confirmation;
 use crate::processor::state::Position;
+use crate::processor::stats::{self, Batch, Sample, Stats};
 use crate::processor::window::{Totals, Window};
+use crate::time::now_ms;
 
 /// Asks for a flush now; answered when everything up to the asking is in the table.
 pub type Request = oneshot::Sender<()>;
@@ -31,6 +34,8 @@ struct Written {
     position: Option<Position>,
     idle: i64,
     windows: HashMap<i64, Totals>,
+    /// Kafka's time stamp of the oldest record that is not written.
+    oldest_ms: Option<i64>,
 }
 
 /// Writes changes to PostgreSQL.
@@ -44,6 +49,7 @@ pub struct Flusher {
     session: Option<FlushSession>,
     written: HashMap<i32, Written>,
     log: BatchLog,
+    stats: Arc<Stats>,
 }
 
 impl Flusher {
@@ -54,9 +60,10 @@ impl Flusher {
         changed: Arc<Notify>,
         requests: mpsc::Receiver<Request>,
         interval: Duration,
+        stats: Arc<Stats>,
     ) -> Self {
         let (written, log) = (HashMap::new(), BatchLog::default());
-        Self { database, registry, changed, requests, interval, session: None, written, log }
+        Self { database, registry, changed, requests, interval, session: None, written, log, stats }
     }
 
     /// Works until nobody can ask for a flush any more.
@@ -64,6 +71,7 @@ impl Flusher {
         let mut next = Instant::now();
         let mut dirty = false;
         loop {
+            self.stats.flushing.rest();
             let log_due = self.log.due();
             let request = tokio::select! {
                 request = self.requests.recv() => match request {
@@ -95,6 +103,8 @@ impl Flusher {
     async fn write_all(&mut self) {
         let mut backoff = Backoff::default();
         loop {
+            self.stats.flushing.work();
+            self.stats.rates.note(std::time::Instant::now(), || self.registry.counts());
             let work = self.collect();
             if work.is_empty() {
                 return;
@@ -115,6 +125,7 @@ impl Flusher {
     }
 
     async fn away(&mut self, failure: &Failure, backoff: &mut Backoff) {
+        self.stats.failed_flushes.increment();
         self.session = None;
         self.database.outage.failed(failure);
         backoff.wait().await;
@@ -130,9 +141,11 @@ impl Flusher {
     }
 
     fn changes(&mut self, owned: &Owned) -> Option<PartitionFlush> {
+        let oldest_ms = owned.oldest.take();
         let (state, letters) = owned.snapshot();
         let written = self.written.entry(owned.partition).or_default();
         written.epoch = owned.epoch;
+        written.oldest_ms = [oldest_ms, written.oldest_ms].into_iter().flatten().min();
         let has = |window: &&Window| written.windows.get(&window.start_ms) != Some(&window.totals);
         let windows: Vec<Window> = state.windows.iter().filter(has).copied().collect();
         let same = written.position == Some(state.progress.position()) && written.idle == state.progress.idle;
@@ -151,9 +164,10 @@ impl Flusher {
     }
 
     async fn write(&mut self, work: &[PartitionFlush]) -> Result<(), Failure> {
+        let sent = Instant::now();
         match self.send(work).await {
             Ok(rows) => {
-                self.confirm(work);
+                self.confirm(work, &rows, sent);
                 self.log.add(&rows);
                 Ok(())
             }
@@ -178,8 +192,12 @@ impl Flusher {
     /// PostgreSQL refuses a value: finds it by writing the partitions one by one, and leaves out what is refused alone.
     async fn write_in_parts(&mut self, work: &[PartitionFlush], refused: &Failure) -> Result<(), Failure> {
         for part in work {
-            let mut part = part.clone();
-            while let Err(failure) = self.send(std::slice::from_ref(&part)).await {
+            let (mut part, sent) = (part.clone(), Instant::now());
+            let rows = loop {
+                let failure = match self.send(std::slice::from_ref(&part)).await {
+                    Ok(rows) => break rows,
+                    Err(failure) => failure,
+                };
                 if failure.kind != FailureKind::BadRow || part.letters.is_empty() {
                     return Err(Failure::new(FailureKind::Outage, failure.detail));
                 }
@@ -188,27 +206,61 @@ impl Flusher {
                 crate::error!("PostgreSQL refuses a dead letter; leaving some out", "partition" => part.partition,
                     "left_out" => part.letters.len() - kept, "reason" => refused);
                 part.letters.truncate(kept);
-            }
-            self.confirm(std::slice::from_ref(&part));
+            };
+            self.confirm(std::slice::from_ref(&part), &rows, sent);
+            self.log.add(&rows);
         }
         Ok(())
     }
 
-    fn confirm(&mut self, work: &[PartitionFlush]) {
+    fn confirm(&mut self, work: &[PartitionFlush], rows: &[SummaryRow], sent: Instant) {
+        self.note(work, rows, sent.elapsed());
         let owned = self.registry.all();
         for part in work {
             let progress = &part.state.progress;
             let windows = part.state.windows.iter().map(|w| (w.start_ms, w.totals)).collect();
-            let position = progress.position();
-            let written =
-                Written { epoch: part.epoch, position: Some(position), idle: progress.idle, windows };
+            let (position, idle) = (Some(progress.position()), progress.idle);
+            let written = Written { epoch: part.epoch, position, idle, windows, oldest_ms: None };
             self.written.insert(part.partition, written);
-            let confirmation = Confirmation { position, watermark_ms: progress.watermark_ms };
+            let confirmation =
+                Confirmation { position: progress.position(), watermark_ms: progress.watermark_ms };
             if let Some(owned) = owned.iter().find(|o| o.partition == part.partition && o.epoch == part.epoch)
             {
                 owned.confirmed.send_replace(Some(confirmation));
             }
         }
+    }
+
+    /// For those who watch: what this flush was, before it counts as written.
+    fn note(&self, work: &[PartitionFlush], rows: &[SummaryRow], took: Duration) {
+        let now_ms = now_ms();
+        let written = |part: &PartitionFlush| self.written.get(&part.partition);
+        let waited = work.iter().filter_map(|part| written(part)?.oldest_ms).map(|oldest_ms| {
+            // Kafka's clock may be ahead of ours.
+            let waited = Duration::from_millis(u64::try_from(now_ms - oldest_ms).unwrap_or(0));
+            self.stats.append_to_visible.record(waited);
+            waited
+        });
+        let visible_after = waited.max();
+        let offsets = work.iter().map(|part| {
+            let (from, to) = (written(part).and_then(|w| w.position), part.state.progress.position());
+            let from = from.unwrap_or(part.state.progress.flushed());
+            (part.partition, if from.incarnation == to.incarnation { from.offset } else { 0 }, to.offset)
+        });
+        let batch = Batch {
+            id: 0,
+            at_ms: now_ms,
+            took,
+            visible_after,
+            rows: rows.len(),
+            dead_letters: work.iter().map(|part| part.letters.len()).sum(),
+            offsets: offsets.collect(),
+        };
+        let sample = |part: &PartitionFlush| -> Vec<Sample> {
+            let letters = part.letters.iter().rev().take(stats::SAMPLES).rev();
+            letters.map(|letter| Sample::of(part.partition, letter)).collect()
+        };
+        self.stats.wrote(batch, work.iter().flat_map(sample));
     }
 
     /// Lets go of the partitions of this flush that are no longer ours.
@@ -222,6 +274,7 @@ impl Flusher {
                 row.epoch == part.epoch && row.position.is_none_or(|at| at <= part.state.progress.position())
             });
             if !ours && self.registry.remove(part.partition, part.epoch).is_some() {
+                self.stats.fenced.increment();
                 crate::warn!("fenced: another process has taken the partition; dropping it here",
                     "partition" => part.partition, "epoch" => part.epoch,
                     "epoch_now" => row.map_or(-1, |row| row.epoch));

@@ -2,9 +2,9 @@
 //!
 //! Each partition has a [`kafka::source`](crate::kafka::source) and a `worker`, which holds the state machine of
 //! [`partition`] and publishes its state ([`published`]). One task, `flush`, writes all states to PostgreSQL; one,
-//! `checkpoints`, writes the files; one, `ownership`, keeps this process's share of the partitions. The core
-//! ([`partition`], [`window`], [`watermark`], [`state`], [`checkpoint`], [`dead_letter`], [`assignment`]) does no I/O and
-//! reads no clock.
+//! `checkpoints`, writes the files; one, `ownership`, keeps this process's share of the partitions. What they do is noted
+//! in `stats` and shown by `status`. The core ([`partition`], [`window`], [`watermark`], [`state`], [`checkpoint`],
+//! [`dead_letter`], [`assignment`]) does no I/O and reads no clock.
 
 pub mod assignment;
 mod batch_log;
@@ -20,7 +20,10 @@ mod owned;
 mod ownership;
 pub mod partition;
 pub mod published;
+pub mod rates;
 pub mod state;
+mod stats;
+mod status;
 pub mod watermark;
 pub mod window;
 mod worker;
@@ -39,7 +42,7 @@ use crate::kafka::source::{self, Backoff};
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::LeaseSession;
 use crate::shutdown::{self, Shutdown};
-use crate::telemetry::log::Outage;
+use crate::telemetry::http;
 use crate::time::Clock;
 
 use bring_up::Launcher;
@@ -50,6 +53,8 @@ use flush::{Flusher, Request};
 use identity::Identity;
 use owned::Registry;
 use ownership::{Ownership, Rules, flush_now};
+use stats::{Phase, Stats};
+use status::Status;
 
 /// How long the broker may hold back an answer while there is nothing to read.
 const FETCH_WAIT: Duration = Duration::from_secs(2);
@@ -66,14 +71,19 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let identity = Identity::take(&config.checkpoint_dir)?;
     let database = Arc::new(Database::new(&config, identity.name()));
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
+    let registry = Arc::new(Registry::default());
+    let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
+    let status = Arc::new(Status::new(&config, &identity, &stats, &registry, &cluster, &database));
+    let _serving = http::start(config.listen, &status)?;
     let mut asked = shutdown.clone();
     let (topic, end_offsets) = tokio::select! {
         () = asked.wait() => return Ok(()),
-        prepared = prepare(&config, &database, &cluster) => prepared?,
+        prepared = prepare(&config, &database, &cluster, &stats) => prepared?,
     };
     let watching = tokio::spawn(watch_topic(Arc::clone(&cluster), topic.0));
-    let result =
-        Pipeline { config, store, identity, database, cluster }.run(topic.1, end_offsets, shutdown).await;
+    stats.enter(Phase::Running);
+    let pipeline = Pipeline { config, store, identity, database, cluster, registry, stats };
+    let result = pipeline.run(topic.1, end_offsets, shutdown).await;
     watching.abort();
     result
 }
@@ -85,9 +95,11 @@ async fn prepare(
     config: &Process,
     database: &Database,
     cluster: &Cluster,
+    stats: &Stats,
 ) -> Result<(Topic, Option<BTreeMap<i32, i64>>)> {
     database.set_up().await?;
-    let partitions = wait_for_topic(cluster).await;
+    stats.enter(Phase::WaitingForTopic);
+    let partitions = wait_for_topic(cluster, stats).await;
     let ends = match config.until_latest {
         true => Some(end_offsets(cluster, &partitions).await),
         false => None,
@@ -95,16 +107,15 @@ async fn prepare(
     Ok((watch::channel(partitions), ends))
 }
 
-async fn wait_for_topic(cluster: &Cluster) -> BTreeSet<i32> {
-    let missing = Outage::new(format!("topic {}", cluster.topic()));
+async fn wait_for_topic(cluster: &Cluster, stats: &Stats) -> BTreeSet<i32> {
     let mut backoff = Backoff::default();
     loop {
         match cluster.partitions().await {
             Ok(Some(partitions)) if !partitions.is_empty() => {
-                missing.ok();
+                stats.topic.ok();
                 return partitions;
             }
-            Ok(_) => missing.failed(&"it does not exist; `weather producer` creates it"),
+            Ok(_) => stats.topic.failed(&"it does not exist; `weather producer` creates it"),
             // Said by `Cluster`.
             Err(_) => {}
         }
@@ -146,6 +157,8 @@ struct Pipeline {
     identity: Identity,
     database: Arc<Database>,
     cluster: Arc<Cluster>,
+    registry: Arc<Registry>,
+    stats: Arc<Stats>,
 }
 
 impl Pipeline {
@@ -159,22 +172,24 @@ impl Pipeline {
         let (failures, mut failed) = mpsc::channel(1);
         let (flushes, requests) = mpsc::channel::<Request>(4);
         let changed = Arc::new(Notify::new());
-        let registry = Arc::new(Registry::default());
         let flusher = Flusher::new(
             Arc::clone(&self.database),
-            Arc::clone(&registry),
+            Arc::clone(&self.registry),
             Arc::clone(&changed),
             requests,
             self.config.flush_interval,
+            Arc::clone(&self.stats),
         );
         let flushing = tokio::spawn(flusher.run());
-        let checkpoints = Checkpoints::new(Arc::clone(&self.store), Arc::clone(&registry));
+        let checkpoints =
+            Checkpoints::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
         let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended.clone()));
         let ownership = Ownership {
             launcher: Arc::new(self.launcher(changed, failures.clone())),
             rules: self.rules(end_offsets),
             database: Arc::clone(&self.database),
-            registry: Arc::clone(&registry),
+            registry: Arc::clone(&self.registry),
+            stats: Arc::clone(&self.stats),
             topic: topic.clone(),
             flushes: flushes.clone(),
             done: done.clone(),
@@ -188,12 +203,13 @@ impl Pipeline {
             failure = failed.recv() => failure,
         };
         done.fire();
+        self.stats.enter(Phase::Stopping);
         // It may be in the middle of a call to a PostgreSQL that does not answer.
         let session = timeout(LAST_WORDS, &mut owning).await.ok().and_then(std::result::Result::ok).flatten();
         owning.abort();
         let checkpoints = checkpointing.await.ok();
         let partitions: Vec<i32> = topic.borrow().iter().copied().collect();
-        self.finish(&registry, &flushes, &partitions, checkpoints, session).await;
+        self.finish(&flushes, &partitions, checkpoints, session).await;
         drop(flushes);
         // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
         let _ = timeout(LAST_WORDS, flushing).await;
@@ -236,13 +252,12 @@ impl Pipeline {
     /// The last flush, the last checkpoints, and the partitions free for others.
     async fn finish(
         &self,
-        registry: &Registry,
         flushes: &mpsc::Sender<Request>,
         partitions: &[i32],
         checkpoints: Option<Checkpoints>,
         session: Option<LeaseSession>,
     ) {
-        let owned = registry.all();
+        let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
         let flushed = flush_now(flushes, LAST_FLUSH).await;
         if let Some(mut checkpoints) = checkpoints {
@@ -253,24 +268,19 @@ impl Pipeline {
                 "PostgreSQL did not take the last flush; the checkpoint files keep it for the next start"
             );
         }
-        let said = timeout(LAST_WORDS, self.last_words(registry, partitions, session)).await;
+        let said = timeout(LAST_WORDS, self.last_words(partitions, session)).await;
         let records: i64 = owned.iter().map(|o| o.published.progress().accounted()).sum();
         crate::info!("stopped", "partitions" => owned.len(), "records" => records, "flushed" => flushed,
             "released" => matches!(said, Ok(Ok(()))));
     }
 
-    async fn last_words(
-        &self,
-        registry: &Registry,
-        partitions: &[i32],
-        session: Option<LeaseSession>,
-    ) -> Result<(), Failure> {
+    async fn last_words(&self, partitions: &[i32], session: Option<LeaseSession>) -> Result<(), Failure> {
         let session = match session {
             Some(session) => session,
             None => self.database.lease_session().await?,
         };
         session.finish_windows(milliseconds(self.config.watermark), partitions).await?;
-        session.release(&registry.epochs()).await?;
+        session.release(&self.registry.epochs()).await?;
         session.leave().await
     }
 }

@@ -14,7 +14,9 @@ use tokio::task::AbortHandle;
 use crate::processor::dead_letter::{DeadLetter, Outbox};
 use crate::processor::partition::Confirmation;
 use crate::processor::published::Reader;
+use crate::processor::rates::Look;
 use crate::processor::state::{Position, State};
+use crate::telemetry::log::Outage;
 
 /// Dead letters between worker and flush. Locked only while there are some, and for each flush.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +42,34 @@ impl HighWatermark {
     /// The offset last heard.
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Kafka's time stamp of the oldest record that no flush has taken yet, for the time that records take to be visible.
+#[derive(Debug, Clone)]
+pub struct Oldest(Arc<AtomicI64>);
+
+impl Default for Oldest {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(Self::NONE)))
+    }
+}
+
+impl Oldest {
+    const NONE: i64 = i64::MAX;
+
+    /// Relaxed in both, as [`HighWatermark`]. To be noted before the state with the record is published.
+    pub fn note(&self, timestamp_ms: i64) {
+        // Below 0: the record has none.
+        if timestamp_ms >= 0 {
+            self.0.fetch_min(timestamp_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// To be taken before the state is read: a record that is published in between then counts for the next flush, as
+    /// older than it is there, and never as younger.
+    pub fn take(&self) -> Option<i64> {
+        Some(self.0.swap(Self::NONE, Ordering::Relaxed)).filter(|ms| *ms != Self::NONE)
     }
 }
 
@@ -81,6 +111,10 @@ pub struct Owned {
     pub outbox: SharedOutbox,
     /// Kafka's end of the partition.
     pub high_watermark: HighWatermark,
+    /// The record that has waited longest for a flush.
+    pub oldest: Oldest,
+    /// Whether the partition can be read, while the cluster is there.
+    pub reading: Outage,
     /// Where the flush tells what PostgreSQL has.
     pub confirmed: watch::Sender<Option<Confirmation>>,
     /// Where the worker takes questions.
@@ -131,6 +165,16 @@ impl Registry {
     /// Partition and epoch of each, ascending.
     pub fn epochs(&self) -> Vec<(i32, i64)> {
         self.lock().values().map(|owned| (owned.partition, owned.epoch)).collect()
+    }
+
+    /// How far each is, for the rates.
+    pub fn counts(&self) -> Look {
+        let counts = |owned: &Arc<Owned>| {
+            let progress = owned.published.progress();
+            let waiting = (progress.next_offset - progress.flushed_offset).max(0);
+            ((owned.partition, owned.epoch), (progress.accounted(), progress.accounted() - waiting))
+        };
+        self.lock().values().map(counts).collect()
     }
 
     /// Adds a partition that was just taken.

@@ -20,6 +20,7 @@ use crate::processor::bring_up::Launcher;
 use crate::processor::database::Database;
 use crate::processor::flush::Request;
 use crate::processor::owned::{Owned, Registry};
+use crate::processor::stats::Stats;
 use crate::shutdown::{Shutdown, Trigger};
 
 /// How often the leases are looked at.
@@ -61,6 +62,8 @@ pub struct Ownership {
     pub launcher: Arc<Launcher>,
     /// The topic's partitions as Kafka knows them.
     pub topic: watch::Receiver<BTreeSet<i32>>,
+    /// What others want to know.
+    pub stats: Arc<Stats>,
     /// Hurries the flush.
     pub flushes: mpsc::Sender<Request>,
     /// Ends the process: a bounded run that is done.
@@ -98,6 +101,7 @@ impl Ownership {
         let mut ticks = interval(if self.rules.end_offsets.is_some() { BOUNDED_TICK } else { TICK });
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.stats.owning.rest();
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return ticking.session,
@@ -109,6 +113,7 @@ impl Ownership {
                 _ = self.topic.changed() => {}
                 _ = ticks.tick() => {}
             }
+            self.stats.owning.work();
             match self.tick(&mut ticking).await {
                 Ok(()) => {
                     if ticking.session.is_some() {
@@ -146,6 +151,7 @@ impl Ownership {
         let mut leases = session.beat(&owned).await?;
         // Rows may be left of a topic that had more partitions.
         leases.owners.retain(|partition, _| partitions.contains(partition));
+        self.stats.saw_leases(&leases);
         owned.retain(|(partition, epoch)| !self.taken_away(*partition, *epoch, &leases));
         let decision = self.decide(&owned, &leases);
         self.say_if_waiting(ticking, &owned, &decision, &leases);
@@ -165,6 +171,7 @@ impl Ownership {
         if let Some(other) = other
             && self.registry.remove(partition, epoch).is_some()
         {
+            self.stats.fenced.increment();
             crate::warn!("fenced: another process has taken the partition; dropping it here",
                 "partition" => partition, "epoch" => epoch, "owner" => other);
         }
@@ -251,14 +258,15 @@ impl Ownership {
         }
         if let Some(ends) = &self.rules.end_offsets {
             let positions = session.positions().await?;
-            let reached = |(partition, end): (&i32, &i64)| {
-                positions
-                    .get(partition)
-                    .copied()
-                    .flatten()
-                    .is_some_and(|at| at.incarnation > 0 || at.offset >= *end)
+            let left = |(partition, end): (&i32, &i64)| match positions.get(partition).copied().flatten() {
+                Some(at) if at.incarnation > 0 => 0,
+                Some(at) => (end - at.offset).max(0),
+                // Even where there is nothing to read, the table has to know the partition first.
+                None => (*end).max(1),
             };
-            if ends.iter().all(reached) {
+            let left = ends.iter().map(left).sum();
+            self.stats.left(left);
+            if left == 0 {
                 self.done.fire();
             }
         }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::kafka::source::{Event, sequence_of};
 use crate::processor::checkpoint::Checkpoint;
-use crate::processor::owned::{CheckpointImage, Command, HighWatermark, SharedOutbox};
+use crate::processor::owned::{CheckpointImage, Command, HighWatermark, Oldest, SharedOutbox};
 use crate::processor::partition::{Confirmation, Incoming, Partition};
 use crate::processor::published::Writer;
 use crate::time::Clock;
@@ -60,6 +60,8 @@ pub struct Worker {
     pub outbox: SharedOutbox,
     /// Kafka's end of the partition.
     pub high_watermark: HighWatermark,
+    /// The record that has waited longest for a flush.
+    pub oldest: Oldest,
     /// What stays the same.
     pub ownership: Ownership,
     /// What it is connected to.
@@ -100,6 +102,9 @@ impl Worker {
         match event {
             Event::Records { mut records, mark, high_watermark } => {
                 self.high_watermark.set(high_watermark);
+                if let Some(first) = records.first() {
+                    self.oldest.note(first.record.timestamp.timestamp_millis());
+                }
                 *last_record = Instant::now();
                 self.partition.set_idle(false);
                 let incoming = records.iter_mut().map(|record| Incoming {

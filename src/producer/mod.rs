@@ -17,6 +17,7 @@ mod json;
 mod lines;
 mod pace;
 mod report;
+mod status;
 mod synthetic;
 
 use std::sync::Arc;
@@ -30,12 +31,14 @@ use crate::error::{Error, Result};
 use crate::kafka::client::{Cluster, ErrorKind, KafkaError};
 use crate::kafka::sink::{Options, Sink};
 use crate::shutdown::Shutdown;
+use crate::telemetry;
 use crate::time::now_ms;
 use api::Api;
 use event_time::EventTime;
 use lines::Lines;
 use pace::{Due, Pacer};
 use report::Sent;
+use status::Status;
 use synthetic::Synthetic;
 
 /// After a signal, how long what was accepted may take to be acknowledged. Below the 30 s that Kubernetes gives.
@@ -53,6 +56,8 @@ const TOPIC_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duratio
 pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
     let mut source = Source::open(&config).await?;
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
+    let status = Arc::new(Status::new(&cluster));
+    let _serving = telemetry::http::start(config.listen, &status)?;
     let partitions = tokio::select! {
         partitions = topic(&cluster, config.partitions) => partitions?,
         // Nothing was accepted yet, so nothing is lost.
@@ -65,6 +70,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
         acknowledged: sent.acknowledged(),
     };
     let mut sink = Sink::start(&cluster, partitions, options).map_err(|e| refused(&config, &e))?;
+    let monitor = status.watch(&sink);
     let mut printer = tokio::spawn(Arc::clone(&sent).print());
 
     let started = Instant::now();
@@ -77,7 +83,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
     };
     let outcome = outcome.and(flush(&config, &mut sink, &mut shutdown).await);
     let took = started.elapsed();
-    let latency_us = sink.latency_us();
+    let latency_us = monitor.latency_us();
     let totals = sink.close().await;
     say_goodbye(&sent, printer, report::summary(totals, &latency_us, took)).await;
     outcome?;

@@ -7,7 +7,7 @@
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{Log, LogFormat, LogLevel};
@@ -135,10 +135,12 @@ macro_rules! debug {
 }
 
 /// A service that may be away: one line when it goes, one when it is back, a reminder each minute between.
-#[derive(Debug)]
+///
+/// A clone watches the same service: one for whoever calls it, one for whoever wants to know.
+#[derive(Debug, Clone)]
 pub struct Outage {
     service: String,
-    away: Mutex<Option<Away>>,
+    away: Arc<Mutex<Option<Away>>>,
 }
 
 #[derive(Debug)]
@@ -153,7 +155,7 @@ impl Outage {
 
     /// Watches a service of this name, as the log shall call it.
     pub fn new(service: impl Into<String>) -> Self {
-        Self { service: service.into(), away: Mutex::new(None) }
+        Self { service: service.into(), away: Arc::default() }
     }
 
     /// A call failed: says so the first time and each minute.
@@ -182,6 +184,11 @@ impl Outage {
         if let Some(a) = away {
             crate::info!(format_args!("{} is back", self.service), "away_seconds" => a.since.elapsed().as_secs());
         }
+    }
+
+    /// What to tell about the service, if it is away.
+    pub fn complaint(&self) -> Option<String> {
+        self.reason().map(|reason| format!("{} is not available: {reason}", self.service))
     }
 
     /// Why the service is away, if it is.

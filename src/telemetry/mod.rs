@@ -1,3 +1,17 @@
-//! What the program says about itself.
+//! What the program says about itself: to people on the log and the terminal, to other programs over HTTP.
+//!
+//! - [`log`]: one line an event; [`terminal`]: the live line below it.
+//! - [`http`]: a few read-only pages, bounded so that no client can harm the work; [`page`]: the dashboard among them.
+//! - [`metrics`]: Prometheus' text format; [`latency`]: what goes into its histograms; [`process`]: CPU and memory.
+//! - [`health`]: whether the loops turn.
+//!
+//! What is said comes from those who do the work: they count in atomics, once a batch; the rest happens when somebody
+//! asks.
 
+pub mod health;
+pub mod http;
+pub mod latency;
 pub mod log;
+pub mod metrics;
+pub mod page;
+pub mod process;

@@ -80,7 +80,7 @@ async fn all_arrive_once_in_order_with_their_numbers_through_retries() {
     let totals = sink.totals();
     assert_eq!((totals.accepted, totals.acknowledged, totals.dropped), (100, 100, 0));
     assert!(totals.retried > 0);
-    assert_eq!(sink.latency_us().len(), 100);
+    assert_eq!(sink.monitor().latency_us().len(), 100);
     assert_eq!(parts[0].numbers(), (1..=100).collect::<Vec<_>>());
     let script = parts[0].script();
     assert!(script.log.iter().all(|(run, _, _)| *run == script.log[0].0), "one run id");

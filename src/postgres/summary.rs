@@ -1,0 +1,49 @@
+//! Rows of `weather_summary`, as a flush returns them and as somebody looks them up.
+
+use std::time::SystemTime;
+
+use tokio_postgres::Row;
+
+use crate::postgres::failure::Failure;
+use crate::postgres::milliseconds;
+use crate::postgres::session::Session;
+use crate::processor::window::METRICS;
+
+/// A row of `weather_summary` as it is now in the table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummaryRow {
+    /// First ms of the window, since 1970.
+    pub start_ms: i64,
+    /// First ms after the window.
+    pub end_ms: i64,
+    /// Averages in the order of `reading::Metric`; None where no reading had the metric.
+    pub averages: [Option<f64>; METRICS],
+    /// Readings in the window.
+    pub reading_count: i64,
+    /// Whether every partition has passed the window's end.
+    pub is_final: bool,
+}
+
+const NEWEST: &str = "\
+SELECT window_start, window_end, avg_temp, avg_humidity, avg_wind_speed, reading_count, is_final FROM weather_summary
+WHERE window_start IS NOT NULL AND window_end IS NOT NULL ORDER BY window_start DESC LIMIT $1";
+
+impl SummaryRow {
+    /// From the columns of this order: start, end, the three averages, the count, whether it is final.
+    pub fn from_columns(row: &Row) -> Result<Self, Failure> {
+        let (start, end): (SystemTime, SystemTime) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Self {
+            start_ms: milliseconds(start),
+            end_ms: milliseconds(end),
+            averages: [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?],
+            reading_count: row.try_get(5)?,
+            is_final: row.try_get(6)?,
+        })
+    }
+}
+
+/// The newest windows, ascending, at most so many.
+pub async fn newest(session: &Session, limit: i64) -> Result<Vec<SummaryRow>, Failure> {
+    let rows = session.call(session.client.query(NEWEST, &[&limit])).await?;
+    rows.iter().rev().map(SummaryRow::from_columns).collect()
+}

@@ -1,0 +1,211 @@
+//! What the processor knows of itself, in one place: for the HTTP endpoint and the live line.
+//!
+//! Everything is read from what the tasks publish anyway, at the moment somebody asks: published states, high
+//! watermarks, outages, [`Stats`]. Nothing is locked for longer than a copy takes, and nothing is changed.
+
+mod exposition;
+mod progress;
+mod windows;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::Process;
+use crate::kafka::client::Cluster;
+use crate::processor::database::Database;
+use crate::processor::identity::Identity;
+use crate::processor::milliseconds;
+use crate::processor::owned::{Owned, Registry};
+use crate::processor::stats::{Phase, SAMPLES, Sample, Stats};
+use crate::processor::watermark;
+use crate::telemetry::health::Health;
+use crate::telemetry::http::{Answer, Site};
+use crate::telemetry::{metrics, page};
+use crate::time::now_ms;
+use windows::Windows;
+
+/// The processor, looked at.
+#[derive(Debug)]
+pub struct Status {
+    stats: Arc<Stats>,
+    registry: Arc<Registry>,
+    cluster: Arc<Cluster>,
+    database: Arc<Database>,
+    windows: Windows,
+    /// This process's name among those that share the topic.
+    process: String,
+    window_ms: i64,
+    started: Instant,
+}
+
+/// One partition, looked at.
+#[derive(Debug, Clone)]
+pub struct PartitionView {
+    /// Which.
+    pub partition: i32,
+    /// The ownership.
+    pub epoch: i64,
+    /// Its numbers.
+    pub progress: crate::processor::state::Progress,
+    /// Kafka's end of it.
+    pub high_watermark: i64,
+    /// Windows that still take readings.
+    pub open_windows: usize,
+    /// How long ago the oldest of them ended by the clock, ms; 0 if none has.
+    pub window_close_lag_ms: i64,
+    /// How long its checkpoint file has not held its state, ms; None if there is no file.
+    pub checkpoint_age_ms: Option<i64>,
+    /// Why it cannot be read, although Kafka is there.
+    pub complaint: Option<String>,
+}
+
+impl PartitionView {
+    /// Records of Kafka's that were not read.
+    pub fn lag(&self) -> i64 {
+        (self.high_watermark - self.progress.next_offset).max(0)
+    }
+
+    /// Records that were read and are not in the table.
+    pub fn unflushed(&self) -> i64 {
+        match self.progress.incarnation == self.progress.flushed_incarnation {
+            true => (self.progress.next_offset - self.progress.flushed_offset).max(0),
+            false => self.progress.next_offset,
+        }
+    }
+
+    /// Records taken in: aggregated, duplicate or rejected.
+    pub fn records(&self) -> i64 {
+        self.progress.aggregated + self.progress.duplicates + self.progress.rejected.iter().sum::<i64>()
+    }
+}
+
+impl Status {
+    /// Looks at these.
+    pub fn new(
+        config: &Process,
+        identity: &Identity,
+        stats: &Arc<Stats>,
+        registry: &Arc<Registry>,
+        cluster: &Arc<Cluster>,
+        database: &Arc<Database>,
+    ) -> Self {
+        Self {
+            stats: Arc::clone(stats),
+            registry: Arc::clone(registry),
+            cluster: Arc::clone(cluster),
+            database: Arc::clone(database),
+            windows: Windows::new(Arc::clone(database)),
+            process: identity.name().to_owned(),
+            window_ms: milliseconds(config.window),
+            started: Instant::now(),
+        }
+    }
+
+    /// The partitions that this process owns, ascending.
+    pub fn partitions(&self) -> Vec<PartitionView> {
+        let now_ms = now_ms();
+        self.registry.all().iter().map(|owned| self.view(owned, now_ms)).collect()
+    }
+
+    fn view(&self, owned: &Owned, now_ms: i64) -> PartitionView {
+        let state = owned.published.read();
+        let progress = state.progress;
+        let ends = state.windows.iter().map(|window| window.start_ms + self.window_ms);
+        let open: Vec<i64> = ends.filter(|end_ms| *end_ms > progress.watermark_ms).collect();
+        PartitionView {
+            partition: owned.partition,
+            epoch: owned.epoch,
+            progress,
+            high_watermark: owned.high_watermark.get(),
+            open_windows: open.len(),
+            window_close_lag_ms: open.first().map_or(0, |end_ms| (now_ms - end_ms).max(0)),
+            checkpoint_age_ms: self.stats.file(owned.partition).map(|file| (now_ms - file.current_ms).max(0)),
+            complaint: owned.reading.complaint(),
+        }
+    }
+
+    /// The newest dead letters, the newest last: those that wait for PostgreSQL after those that are there.
+    fn samples(&self) -> Vec<Sample> {
+        let mut samples = self.stats.samples();
+        for owned in self.registry.all() {
+            let waiting = owned.outbox.with(|outbox| {
+                outbox.newest(SAMPLES).map(|letter| Sample::of(owned.partition, letter)).collect::<Vec<_>>()
+            });
+            // Between the confirmation and the worker taking note of it, a letter is in both places.
+            samples
+                .extend(waiting.into_iter().filter(|sample| !samples.contains(sample)).collect::<Vec<_>>());
+        }
+        samples.split_off(samples.len().saturating_sub(SAMPLES))
+    }
+
+    /// Whether the loops turn.
+    pub fn live(&self) -> Health {
+        let loops = [&self.stats.flushing, &self.stats.owning, &self.stats.checkpointing];
+        Health::new(loops.into_iter().filter_map(|beat| beat.complaint()))
+    }
+
+    /// Whether the work is being done, and if not, why.
+    pub fn ready(&self) -> Health {
+        let phase = match self.stats.phase() {
+            Phase::Running => None,
+            // What is away says so itself.
+            Phase::WaitingForDatabase if self.database.outage.reason().is_some() => None,
+            Phase::WaitingForDatabase => Some("PostgreSQL was not reached yet".to_owned()),
+            Phase::WaitingForTopic if self.cluster.outage().or(self.stats.topic.reason()).is_some() => None,
+            Phase::WaitingForTopic => Some("Kafka was not reached yet".to_owned()),
+            Phase::Stopping => Some("stopping".to_owned()),
+        };
+        let services =
+            [self.cluster.complaint(), self.database.outage.complaint(), self.stats.topic.complaint()];
+        let partitions = self.registry.all();
+        let reading = partitions.iter().filter_map(|owned| owned.reading.complaint());
+        let ownership = match self.stats.phase() {
+            Phase::Running if partitions.is_empty() => self.why_it_owns_nothing(),
+            _ => None,
+        };
+        Health::new(phase.into_iter().chain(services.into_iter().flatten()).chain(reading).chain(ownership))
+    }
+
+    /// None if there is nothing to own: every partition has a live owner.
+    fn why_it_owns_nothing(&self) -> Option<String> {
+        match self.stats.leases() {
+            None => Some("the leases in PostgreSQL were not seen yet".to_owned()),
+            Some(leases) => {
+                let free = leases.owners.values().filter(|owner| owner.is_none()).count();
+                let mine = leases.owners.values().flatten().filter(|owner| **owner == self.process).count();
+                (free + mine > 0).then(|| format!("owns no partition yet; {} are free", free + mine))
+            }
+        }
+    }
+
+    /// The processes that share the topic, as last seen in the table of leases; this one included.
+    fn processes(&self) -> usize {
+        let leases = self.stats.leases().unwrap_or_default();
+        leases
+            .processes
+            .iter()
+            .map(String::as_str)
+            .chain([self.process.as_str()])
+            .collect::<BTreeSet<_>>()
+            .len()
+    }
+}
+
+impl Site for Status {
+    async fn answer(&self, path: &str) -> Option<Answer> {
+        Some(match path {
+            "/" => page::answer(),
+            "/livez" => Answer::health(&self.live()),
+            "/readyz" => Answer::health(&self.ready()),
+            "/metrics" => Answer::ok(metrics::CONTENT_TYPE, self.exposition()),
+            "/progress" => Answer::ok("application/json", self.progress().await),
+            _ => return None,
+        })
+    }
+}
+
+/// An event time that may not exist yet.
+fn event_time(ms: i64) -> Option<i64> {
+    Some(ms).filter(|ms| *ms > watermark::NONE)
+}

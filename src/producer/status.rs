@@ -1,0 +1,76 @@
+//! What the producer says over HTTP: `/metrics`, `/livez`, `/readyz`.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::kafka::client::Cluster;
+use crate::kafka::sink::{Monitor, Sink};
+use crate::telemetry::health::Health;
+use crate::telemetry::http::{Answer, Site};
+use crate::telemetry::latency::Buckets;
+use crate::telemetry::metrics::{self, Exposition};
+
+/// The producer, looked at.
+#[derive(Debug)]
+pub(super) struct Status {
+    cluster: Arc<Cluster>,
+    /// Once the topic is found.
+    sink: OnceLock<Monitor>,
+}
+
+impl Status {
+    /// Nothing sent yet.
+    pub(super) fn new(cluster: &Arc<Cluster>) -> Self {
+        Self { cluster: Arc::clone(cluster), sink: OnceLock::new() }
+    }
+
+    /// The topic was found, and this sends to it.
+    pub(super) fn watch(&self, sink: &Sink) -> Monitor {
+        self.sink.get_or_init(|| sink.monitor()).clone()
+    }
+
+    fn ready(&self) -> Health {
+        let sink = match self.sink.get() {
+            Some(sink) => sink.complaint(),
+            None => Some(format!("the topic {} was not found or created yet", self.cluster.topic())),
+        };
+        Health::new(self.cluster.complaint().into_iter().chain(sink))
+    }
+
+    fn exposition(&self) -> String {
+        let mut out = Exposition::default();
+        if let Some(sink) = self.sink.get() {
+            out.counter("weather_acknowledged_records_total", "Readings that all in-sync replicas have.")
+                .value(sink.acknowledged());
+            out.counter("weather_retried_records_total", "Readings that were sent again, each time counted.")
+                .value(sink.retried());
+            out.counter("weather_dropped_records_total", "Readings given up: larger than the broker takes.")
+                .value(sink.dropped());
+            out.gauge("weather_waiting_records", "Readings taken in, and neither acknowledged nor dropped.")
+                .value(sink.waiting());
+            out.histogram(
+                "weather_acknowledge_duration_seconds",
+                "From when a reading was due to its acknowledgement.",
+                &Buckets::of(&sink.latency_us()),
+            );
+        }
+        out.gauge("weather_service_up", "1 while the service was reached and is not away.").with(
+            &[("service", &"kafka")],
+            i32::from(self.cluster.outage().is_none() && self.sink.get().is_some()),
+        );
+        out.gauge("weather_ready", "1 while /readyz says ok.").value(i32::from(self.ready().is_ok()));
+        out.process("producer");
+        out.finish()
+    }
+}
+
+impl Site for Status {
+    async fn answer(&self, path: &str) -> Option<Answer> {
+        Some(match path {
+            // Whoever asks is being answered: the runtime turns.
+            "/livez" => Answer::health(&Health::default()),
+            "/readyz" => Answer::health(&self.ready()),
+            "/metrics" => Answer::ok(metrics::CONTENT_TYPE, self.exposition()),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! Whether the process turns (`/livez`) and whether it does its work (`/readyz`), with the reasons where not.
+//!
+//! A loop has a [`Heartbeat`]. It tells when it begins a round and when it rests, waiting for something to do: a loop
+//! that rests lives, for however long, and one that works is given [`LONGEST_ROUND`]. Services that are away do not
+//! count: whoever waits for one tells each try.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Above the sum of the time-outs of all calls in the longest round, which is opening a connection to PostgreSQL that
+/// answers each statement at the last moment.
+const LONGEST_ROUND: Duration = Duration::from_secs(300);
+
+/// The pulse of one loop.
+#[derive(Debug)]
+pub struct Heartbeat {
+    name: &'static str,
+    started: Instant,
+    /// When the present round began, ms after `started`; [`RESTING`] between rounds.
+    working_since_ms: AtomicU64,
+}
+
+const RESTING: u64 = u64::MAX;
+
+impl Heartbeat {
+    /// Of a loop of this name, which rests.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, started: Instant::now(), working_since_ms: AtomicU64::new(RESTING) }
+    }
+
+    // Relaxed throughout: a time that stands for itself.
+
+    /// A round begins, or goes on with another try.
+    pub fn work(&self) {
+        self.working_since_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+    }
+
+    /// The round is over; the loop waits for something to do.
+    pub fn rest(&self) {
+        self.working_since_ms.store(RESTING, Ordering::Relaxed);
+    }
+
+    /// What is wrong with the loop, if anything.
+    pub fn complaint(&self) -> Option<String> {
+        self.complaint_after(self.elapsed_ms())
+    }
+
+    fn complaint_after(&self, now_ms: u64) -> Option<String> {
+        let since_ms = self.working_since_ms.load(Ordering::Relaxed);
+        let worked = Duration::from_millis(now_ms.saturating_sub(since_ms));
+        (since_ms != RESTING && worked > LONGEST_ROUND)
+            .then(|| format!("the {} loop has not turned for {} s", self.name, worked.as_secs()))
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(RESTING - 1)
+    }
+}
+
+/// A verdict with its reasons.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    complaints: Vec<String>,
+}
+
+impl Health {
+    /// Well, unless there is something to complain about.
+    pub fn new(complaints: impl IntoIterator<Item = String>) -> Self {
+        Self { complaints: complaints.into_iter().collect() }
+    }
+
+    /// Whether all is well.
+    pub fn is_ok(&self) -> bool {
+        self.complaints.is_empty()
+    }
+
+    /// What is not, a sentence each.
+    pub fn complaints(&self) -> &[String] {
+        &self.complaints
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_ok() { f.write_str("ok") } else { f.write_str(&self.complaints.join("\n")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_rests_lives_and_one_that_hangs_does_not() {
+        let beat = Heartbeat::new("flush");
+        let much_later = 10 * LONGEST_ROUND.as_millis() as u64;
+        assert_eq!(beat.complaint_after(much_later), None);
+        beat.work();
+        assert_eq!(beat.complaint(), None);
+        let complaint = beat.complaint_after(much_later).unwrap();
+        assert!(complaint.starts_with("the flush loop has not turned for "), "{complaint}");
+        beat.rest();
+        assert_eq!(beat.complaint_after(much_later), None);
+    }
+
+    #[test]
+    fn health_says_ok_or_why_not() {
+        assert_eq!(Health::default().to_string(), "ok");
+        let ill = Health::new(["one".to_owned(), "two".to_owned()]);
+        assert_eq!((ill.is_ok(), ill.to_string().as_str()), (false, "one\ntwo"));
+    }
+}
