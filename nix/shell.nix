@@ -1,0 +1,43 @@
+# All that tests/run and the deployment walk of the README need. Docker, where minikube shall use it, comes from the host.
+{
+  mkShell,
+  writeShellScriptBin,
+  cargo,
+  clippy,
+  rustc,
+  rustfmt,
+  rust-analyzer,
+  postgresql,
+  apacheKafka,
+  jdk21_headless,
+  maven,
+  opentofu,
+  kubectl,
+  jq,
+  nixfmt,
+  nixpkgs,
+}:
+mkShell {
+  packages = [
+    cargo
+    clippy
+    rustc
+    rustfmt
+    rust-analyzer
+    postgresql
+    apacheKafka
+    jdk21_headless
+    maven
+    opentofu
+    # Terraform's licence is not a free one; OpenTofu understands the same files and commands.
+    (writeShellScriptBin "terraform" ''exec tofu "$@"'')
+    kubectl
+    # Fetched when it is first called: it brings along the virtual machines' drivers, more than all the rest together.
+    (writeShellScriptBin "minikube" ''
+      exec nix --extra-experimental-features 'nix-command flakes' run ${nixpkgs}#minikube -- "$@"
+    '')
+    jq
+    nixfmt
+  ];
+  env.JAVA_HOME = jdk21_headless.home;
+}
