@@ -1,0 +1,126 @@
+# What is planned for which variables. The provider is a mock: no cluster is asked.
+
+mock_provider "kubernetes" {}
+
+variables {
+  # Any file that exists.
+  kubeconfig = "versions.tf"
+}
+
+run "everything_in_one_cluster" {
+  command = apply
+
+  assert {
+    condition     = length(kubernetes_stateful_set_v1.kafka) == 1 && length(kubernetes_stateful_set_v1.zookeeper) == 0
+    error_message = "One broker without ZooKeeper is the default."
+  }
+  assert {
+    condition     = kubernetes_stateful_set_v1.kafka[0].spec[0].template[0].spec[0].container[0].image == "apache/kafka:4.1.0"
+    error_message = "The default broker is Apache's."
+  }
+  assert {
+    condition     = length(kubernetes_deployment_v1.postgres) == 1 && length(kubernetes_deployment_v1.producer) == 1
+    error_message = "PostgreSQL and the producer are deployed by default."
+  }
+  assert {
+    condition     = kubernetes_secret_v1.postgres.data.password == terraform_data.postgres_password.output && length(kubernetes_secret_v1.postgres.data.password) >= 32
+    error_message = "The generated password is what the Secret holds."
+  }
+  assert {
+    condition = one([
+      for e in kubernetes_deployment_v1.producer[0].spec[0].template[0].spec[0].container[0].env : e.value if e.name == "WEATHER_INTERVAL"
+    ]) == "6000us"
+    error_message = "10,000 readings a minute are one every 6 ms."
+  }
+  assert {
+    condition     = keys(kubernetes_network_policy_v1.workload) == ["kafka", "postgres", "weather-pipeline", "weather-producer"]
+    error_message = "Each workload has its policy."
+  }
+}
+
+run "the_password_stays" {
+  command = apply
+
+  assert {
+    condition     = kubernetes_secret_v1.postgres.data.password == run.everything_in_one_cluster.password
+    error_message = "A second apply keeps the password."
+  }
+}
+
+run "every_container_is_restricted" {
+  command = apply
+
+  variables {
+    kafka_coordination = "zookeeper"
+  }
+
+  assert {
+    condition = alltrue([
+      for spec in concat(
+        [kubernetes_deployment_v1.pipeline.spec[0], kubernetes_deployment_v1.producer[0].spec[0], kubernetes_deployment_v1.postgres[0].spec[0]],
+        [kubernetes_stateful_set_v1.kafka[0].spec[0], kubernetes_stateful_set_v1.zookeeper[0].spec[0]],
+      ) :
+      !spec.template[0].spec[0].automount_service_account_token &&
+      spec.template[0].spec[0].security_context[0].seccomp_profile[0].type == "RuntimeDefault" &&
+      alltrue([
+        for c in concat(spec.template[0].spec[0].container, spec.template[0].spec[0].init_container) :
+        c.security_context[0].run_as_non_root &&
+        c.security_context[0].read_only_root_filesystem &&
+        !c.security_context[0].allow_privilege_escalation &&
+        c.security_context[0].capabilities[0].drop == tolist(["ALL"]) &&
+        tolist(keys(c.resources[0].limits)) == tolist(["cpu", "memory"])
+      ])
+    ])
+    error_message = "No container runs as root, with capabilities, with a writable root or without limits."
+  }
+  assert {
+    condition     = kubernetes_stateful_set_v1.kafka[0].spec[0].template[0].spec[0].container[0].image == "confluentinc/cp-kafka:7.5.0"
+    error_message = "With ZooKeeper the broker is Confluent's."
+  }
+  assert {
+    condition     = kubernetes_network_policy_v1.workload["kafka"].spec[0].egress[0].to[0].pod_selector[0].match_labels["app.kubernetes.io/name"] == "zookeeper"
+    error_message = "The broker may reach ZooKeeper."
+  }
+}
+
+run "own_kafka_and_postgres" {
+  command = plan
+
+  variables {
+    kafka_brokers       = ["kafka-1.example.com:9094", "kafka-2.example.com:9094"]
+    kafka_sasl          = { mechanism = "SCRAM-SHA-512", username = "weather" }
+    kafka_sasl_password = "secret"
+    postgres            = { host = "db.example.com", user = "weather" }
+    postgres_password   = "secret"
+    producer_enabled    = false
+    pipeline_replicas   = 3
+    checkpoint          = { volume = "per-pod" }
+  }
+
+  assert {
+    condition     = length(kubernetes_stateful_set_v1.kafka) + length(kubernetes_deployment_v1.postgres) + length(kubernetes_deployment_v1.producer) == 0
+    error_message = "Nothing is deployed that is there already."
+  }
+  assert {
+    condition = alltrue([
+      for name, value in {
+        PGHOST                 = "db.example.com"
+        PGUSER                 = "weather"
+        WEATHER_BROKERS        = "kafka-1.example.com:9094,kafka-2.example.com:9094"
+        WEATHER_SASL_MECHANISM = "SCRAM-SHA-512"
+      } :
+      one([for e in kubernetes_deployment_v1.pipeline.spec[0].template[0].spec[0].container[0].env : e.value if e.name == name]) == value
+    ])
+    error_message = "The processors get the addresses."
+  }
+  assert {
+    condition = [
+      for rule in kubernetes_network_policy_v1.workload["weather-pipeline"].spec[0].egress : rule.ports[0].port
+    ] == ["9094", "5432"]
+    error_message = "The paths to both are open, by port."
+  }
+  assert {
+    condition     = length(kubernetes_persistent_volume_claim_v1.checkpoint) == 0 && length(kubernetes_deployment_v1.pipeline.spec[0].template[0].spec[0].topology_spread_constraint) == 1
+    error_message = "Processors with volumes of their own spread over the nodes."
+  }
+}

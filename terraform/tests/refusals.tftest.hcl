@@ -1,0 +1,165 @@
+# Values that are refused while planning, each with the variable's own sentence.
+
+mock_provider "kubernetes" {}
+
+variables {
+  # Any file that exists.
+  kubeconfig = "versions.tf"
+}
+
+run "no_kubeconfig" {
+  command = plan
+
+  variables {
+    kubeconfig = "no-such-file"
+  }
+  expect_failures = [var.kubeconfig]
+}
+
+run "replicas_below_zero" {
+  command = plan
+
+  variables {
+    pipeline_replicas = -1
+  }
+  expect_failures = [var.pipeline_replicas]
+}
+
+run "half_a_replica" {
+  command = plan
+
+  variables {
+    pipeline_replicas = 1.5
+  }
+  expect_failures = [var.pipeline_replicas]
+}
+
+run "unknown_coordination" {
+  command = plan
+
+  variables {
+    kafka_coordination = "raft"
+  }
+  expect_failures = [var.kafka_coordination]
+}
+
+run "rate_zero" {
+  command = plan
+
+  variables {
+    producer_rate = 0
+  }
+  expect_failures = [var.producer_rate]
+}
+
+run "volume_too_small" {
+  command = plan
+
+  variables {
+    storage = { kafka = "100Mi" }
+  }
+  expect_failures = [var.storage]
+}
+
+run "size_without_unit" {
+  command = plan
+
+  variables {
+    storage = { postgres = "10" }
+  }
+  expect_failures = [var.storage]
+}
+
+run "memory_without_unit" {
+  command = plan
+
+  variables {
+    resources = { pipeline = { memory_limit = "128" } }
+  }
+  expect_failures = [var.resources]
+}
+
+run "image_with_a_space" {
+  command = plan
+
+  variables {
+    image = "weather pipeline"
+  }
+  expect_failures = [var.image]
+}
+
+run "broker_without_port" {
+  command = plan
+
+  variables {
+    kafka_brokers = ["kafka.example.com"]
+  }
+  expect_failures = [var.kafka_brokers]
+}
+
+run "login_to_our_own_kafka" {
+  command = plan
+
+  variables {
+    kafka_sasl          = { mechanism = "PLAIN", username = "weather" }
+    kafka_sasl_password = "secret"
+  }
+  expect_failures = [var.kafka_sasl]
+}
+
+run "login_without_password" {
+  command = plan
+
+  variables {
+    kafka_brokers = ["kafka.example.com:9092"]
+    kafka_sasl    = { mechanism = "PLAIN", username = "weather" }
+  }
+  expect_failures = [var.kafka_sasl_password]
+}
+
+run "unknown_mechanism" {
+  command = plan
+
+  variables {
+    kafka_brokers       = ["kafka.example.com:9092"]
+    kafka_sasl          = { mechanism = "GSSAPI", username = "weather" }
+    kafka_sasl_password = "secret"
+  }
+  expect_failures = [var.kafka_sasl]
+}
+
+run "postgres_without_password" {
+  command = plan
+
+  variables {
+    postgres = { host = "db.example.com" }
+  }
+  expect_failures = [var.postgres_password]
+}
+
+run "password_without_postgres" {
+  command = plan
+
+  variables {
+    postgres_password = "secret"
+  }
+  expect_failures = [var.postgres_password]
+}
+
+run "unknown_checkpoint" {
+  command = plan
+
+  variables {
+    checkpoint = { volume = "none" }
+  }
+  expect_failures = [var.checkpoint]
+}
+
+run "backfill_without_unit" {
+  command = plan
+
+  variables {
+    producer_backfill = "3"
+  }
+  expect_failures = [var.producer_backfill]
+}

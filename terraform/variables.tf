@@ -1,0 +1,384 @@
+# --- the cluster ---
+
+variable "kubeconfig" {
+  description = "The kubeconfig file that knows the cluster."
+  type        = string
+  default     = "~/.kube/config"
+  nullable    = false
+
+  validation {
+    condition     = fileexists(pathexpand(var.kubeconfig))
+    error_message = "kubeconfig: there is no file ${var.kubeconfig}. Start the cluster first (minikube start writes it), or name the file."
+  }
+}
+
+variable "kube_context" {
+  description = "The context in the kubeconfig, such as minikube; null = the current one."
+  type        = string
+  default     = null
+}
+
+variable "namespace" {
+  description = "The namespace, which is created."
+  type        = string
+  default     = "weather"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", var.namespace))
+    error_message = "namespace: expected lower-case letters, digits and dashes, at most 63, such as weather."
+  }
+}
+
+variable "storage_class" {
+  description = "Storage class of every volume; null = the cluster's default class."
+  type        = string
+  default     = null
+}
+
+variable "storage" {
+  description = "Size of each volume. Kafka's: 10,000 readings a minute take about 2.5Gi a day."
+  type = object({
+    checkpoint = optional(string, "64Mi")
+    kafka      = optional(string, "10Gi")
+    zookeeper  = optional(string, "1Gi")
+    postgres   = optional(string, "2Gi")
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for size in values(var.storage) : can(regex("^[1-9][0-9]*[MGT]i$", size))])
+    error_message = "storage: expected sizes such as 64Mi, 10Gi or 1Ti."
+  }
+  validation {
+    condition = alltrue([
+      for volume, least_mebibytes in { checkpoint = 16, kafka = 1024, zookeeper = 256, postgres = 512 } :
+      try(tonumber(regex("^[0-9]+", var.storage[volume])) * { M = 1, G = 1024, T = 1048576 }[regex("[MGT]", var.storage[volume])], least_mebibytes) >= least_mebibytes
+    ])
+    error_message = "storage: too small. At least checkpoint 16Mi, kafka 1Gi, zookeeper 256Mi, postgres 512Mi."
+  }
+}
+
+# --- the program ---
+
+variable "image" {
+  description = "The program's image. Give each version its own tag to have updates rolled out."
+  type        = string
+  default     = "weather-pipeline:latest"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._/:-]*[a-zA-Z0-9._-]+(@sha256:[0-9a-f]{64})?$", var.image))
+    error_message = "image: expected an image's name such as weather-pipeline:latest or registry.example.com/weather-pipeline:0.1.0."
+  }
+}
+
+variable "image_pull_policy" {
+  description = "When images are pulled. Images that `minikube image load` put in are in no registry: not Always."
+  type        = string
+  default     = "IfNotPresent"
+  nullable    = false
+
+  validation {
+    condition     = contains(["IfNotPresent", "Always", "Never"], var.image_pull_policy)
+    error_message = "image_pull_policy: expected IfNotPresent, Always or Never."
+  }
+}
+
+variable "topic" {
+  description = "The topic of readings."
+  type        = string
+  default     = "weather_data"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,249}$", var.topic)) && !contains([".", ".."], var.topic)
+    error_message = "topic: expected 1 to 249 letters, digits, dots, underscores or dashes, such as weather_data."
+  }
+}
+
+variable "log_level" {
+  description = "The least serious level that is logged: error, warn, info or debug."
+  type        = string
+  default     = "info"
+  nullable    = false
+
+  validation {
+    condition     = contains(["error", "warn", "info", "debug"], var.log_level)
+    error_message = "log_level: expected error, warn, info or debug."
+  }
+}
+
+# --- processors ---
+
+variable "pipeline_replicas" {
+  description = "How many processors share the topic's partitions; more than it has partitions wait in reserve. 0 = stopped."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.pipeline_replicas >= 0 && var.pipeline_replicas <= 100 && floor(var.pipeline_replicas) == var.pipeline_replicas
+    error_message = "pipeline_replicas: expected a whole number from 0 to 100."
+  }
+}
+
+variable "checkpoint" {
+  description = <<-TEXT
+    Where processors keep checkpoint files. volume = shared: one volume for all; with ReadWriteOnce all processors have to
+    be on one node, over several nodes it takes a class that can ReadWriteMany. volume = per-pod: each its own, which goes
+    with it; its successor starts from PostgreSQL's state.
+  TEXT
+  type = object({
+    volume      = optional(string, "shared")
+    access_mode = optional(string, "ReadWriteOnce")
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = contains(["shared", "per-pod"], var.checkpoint.volume)
+    error_message = "checkpoint.volume: expected shared or per-pod."
+  }
+  validation {
+    condition     = contains(["ReadWriteOnce", "ReadWriteMany"], var.checkpoint.access_mode)
+    error_message = "checkpoint.access_mode: expected ReadWriteOnce or ReadWriteMany."
+  }
+}
+
+# --- the producer ---
+
+variable "producer_enabled" {
+  description = "Whether simulated stations send readings."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "producer_rate" {
+  description = "Readings a minute."
+  type        = number
+  default     = 10000
+  nullable    = false
+
+  validation {
+    condition     = var.producer_rate >= 1 && var.producer_rate <= 60000000
+    error_message = "producer_rate: expected readings a minute from 1 to 60000000, such as 10000."
+  }
+}
+
+variable "producer_backfill" {
+  description = "How much simulated history is sent first, so that there are windows to look at in the first minute."
+  type        = string
+  default     = "3h"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[0-9]+(s|m|h|d)$", var.producer_backfill))
+    error_message = "producer_backfill: expected a duration such as 3h, 2d or 0s."
+  }
+}
+
+variable "topic_partitions" {
+  description = "Partitions of the topic where the producer has to create it: the most processors that can work at once."
+  type        = number
+  default     = 6
+  nullable    = false
+
+  validation {
+    condition     = var.topic_partitions >= 1 && var.topic_partitions <= 10000 && floor(var.topic_partitions) == var.topic_partitions
+    error_message = "topic_partitions: expected a whole number from 1 to 10000."
+  }
+}
+
+# --- Kafka ---
+
+variable "kafka_brokers" {
+  description = "A Kafka of your own, as host:port each. Empty = one broker is deployed."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for broker in var.kafka_brokers : can(regex("^[A-Za-z0-9._-]+:[0-9]{1,5}$", broker))])
+    error_message = "kafka_brokers: expected host:port each, such as [\"kafka-1.example.com:9092\", \"kafka-2.example.com:9092\"]."
+  }
+}
+
+variable "kafka_sasl" {
+  description = "How to log in to a Kafka of your own; null = its listener asks for nothing."
+  type = object({
+    mechanism = string
+    username  = string
+  })
+  default = null
+
+  validation {
+    condition     = var.kafka_sasl == null || contains(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], try(var.kafka_sasl.mechanism, ""))
+    error_message = "kafka_sasl.mechanism: expected PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
+  }
+  validation {
+    condition     = var.kafka_sasl == null || length(var.kafka_brokers) > 0
+    error_message = "kafka_sasl goes with kafka_brokers: the Kafka that is deployed here asks for no login."
+  }
+  validation {
+    condition     = var.kafka_sasl == null || try(length(var.kafka_sasl.username), 0) > 0
+    error_message = "kafka_sasl.username: expected a name."
+  }
+}
+
+variable "kafka_sasl_password" {
+  description = "The password that goes with kafka_sasl; best given as TF_VAR_kafka_sasl_password."
+  type        = string
+  default     = null
+  sensitive   = true
+
+  validation {
+    condition     = (var.kafka_sasl_password == null) == (var.kafka_sasl == null)
+    error_message = "kafka_sasl_password and kafka_sasl go together: give both or neither."
+  }
+}
+
+variable "kafka_coordination" {
+  description = "kraft: the broker is its own controller (apache/kafka). zookeeper: the pair of ZooKeeper and Confluent's Kafka."
+  type        = string
+  default     = "kraft"
+  nullable    = false
+
+  validation {
+    condition     = contains(["kraft", "zookeeper"], var.kafka_coordination)
+    error_message = "kafka_coordination: expected kraft or zookeeper."
+  }
+}
+
+variable "kafka_image" {
+  description = "The broker's image; null = apache/kafka:4.1.0, with ZooKeeper confluentinc/cp-kafka:7.5.0."
+  type        = string
+  default     = null
+}
+
+variable "kafka_retention_hours" {
+  description = "How long the broker keeps readings."
+  type        = number
+  default     = 48
+  nullable    = false
+
+  validation {
+    condition     = var.kafka_retention_hours >= 1 && var.kafka_retention_hours <= 87600 && floor(var.kafka_retention_hours) == var.kafka_retention_hours
+    error_message = "kafka_retention_hours: expected a whole number of hours from 1 to 87600."
+  }
+}
+
+variable "kafka_heap" {
+  description = "The broker's Java heap; its memory limit in resources.kafka has to leave as much again for the rest."
+  type        = string
+  default     = "512m"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[1-9][0-9]*[mg]$", var.kafka_heap))
+    error_message = "kafka_heap: expected megabytes or gigabytes as Java writes them, such as 512m or 2g."
+  }
+}
+
+variable "zookeeper_image" {
+  description = "ZooKeeper's image, with kafka_coordination = zookeeper."
+  type        = string
+  default     = "zookeeper:3.9.2"
+  nullable    = false
+}
+
+# --- PostgreSQL ---
+
+variable "postgres" {
+  description = "A PostgreSQL of your own: its host, and what else differs from the defaults. null = one is deployed."
+  type = object({
+    host     = string
+    port     = optional(number, 5432)
+    user     = optional(string, "postgres")
+    database = optional(string, "weather_db")
+  })
+  default = null
+
+  validation {
+    condition     = var.postgres == null || can(regex("^[A-Za-z0-9._-]+$", var.postgres.host))
+    error_message = "postgres.host: expected a host's name or address, such as db.example.com."
+  }
+  validation {
+    condition     = var.postgres == null || try(var.postgres.port >= 1 && var.postgres.port <= 65535, false)
+    error_message = "postgres.port: expected a port, such as 5432."
+  }
+}
+
+variable "postgres_password" {
+  description = "The password that goes with postgres; best given as TF_VAR_postgres_password. For the one deployed here, one is generated."
+  type        = string
+  default     = null
+  sensitive   = true
+
+  validation {
+    condition     = (var.postgres_password == null) == (var.postgres == null)
+    error_message = "postgres_password and postgres go together: give both or neither. The PostgreSQL that is deployed here gets a generated password."
+  }
+}
+
+variable "postgres_image" {
+  description = "PostgreSQL's image (Debian's, not Alpine's). A database made by one major version is not read by another."
+  type        = string
+  default     = "postgres:18"
+  nullable    = false
+}
+
+# --- resources ---
+
+variable "resources" {
+  description = "CPU and memory of each container: what is set aside for it, and what it may take at most."
+  type = object({
+    pipeline = optional(object({
+      cpu_request    = optional(string, "50m")
+      cpu_limit      = optional(string, "1")
+      memory_request = optional(string, "32Mi")
+      memory_limit   = optional(string, "128Mi")
+    }), {})
+    producer = optional(object({
+      cpu_request    = optional(string, "50m")
+      cpu_limit      = optional(string, "1")
+      memory_request = optional(string, "32Mi")
+      memory_limit   = optional(string, "128Mi")
+    }), {})
+    kafka = optional(object({
+      cpu_request    = optional(string, "250m")
+      cpu_limit      = optional(string, "2")
+      memory_request = optional(string, "768Mi")
+      memory_limit   = optional(string, "1Gi")
+    }), {})
+    zookeeper = optional(object({
+      cpu_request    = optional(string, "100m")
+      cpu_limit      = optional(string, "1")
+      memory_request = optional(string, "256Mi")
+      memory_limit   = optional(string, "512Mi")
+    }), {})
+    postgres = optional(object({
+      cpu_request    = optional(string, "100m")
+      cpu_limit      = optional(string, "1")
+      memory_request = optional(string, "128Mi")
+      memory_limit   = optional(string, "512Mi")
+    }), {})
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition = alltrue(flatten([for r in values(var.resources) : [
+      for cpu in [r.cpu_request, r.cpu_limit] : can(regex("^[1-9][0-9]*m?$", cpu))
+    ]]))
+    error_message = "resources: expected CPU as cores or thousandths of one, such as 2 or 250m."
+  }
+  validation {
+    condition = alltrue(flatten([for r in values(var.resources) : [
+      for memory in [r.memory_request, r.memory_limit] : can(regex("^[1-9][0-9]*[MG]i$", memory))
+    ]]))
+    error_message = "resources: expected memory such as 128Mi or 1Gi."
+  }
+}
