@@ -81,9 +81,6 @@ resource "kubernetes_stateful_set_v1" "kafka" {
     selector {
       match_labels = local.selectors["kafka"]
     }
-    update_strategy {
-      type = "RollingUpdate"
-    }
     template {
       metadata {
         labels = local.labels["kafka"]
@@ -290,9 +287,6 @@ resource "kubernetes_stateful_set_v1" "zookeeper" {
     pod_management_policy  = "Parallel"
     selector {
       match_labels = local.selectors["zookeeper"]
-    }
-    update_strategy {
-      type = "RollingUpdate"
     }
     template {
       metadata {
