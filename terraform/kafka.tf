@@ -36,8 +36,10 @@ locals {
     KAFKA_AUTO_CREATE_TOPICS_ENABLE = "false"
     KAFKA_HEAP_OPTS                 = "-Xms256m -Xmx${var.kafka_heap}"
     # A folder of its own on the volume, beside what file systems put there.
-    KAFKA_LOG_DIRS                                 = "/var/lib/kafka/data/${var.kafka_coordination}"
-    KAFKA_LOG_RETENTION_HOURS                      = tostring(var.kafka_retention_hours)
+    KAFKA_LOG_DIRS            = "/var/lib/kafka/data/${var.kafka_coordination}"
+    KAFKA_LOG_RETENTION_HOURS = tostring(var.kafka_retention_hours)
+    # What is kept goes by whole segments: with the default of 1 GiB, days longer than asked for.
+    KAFKA_LOG_SEGMENT_BYTES                        = tostring(128 * 1024 * 1024)
     KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR         = "1"
     KAFKA_TRANSACTION_STATE_LOG_MIN_ISR            = "1"
     KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR = "1"

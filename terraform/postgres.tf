@@ -62,6 +62,9 @@ resource "kubernetes_deployment_v1" "postgres" {
           name              = "postgres"
           image             = var.postgres_image
           image_pull_policy = var.image_pull_policy
+          # A deleted pod's successor starts while the old server still shuts down: it waits for the old one's lock, since
+          # the server's own does not reach from container to container.
+          command = ["flock", "--no-fork", "/data/lock", "docker-entrypoint.sh", "postgres"]
           # Away from where the image declares a volume, which changed with version 18; a folder of its own, because the
           # server wants to own it.
           env {

@@ -37,7 +37,7 @@ variable "storage_class" {
 }
 
 variable "storage" {
-  description = "Size of each volume. Kafka's: 10,000 readings a minute take about 2.5Gi a day."
+  description = "Size of each volume. Kafka's: 10,000 readings a minute take about 2Gi a day."
   type = object({
     checkpoint = optional(string, "64Mi")
     kafka      = optional(string, "10Gi")
