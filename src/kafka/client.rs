@@ -4,7 +4,7 @@
 //! leader for ever. So each call here runs under a time-out, and a call that fails for a reason that a new connection
 //! could mend *discards* the client: the next call builds a new one from the bootstrap addresses. Discarding names the
 //! generation that failed, so that several partitions that fail together rebuild once. rskafka's own retries are cut
-//! short (a second); the endless retry is the caller's, who can stop.
+//! short; the endless retry is the caller's, who can stop.
 //!
 //! Errors are sorted by what the caller has to do about them: [`ErrorKind`].
 
@@ -28,8 +28,9 @@ use crate::telemetry::log::Outage;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest wait for an answer that the broker does not hold back on purpose.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for acknowledgement of a batch by all replicas: the request itself allows the broker 30 s.
-const PRODUCE_TIMEOUT: Duration = Duration::from_secs(35);
+/// Longest wait for acknowledgement of a batch by all replicas. The request allows the broker 30 s, but a half-open
+/// socket must not hold the partition that long; what was appended all the same is recognised by its sequence.
+const PRODUCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest answer accepted: far above any fetch that is asked for, since one batch may exceed the limit.
 const MAX_MESSAGE_BYTES: usize = 128 * 1024 * 1024;
 
@@ -238,7 +239,8 @@ impl Cluster {
             init_backoff: Duration::from_millis(50),
             max_backoff: Duration::from_millis(500),
             base: 2.0,
-            deadline: Some(Duration::from_secs(1)),
+            // Each nested retry of rskafka counts only its own sleeps: a second here would become half a minute.
+            deadline: Some(Duration::from_millis(150)),
         };
         let builder = ClientBuilder::new(self.options.brokers.clone())
             .client_id("weather")
