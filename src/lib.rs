@@ -24,7 +24,7 @@
 //! - [`cli`], [`config`], [`mod@error`]: from the command line to checked values; from failures to one line and an exit code.
 //! - [`reading`]: the format of a reading.
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
-//! - [`producer`], [`processor`]: the two subcommands.
+//! - [`producer`], [`processor`], [`inspect`]: the subcommands.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
 //! - [`telemetry`], [`shutdown`], [`time`]: what all of them use.
 
@@ -32,6 +32,7 @@ pub mod cli;
 pub mod config;
 pub mod embedded;
 pub mod error;
+pub mod inspect;
 pub mod kafka;
 pub mod postgres;
 pub mod processor;

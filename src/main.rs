@@ -11,7 +11,7 @@ use weather::config::LogLevel;
 use weather::error::{Error, Result};
 use weather::shutdown::{self, Shutdown};
 use weather::telemetry::log;
-use weather::{processor, producer};
+use weather::{inspect, processor, producer};
 
 fn main() -> ExitCode {
     // The arguments start with the program's name.
@@ -41,7 +41,8 @@ fn start(run: Run) -> Result<()> {
     let word = command.word();
     let fields: Vec<(&str, &dyn Display)> =
         settings.iter().map(|(name, value)| (*name, value as &dyn Display)).collect();
-    if log::enabled(LogLevel::Info) {
+    // Of a command that only looks, the answer is all there is to say.
+    if log::enabled(LogLevel::Info) && !matches!(command, Command::Inspect(_)) {
         let message = format!("weather {} {word} starts", env!("CARGO_PKG_VERSION"));
         log::write(LogLevel::Info, &message, &fields);
     }
@@ -60,10 +61,14 @@ fn start(run: Run) -> Result<()> {
     result
 }
 
-async fn dispatch(command: Command, shutdown: Shutdown) -> Result<()> {
+async fn dispatch(command: Command, mut shutdown: Shutdown) -> Result<()> {
     match command {
         Command::Producer(config) => producer::run(config, shutdown).await,
         Command::Process(config) => processor::run(config, shutdown).await,
+        Command::Inspect(config) => tokio::select! {
+            done = inspect::run(config) => done,
+            () = shutdown.wait() => Ok(()),
+        },
         other => Err(Error::usage(format!("weather {} is not part of this build", other.word()))),
     }
 }

@@ -54,7 +54,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         name: Name::Inspect,
         word: "inspect",
         summary: "Show checkpoints, leases and lag; changes nothing",
-        available: false,
+        available: true,
     },
 ];
 

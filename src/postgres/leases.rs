@@ -246,7 +246,8 @@ impl LeaseSession {
     }
 }
 
-fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
+/// The numbers of a state from the columns of `weather_partition`; None while it has none.
+pub(super) fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
     let Some(next_offset) = row.try_get::<_, Option<i64>>("next_offset")? else { return Ok(None) };
     let incarnation = row.try_get::<_, Option<i64>>("incarnation")?.unwrap_or(0);
     let time = |name: &str| -> Result<i64, Failure> {

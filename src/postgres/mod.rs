@@ -5,6 +5,7 @@
 //! - [`schema`]: the tables; set-up that may run in several processes at once; adoption of the old system's table.
 //! - [`flush`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
 //! - [`leases`]: who owns which partition.
+//! - [`overview`]: what all tables say, for those who look at them.
 //! - [`summary`]: the output, read back for those who look at it.
 //!
 //! Times are `TIMESTAMP` in UTC, as the old system stored them, and travel as `SystemTime`.
@@ -12,6 +13,7 @@
 pub mod failure;
 pub mod flush;
 pub mod leases;
+pub mod overview;
 pub mod schema;
 pub mod session;
 pub mod summary;

@@ -209,10 +209,19 @@ async fn set_up_in_transaction(
     Ok(made)
 }
 
+fn names() -> Vec<&'static str> {
+    ["weather_summary"].into_iter().chain(TABLES.iter().chain(&INDEXES).map(|(name, _)| *name)).collect()
+}
+
+/// Tables and indexes of ours that the search path does not show.
+pub(super) async fn missing(session: &Session) -> Result<Vec<String>, Failure> {
+    let existing = relations(session).await?;
+    Ok(names().into_iter().filter(|name| !existing.contains(*name)).map(str::to_owned).collect())
+}
+
 /// Which of our tables and indexes the search path shows.
 async fn relations(session: &Session) -> Result<HashSet<String>, Failure> {
-    let names: Vec<&str> =
-        ["weather_summary"].into_iter().chain(TABLES.iter().chain(&INDEXES).map(|(name, _)| *name)).collect();
+    let names = names();
     let query =
         "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL";
     let rows = session.call(session.client.query(query, &[&names])).await?;
@@ -264,7 +273,7 @@ async fn adopt_summary(session: &Session, made: &mut Vec<String>) -> Result<(), 
 }
 
 /// The old system appended another row for the same window at every batch. Which to keep is the user's to decide.
-async fn refuse_duplicates(session: &Session) -> Result<(), SetupError> {
+pub(super) async fn refuse_duplicates(session: &Session) -> Result<(), SetupError> {
     let query = "SELECT count(*) FROM (SELECT 1 FROM weather_summary WHERE window_start IS NOT NULL \
                  GROUP BY window_start, window_end HAVING count(*) > 1) AS d";
     let windows: i64 = session.call(session.client.query_one(query, &[])).await?.get(0);

@@ -3,6 +3,7 @@
 //! A file is written beside its place, made durable, and renamed; then the folder is made durable. At every moment there
 //! is a complete file under the current or the previous name. Blocking calls: run them where blocking is allowed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -44,9 +45,23 @@ impl CheckpointStore {
         Ok(Self { folder: folder.to_owned(), topic: topic.to_owned() })
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// A store that is only read: the folder is left as it is, also if it is not there.
+    pub fn for_reading(folder: &Path, topic: &str) -> Self {
+        Self { folder: folder.to_owned(), topic: topic.to_owned() }
+    }
+
+    /// The partitions that have a file of any age.
+    pub fn partitions(&self) -> io::Result<BTreeSet<i32>> {
+        let mut partitions = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let partition = name.to_str().and_then(|name| {
+                let number = name.strip_prefix(&self.topic)?.strip_prefix('-')?;
+                number.strip_suffix(".prev").unwrap_or(number).strip_suffix(".ckpt")?.parse::<i32>().ok()
+            });
+            partitions.extend(partition);
+        }
+        Ok(partitions)
     }
 
     /// Replaces a partition's file by these bytes of a [`Checkpoint`].
@@ -155,6 +170,7 @@ mod tests {
             store.write(0, &checkpoint(0, offset).encode()).unwrap();
         }
         assert_eq!(offsets(&store.read(0).unwrap()), [3, 2]);
+        assert_eq!(store.partitions().unwrap(), BTreeSet::from([0]));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Database {
 }
 
 /// `host:port/database`, without anything secret.
-fn address(config: &Config) -> String {
+pub fn address(config: &Config) -> String {
     let host = match config.get_hosts().first() {
         Some(Host::Tcp(host)) => host.clone(),
         Some(Host::Unix(path)) => path.display().to_string(),

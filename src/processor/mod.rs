@@ -12,7 +12,7 @@ mod bring_up;
 pub mod checkpoint;
 pub mod checkpoint_store;
 mod checkpoints;
-mod database;
+pub(crate) mod database;
 pub mod dead_letter;
 mod flush;
 pub mod identity;

@@ -3,13 +3,14 @@
 //! - [`log`]: one line an event; [`terminal`]: the live line below it.
 //! - [`http`]: a few read-only pages, bounded so that no client can harm the work; [`page`]: the dashboard among them.
 //! - [`metrics`]: Prometheus' text format; [`latency`]: what goes into its histograms; [`process`]: CPU and memory.
-//! - [`health`]: whether the loops turn.
+//! - [`health`]: whether the loops turn. [`human`]: numbers as people read them.
 //!
 //! What is said comes from those who do the work: they count in atomics, once a batch; the rest happens when somebody
 //! asks.
 
 pub mod health;
 pub mod http;
+pub mod human;
 pub mod latency;
 pub mod log;
 pub mod metrics;

@@ -19,7 +19,7 @@ pub fn answer() -> Answer {
     let nonce = format!("{:016x}{:016x}", random(), random());
     let body = MARKUP.replace("{nonce}", &nonce).replace("{style}", STYLE).replace("{script}", SCRIPT);
     let policy = format!(
-        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     Answer::page(body, policy)

@@ -1,0 +1,230 @@
+//! What is wrong, and what to do about it: pure rules over the report.
+
+use serde::Serialize;
+
+use crate::inspect::Findings;
+use crate::inspect::report::{Partition, Report};
+use crate::postgres::overview::Overview;
+use crate::postgres::schema::SCHEMA_VERSION;
+use crate::telemetry::human::{Grouped, Span};
+
+/// Behind by more than this, a partition is worth a line.
+const MUCH_LAG: i64 = 100_000;
+
+/// How bad it is; the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    /// Work does not go on.
+    Error,
+    /// Somebody should look.
+    Warning,
+    /// As it should be, but worth knowing.
+    Note,
+}
+
+/// Something to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is the matter.
+    pub what: String,
+    /// What to do.
+    pub action: String,
+}
+
+impl Problem {
+    /// Work does not go on.
+    pub(super) fn error(what: impl Into<String>, action: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, what: what.into(), action: action.into() }
+    }
+
+    fn warning(what: impl Into<String>, action: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(what, action) }
+    }
+
+    fn note(what: impl Into<String>, action: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::error(what, action) }
+    }
+}
+
+/// Everything to know, the worst first.
+pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    places(report, findings, &mut problems);
+    if let Ok(tables) = &findings.tables {
+        made_for(report, tables, &mut problems);
+        owners(report, &mut problems);
+    }
+    for partition in &report.partitions {
+        offsets(partition, &mut problems);
+        files(partition, &mut problems);
+    }
+    totals(report, &mut problems);
+    problems.sort_by_key(|problem| problem.severity);
+    problems
+}
+
+fn places(report: &Report, findings: &Findings, problems: &mut Vec<Problem>) {
+    for (place, error) in &report.errors {
+        problems.push(match *place {
+            "kafka" => Problem::error(
+                format!("Kafka at {} is not available: {error}", report.brokers),
+                "see whether the broker runs and --brokers, --sasl-mechanism and the password fit; a broker that has \
+                 just been started takes a minute",
+            ),
+            "postgresql" => Problem::error(
+                format!("PostgreSQL at {} is not available: {error}", report.database),
+                "see whether it runs and --database-url (or PGHOST, PGUSER, PGPASSWORD) fits; `weather process` goes \
+                 on reading meanwhile and writes when it is back",
+            ),
+            _ => Problem::note(
+                format!("the checkpoint folder {} cannot be read: {error}", report.checkpoint_dir),
+                "give the one that `weather process` has, by --checkpoint-dir; without files it goes on from \
+                 PostgreSQL's state",
+            ),
+        });
+    }
+    if let Ok(None) = &findings.topic {
+        problems.push(Problem::error(
+            format!("there is no topic {}", report.topic),
+            "start `weather producer`, which creates it, or give the right --topic",
+        ));
+    }
+}
+
+/// Whether the tables are there, and for this topic.
+fn made_for(report: &Report, tables: &Overview, problems: &mut Vec<Problem>) {
+    if let Some(refusal) = &tables.refusal {
+        problems.push(Problem::error(refusal.to_string(), "run the statement, then start `weather process`"));
+    }
+    if !tables.missing.is_empty() {
+        problems.push(Problem::error(
+            format!("the database lacks {}", tables.missing.join(", ")),
+            "start `weather process` once with a role that may create tables",
+        ));
+    }
+    let Some(made_for) = &tables.made_for else { return };
+    if made_for.topic != report.topic {
+        problems.push(Problem::error(
+            format!("the tables belong to topic {}, not {}", made_for.topic, report.topic),
+            "give the right --topic, or another database",
+        ));
+    }
+    if made_for.schema_version > SCHEMA_VERSION {
+        problems.push(Problem::error(
+            format!(
+                "the tables were made by a newer version of weather (schema {})",
+                made_for.schema_version
+            ),
+            "use that version",
+        ));
+    }
+}
+
+/// Whether somebody is at work.
+fn owners(report: &Report, problems: &mut Vec<Problem>) {
+    let live = report.processes.iter().filter(|process| process.is_live).count();
+    let free: Vec<String> = report
+        .partitions
+        .iter()
+        .filter(|p| p.kafka.is_some() && p.table.as_ref().is_none_or(|table| !table.is_leased))
+        .map(|p| p.partition.to_string())
+        .collect();
+    if live == 0 && !report.partitions.is_empty() {
+        let last =
+            report.processes.iter().map(|process| process.good_for_seconds).fold(f64::NEG_INFINITY, f64::max);
+        let since = if last.is_finite() { format!(" since {}", Span(-last)) } else { String::new() };
+        problems.push(Problem::error(
+            format!("no process is at work{since}"),
+            "start `weather process`; it goes on where the last one stopped",
+        ));
+    } else if !free.is_empty() {
+        problems.push(Problem::warning(
+            format!("nobody holds partition {}", free.join(", ")),
+            "a live process takes it within a second, unless --assign keeps all from it; look at their logs",
+        ));
+    }
+}
+
+/// Where Kafka and the table do not fit together.
+fn offsets(p: &Partition, problems: &mut Vec<Problem>) {
+    let (Some(table), n) = (&p.table, p.partition) else { return };
+    let Some(state) = &table.state else { return };
+    let Some(kafka) = &p.kafka else {
+        return problems.push(Problem::note(
+            format!("partition {n} is in the tables but not in the topic"),
+            "none, if the topic was made anew with fewer partitions; its windows stay in the averages",
+        ));
+    };
+    if state.next_offset < kafka.earliest_offset {
+        let lost = Grouped(kafka.earliest_offset - state.next_offset);
+        problems.push(Problem::error(
+            format!("Kafka has deleted {lost} records of partition {n} that were not read"),
+            "lengthen the topic's retention; they count as lost, and with --on-data-loss stop the process ends",
+        ));
+    } else if state.next_offset > kafka.end_offset {
+        problems.push(Problem::warning(
+            format!(
+                "partition {n} ends at {} in Kafka, but {} were read",
+                kafka.end_offset, state.next_offset
+            ),
+            "the topic was recreated or cut; `weather process` notices and reads what is there now",
+        ));
+    }
+    if p.lag.is_some_and(|lag| lag >= MUCH_LAG) {
+        let lag = Grouped(p.lag.unwrap_or(0));
+        problems.push(Problem::warning(
+            format!("partition {n} is {lag} records behind"),
+            "look again in a minute: if it does not shrink, look at the owner's log, or add processes and partitions",
+        ));
+    }
+    if state.lost > 0 {
+        problems.push(Problem::warning(
+            format!("partition {n} has lost {} records", Grouped(state.lost)),
+            "Kafka had deleted them before they were read: lengthen the topic's retention",
+        ));
+    }
+}
+
+fn files(p: &Partition, problems: &mut Vec<Problem>) {
+    for complaint in &p.file_complaints {
+        problems.push(Problem::warning(
+            format!("a checkpoint file of partition {} cannot be used: {complaint}", p.partition),
+            "none: the file before it or PostgreSQL's state is taken, and Kafka is read again from there",
+        ));
+    }
+    // While somebody is at work, the tables are ahead of the file most of the time.
+    let is_leased = p.table.as_ref().is_some_and(|table| table.is_leased);
+    if let Some(why) = p.file.as_ref().and_then(|file| file.why_not).filter(|_| !is_leased) {
+        problems.push(Problem::note(
+            format!("the checkpoint file of partition {} would not be used at a start: {why}", p.partition),
+            "none: PostgreSQL's state is taken, and Kafka is read again from there",
+        ));
+    }
+}
+
+fn totals(report: &Report, problems: &mut Vec<Problem>) {
+    let states = || report.partitions.iter().filter_map(|p| p.table.as_ref()?.state.as_ref());
+    let rejected: i64 = states().flat_map(|state| state.rejected.values()).sum();
+    let aggregated: i64 = states().map(|state| state.aggregated).sum();
+    if rejected == 0 {
+        return;
+    }
+    let mut by_reason = std::collections::BTreeMap::new();
+    for (reason, count) in states().flat_map(|state| &state.rejected) {
+        *by_reason.entry(reason).or_insert(0) += count;
+    }
+    let parts: Vec<String> = by_reason
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(reason, count)| format!("{} {reason}", Grouped(*count)))
+        .collect();
+    let problem = Problem::note(
+        format!("{} records are in no window: {}", Grouped(rejected), parts.join(", ")),
+        "SELECT * FROM weather_dead_letter ORDER BY recorded_at DESC LIMIT 10 shows the newest",
+    );
+    let is_much = rejected > 100 && rejected > aggregated / 10;
+    problems.push(if is_much { Problem { severity: Severity::Warning, ..problem } } else { problem });
+}

@@ -1,0 +1,268 @@
+//! What was found, put together: one value for both the text and the JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::config::Inspect;
+use crate::inspect::problems::{self, Problem};
+use crate::inspect::{Findings, Range, address};
+use crate::postgres::overview::{PartitionRow, Windows};
+use crate::processor::checkpoint::{Checkpoint, Choice, choose};
+use crate::processor::checkpoint_store::Found;
+use crate::processor::state::Progress;
+use crate::processor::watermark;
+use crate::reading::Reason;
+use crate::time::{Rfc3339, now_ms};
+
+/// The report.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// The topic.
+    pub topic: String,
+    /// Where Kafka is.
+    pub brokers: String,
+    /// Where PostgreSQL is.
+    pub database: String,
+    /// Where the files are.
+    pub checkpoint_dir: String,
+    /// Why a place could not be looked at, by its name.
+    pub errors: BTreeMap<&'static str, String>,
+    /// Processes that share the topic.
+    pub processes: Vec<Process>,
+    /// Every partition that any place knows, ascending.
+    pub partitions: Vec<Partition>,
+    /// The output; null if there is none.
+    pub windows: Option<Windows>,
+    /// What is wrong, the worst first.
+    pub problems: Vec<Problem>,
+}
+
+/// A process.
+#[derive(Debug, Serialize)]
+pub(super) struct Process {
+    /// Its name.
+    pub name: String,
+    /// Whether it has told of itself in time.
+    pub is_live: bool,
+    /// Seconds that its last word is still good for; below 0: since when it is not.
+    pub good_for_seconds: f64,
+}
+
+/// A partition as the three places have it; null where one does not.
+#[derive(Debug, Serialize)]
+pub(super) struct Partition {
+    /// Which.
+    pub partition: i32,
+    /// Kafka's first and next offset.
+    pub kafka: Option<Kafka>,
+    /// PostgreSQL's row.
+    pub table: Option<Table>,
+    /// The newest file that can be read.
+    pub file: Option<File>,
+    /// What is wrong with files.
+    pub file_complaints: Vec<String>,
+    /// Records of Kafka's that are not in the table.
+    pub lag: Option<i64>,
+}
+
+/// What Kafka has.
+#[derive(Debug, Serialize)]
+pub(super) struct Kafka {
+    /// The oldest record's offset.
+    pub earliest_offset: i64,
+    /// The offset after the newest record.
+    pub end_offset: i64,
+}
+
+/// What PostgreSQL has.
+#[derive(Debug, Serialize)]
+pub(super) struct Table {
+    /// Who holds the lease, or held it last.
+    pub owner: Option<String>,
+    /// Whether the lease is good.
+    pub is_leased: bool,
+    /// Seconds that the lease is still good for; below 0: since when it is not.
+    pub lease_seconds: Option<f64>,
+    /// Raised at each taking.
+    pub epoch: i64,
+    /// Seconds since the row was changed.
+    pub changed_ago_seconds: f64,
+    /// The state; null while nothing was flushed.
+    pub state: Option<State>,
+}
+
+/// The numbers of a state.
+#[derive(Debug, Serialize)]
+pub(super) struct State {
+    /// The offset to read next.
+    pub next_offset: i64,
+    /// Raised when the topic was recreated.
+    pub incarnation: i64,
+    /// Windows that end here or before are closed.
+    pub watermark: Option<String>,
+    /// Greatest event time.
+    pub max_event_time: Option<String>,
+    /// Whether it holds no window open.
+    pub is_idle: bool,
+    /// Readings in windows.
+    pub aggregated: i64,
+    /// Dropped as duplicates.
+    pub duplicates: i64,
+    /// Offsets without a record.
+    pub skipped: i64,
+    /// Offsets that Kafka no longer had.
+    pub lost: i64,
+    /// Rejected, by reason.
+    pub rejected: BTreeMap<&'static str, i64>,
+}
+
+/// What a checkpoint file has.
+#[derive(Debug, Serialize)]
+pub(super) struct File {
+    /// The ownership under which it was written.
+    pub epoch: i64,
+    /// The offset to read next.
+    pub next_offset: i64,
+    /// The offset that PostgreSQL had confirmed.
+    pub flushed_offset: i64,
+    /// When it was written.
+    pub written: String,
+    /// Seconds since.
+    pub age_seconds: f64,
+    /// Windows in it.
+    pub windows: usize,
+    /// Dead letters that PostgreSQL had not confirmed.
+    pub pending_dead_letters: usize,
+    /// Whether the next owner on this folder would go on from it; else why not. Null if the tables were not seen.
+    pub would_be_used: Option<bool>,
+    /// Why it would not be.
+    pub why_not: Option<&'static str>,
+}
+
+impl Report {
+    /// Puts the findings together.
+    pub(super) fn of(config: &Inspect, findings: Findings) -> Self {
+        let partitions = findings.partitions();
+        let partitions =
+            partitions.into_iter().map(|partition| Partition::of(partition, &findings)).collect();
+        let mut errors = BTreeMap::new();
+        let mut note = |place, error: Option<&String>| errors.extend(error.map(|e| (place, e.clone())));
+        note("kafka", findings.topic.as_ref().err());
+        note("postgresql", findings.tables.as_ref().err());
+        note("checkpoint_dir", findings.files.as_ref().err());
+        let tables = findings.tables.as_ref().ok();
+        let process = |(name, left): &(String, f64)| Process {
+            name: name.clone(),
+            is_live: *left > 0.0,
+            good_for_seconds: *left,
+        };
+        let mut report = Self {
+            topic: config.kafka.topic.clone(),
+            brokers: config.kafka.brokers.join(","),
+            database: address(config),
+            checkpoint_dir: config.checkpoint_dir.display().to_string(),
+            errors,
+            processes: tables.iter().flat_map(|t| t.processes.iter().map(process)).collect(),
+            partitions,
+            windows: tables.and_then(|t| t.windows),
+            problems: Vec::new(),
+        };
+        report.problems = problems::of(&report, &findings);
+        report
+    }
+
+    /// The services that could not be looked at. A folder that is not here may be on another machine.
+    pub(super) fn unreachable(&self) -> Vec<&'static str> {
+        let services = [("kafka", "Kafka"), ("postgresql", "PostgreSQL")];
+        services
+            .into_iter()
+            .filter(|(place, _)| self.errors.contains_key(place))
+            .map(|(_, name)| name)
+            .collect()
+    }
+
+    /// One JSON document.
+    pub(super) fn to_json(&self) -> String {
+        // It has nothing that cannot be serialised; were it otherwise, an empty document would say so.
+        simd_json::to_string(self).unwrap_or_else(|_| "{}".to_owned()) + "\n"
+    }
+}
+
+impl Partition {
+    fn of(partition: i32, findings: &Findings) -> Self {
+        let range = findings.topic.as_ref().ok().and_then(|topic| topic.as_ref()?.get(&partition).copied());
+        let tables = findings.tables.as_ref().ok();
+        let row = tables.and_then(|tables| tables.partitions.iter().find(|row| row.partition == partition));
+        let found = findings.files.as_ref().ok().and_then(|files| files.get(&partition));
+        let (file, file_complaints) = match found {
+            None => (None, Vec::new()),
+            Some(Err(error)) => (None, vec![error.to_string()]),
+            Some(Ok(Found { checkpoints, complaints })) => {
+                (checkpoints.first().map(|file| File::of(file, tables.map(|_| row))), complaints.clone())
+            }
+        };
+        let lag =
+            range.zip(row.and_then(|row| row.progress)).map(|(range, p)| (range.end - p.next_offset).max(0));
+        // A partition that nobody has read yet is behind by all that Kafka has.
+        let lag = lag.or(range.filter(|_| tables.is_some()).map(|range| range.end - range.earliest));
+        let kafka = range.map(|Range { earliest, end }| Kafka { earliest_offset: earliest, end_offset: end });
+        Self { partition, kafka, table: row.map(Table::of), file, file_complaints, lag }
+    }
+}
+
+impl Table {
+    fn of(row: &PartitionRow) -> Self {
+        Self {
+            owner: row.owner.clone(),
+            is_leased: row.owner.is_some() && row.lease_left_s.is_some_and(|left| left > 0.0),
+            lease_seconds: row.lease_left_s,
+            epoch: row.epoch,
+            changed_ago_seconds: row.changed_ago_s,
+            state: row.progress.as_ref().map(State::of),
+        }
+    }
+}
+
+impl State {
+    fn of(progress: &Progress) -> Self {
+        let time = |ms: i64| Some(ms).filter(|ms| *ms > watermark::NONE).map(|ms| Rfc3339(ms).to_string());
+        Self {
+            next_offset: progress.next_offset,
+            incarnation: progress.incarnation,
+            watermark: time(progress.watermark_ms),
+            max_event_time: time(progress.max_event_time_ms),
+            is_idle: progress.idle != 0,
+            aggregated: progress.aggregated,
+            duplicates: progress.duplicates,
+            skipped: progress.skipped,
+            lost: progress.lost,
+            rejected: Reason::ALL.iter().map(|r| (r.as_str(), progress.rejected[r.index()])).collect(),
+        }
+    }
+}
+
+impl File {
+    /// Of the file and the partition's row, if the tables were seen.
+    fn of(file: &Checkpoint, row: Option<Option<&PartitionRow>>) -> Self {
+        let progress = &file.state.progress;
+        let choice = row.map(|row| {
+            let position = row.and_then(|row| row.progress.as_ref()).map(Progress::position);
+            choose(file, row.map_or(0, |row| row.epoch), position)
+        });
+        Self {
+            epoch: file.epoch,
+            next_offset: progress.next_offset,
+            flushed_offset: progress.flushed_offset,
+            written: Rfc3339(file.written_ms).to_string(),
+            age_seconds: (now_ms() - file.written_ms).max(0) as f64 / 1000.0,
+            windows: file.state.windows.len(),
+            pending_dead_letters: file.pending.len(),
+            would_be_used: choice.map(|choice| choice == Choice::File),
+            why_not: match choice {
+                Some(Choice::Database(why)) => Some(why),
+                _ => None,
+            },
+        }
+    }
+}
