@@ -127,22 +127,25 @@ resource "kubernetes_deployment_v1" "pipeline" {
             container_port = 8080
           }
           startup_probe {
-            exec {
-              command = ["/bin/weather", "--version"]
+            http_get {
+              path = "/livez"
+              port = "http"
             }
             period_seconds    = 1
             failure_threshold = 60
           }
           readiness_probe {
-            exec {
-              command = ["/bin/weather", "--version"]
+            http_get {
+              path = "/readyz"
+              port = "http"
             }
             period_seconds  = 5
             timeout_seconds = 2
           }
           liveness_probe {
-            exec {
-              command = ["/bin/weather", "--version"]
+            http_get {
+              path = "/livez"
+              port = "http"
             }
             period_seconds    = 10
             timeout_seconds   = 5
@@ -234,7 +237,9 @@ resource "kubernetes_service_v1" "pipeline" {
     labels    = local.labels["weather-pipeline"]
   }
   spec {
-    selector = local.selectors["weather-pipeline"]
+    # Who is not ready has most to tell.
+    publish_not_ready_addresses = true
+    selector                    = local.selectors["weather-pipeline"]
     port {
       name        = "http"
       port        = 8080
@@ -313,22 +318,25 @@ resource "kubernetes_deployment_v1" "producer" {
             container_port = 8080
           }
           startup_probe {
-            exec {
-              command = ["/bin/weather", "--version"]
+            http_get {
+              path = "/livez"
+              port = "http"
             }
             period_seconds    = 1
             failure_threshold = 60
           }
           readiness_probe {
-            exec {
-              command = ["/bin/weather", "--version"]
+            http_get {
+              path = "/readyz"
+              port = "http"
             }
             period_seconds  = 5
             timeout_seconds = 2
           }
           liveness_probe {
-            exec {
-              command = ["/bin/weather", "--version"]
+            http_get {
+              path = "/livez"
+              port = "http"
             }
             period_seconds    = 10
             timeout_seconds   = 5

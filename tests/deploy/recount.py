@@ -1,8 +1,10 @@
-"""What weather_summary has to hold, computed from the topic: windows of an hour, counts and averages.
+"""Compares weather_summary with the topic that it was made of.
 
-Reads what kafka-console-consumer prints with partition, headers and value (tabs between, header bytes escaped), drops the
-duplicates that a repeated send leaves, and prints a line a window: start, readings, three averages. It knows nothing of
-late readings and dead letters: it is for a producer that sends neither.
+    recount.py TABLE < TOPIC
+
+TOPIC is what kafka-console-consumer prints with partition, headers and value: tabs between, header bytes escaped. TABLE has
+a line a window: start, readings, three averages, tabs between. Duplicates that a repeated send left are dropped. Windows are
+hours, and nothing is late or a dead letter: it is for a producer that sends neither.
 """
 
 import json
@@ -14,6 +16,8 @@ from datetime import datetime, timezone
 HOUR_MS = 3_600_000
 METRICS = ("temperature", "humidity", "wind_speed")
 ESCAPE = re.compile(r"\\x([0-9A-F]{2})")
+# Averages are exact to a millionth of their unit; a double adds less.
+TOLERANCE = 2e-6
 
 
 def sequence(headers):
@@ -23,11 +27,12 @@ def sequence(headers):
     return data[:8], int.from_bytes(data[8:], "big")
 
 
-def main():
+def recount(lines):
+    """Per window, readings and averages; and how many records were duplicates."""
     newest = defaultdict(lambda: -1)
     windows = defaultdict(lambda: [0, 0, 0, 0])
     duplicates = 0
-    for line in sys.stdin:
+    for line in lines:
         if not line.startswith("Partition:"):
             continue
         partition, headers, value = line.rstrip("\n").split("\t", 2)
@@ -41,10 +46,39 @@ def main():
         window[0] += 1
         for index, metric in enumerate(METRICS, 1):
             window[index] += round(reading[metric] * 1_000_000)
-    print(f"{duplicates} duplicates", file=sys.stderr)
-    for hour, (count, *sums) in sorted(windows.items()):
+    expected = {}
+    for hour, (count, *sums) in windows.items():
         start = datetime.fromtimestamp(hour * 3600, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
-        print(start, count, *(f"{total / count / 1_000_000:.6f}" for total in sums), sep="\t")
+        expected[start] = (count, [total / count / 1_000_000 for total in sums])
+    return expected, duplicates
 
 
-main()
+def read_table(path):
+    found = {}
+    with open(path, encoding="utf-8") as table:
+        for line in table:
+            start, count, *averages = line.rstrip("\n").split("\t")
+            if start in found:
+                sys.exit(f"recount: the window {start} is in the table twice")
+            found[start] = (int(count), [float(average) for average in averages])
+    return found
+
+
+def main(path):
+    expected, duplicates = recount(sys.stdin)
+    found = read_table(path)
+    wrong = 0
+    for start in sorted(expected.keys() | found.keys()):
+        want, have = expected.get(start), found.get(start)
+        equal = want and have and want[0] == have[0]
+        if not equal or any(abs(a - b) > TOLERANCE for a, b in zip(want[1], have[1])):
+            wrong += 1
+            print(f"recount: the window {start} should be {want}, the table has {have}", file=sys.stderr)
+    readings = sum(count for count, _ in expected.values())
+    print(f"recount: {readings} readings and {duplicates} duplicates in {len(expected)} windows, {wrong} of them wrong")
+    sys.exit(1 if wrong or not readings else 0)
+
+
+if len(sys.argv) != 2:
+    sys.exit("recount: expected one argument, the file with the table")
+main(sys.argv[1])

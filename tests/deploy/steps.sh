@@ -1,0 +1,226 @@
+# The steps of tests/deploy/run, and what they are made of. Sourced by it.
+
+# --- telling and waiting ---
+
+say() { printf 'deploy: %4d s: %s\n' "$SECONDS" "$*"; }
+
+fail() {
+  say "FAILED: $*" >&2
+  exit 1
+}
+
+# A command whose output matters only if it fails. Terraform runs on the copy.
+quietly() {
+  local run=("$@")
+  [ "$1" != terraform ] || run=(terraform -chdir="$work/terraform" "${@:2}" -no-color)
+  "${run[@]}" >"$work/output" 2>&1 || {
+    tail -n 40 "$work/output" >&2
+    fail "$*"
+  }
+}
+
+# eventually SECONDS WHAT COMMAND…
+eventually() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || fail "$what: not in time"
+    sleep 0.5
+  done
+}
+
+k() { kubectl --namespace=weather "$@"; }
+
+# sql STATEMENT: rows, tabs between the columns.
+sql() { k exec deployment/postgres -- psql -U postgres -d weather_db -AtqF $'\t' -c "$1"; }
+
+# is STATEMENT VALUE: whether the statement gives that value.
+is() { [ "$(sql "$1")" = "$2" ]; }
+
+at_least() { [ "$(sql "$1")" -ge "$2" ]; }
+
+# finish: takes down what a failed run leaves; says where its pods stood.
+finish() {
+  local status=$?
+  trap - EXIT
+  if [ "$status" != 0 ] && kubectl get namespace weather >/dev/null 2>&1; then
+    {
+      k get pods,pvc
+      k get events --sort-by=.lastTimestamp | tail -n 15
+      k logs --tail=15 --prefix --selector=app.kubernetes.io/part-of=weather
+    } >&2 2>/dev/null || true
+    kubectl delete namespace weather --wait=false >/dev/null || true
+  fi
+  rm -rf "$work"
+  exit "$status"
+}
+
+# --- deploying ---
+
+# plan_is_empty ARGUMENT…
+plan_is_empty() { quietly terraform plan -input=false -detailed-exitcode "$@"; }
+
+deploy_with_terraform() { # COORDINATION
+  local start=$SECONDS
+  quietly terraform apply -input=false -auto-approve -var=kafka_coordination="$1"
+  wait_until_ready
+  ((SECONDS - start < 120)) || fail "everything ready took $((SECONDS - start)) s"
+  say "terraform apply, $1: everything ready in $((SECONDS - start)) s"
+  plan_is_empty -var=kafka_coordination="$1"
+  tests/deploy/objects >"$work/$1.json"
+}
+
+deploy_with_kustomize() { # OVERLAY
+  local start=$SECONDS
+  od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"$work/k8s/overlays/minikube/postgres-password"
+  quietly kubectl apply -k "$work/k8s/overlays/$1"
+  wait_until_ready
+  say "kubectl apply -k, $1: everything ready in $((SECONDS - start)) s"
+}
+
+wait_until_ready() {
+  local workload
+  for workload in $(k get statefulsets,deployments --output=name); do
+    quietly k rollout status "$workload" --timeout=180s
+  done
+}
+
+destroy() {
+  local start=$SECONDS
+  quietly terraform destroy -input=false -auto-approve
+  nothing_is_left
+  say "terraform destroy: nothing left after $((SECONDS - start)) s"
+}
+
+undeploy_with_kustomize() { # OVERLAY
+  quietly kubectl delete -k "$work/k8s/overlays/$1"
+  nothing_is_left
+  say "kubectl delete -k, $1: nothing left"
+}
+
+# Volumes of a class that retains them stay, by their owner's wish.
+nothing_is_left() {
+  local left='[.items[] | select(.spec.claimRef.namespace == "weather" and .spec.persistentVolumeReclaimPolicy == "Delete")] | length'
+  ! kubectl get namespace weather >/dev/null 2>&1 || fail 'the namespace is still there'
+  eventually 60 'volumes are deleted' eval "[ \"\$(kubectl get persistentvolumes --output=json | jq '$left')\" = 0 ]"
+}
+
+# What the API server stored of Terraform's objects and of the overlay's.
+compare_objects() { # COORDINATION OVERLAY
+  tests/deploy/objects >"$work/$2.json"
+  diff "$work/$1.json" "$work/$2.json" >&2 || fail "Terraform ($1) and the overlay $2 differ: < Terraform, > overlay"
+  say "Terraform ($1) and the overlay $2 made the same objects"
+}
+
+# --- checks ---
+
+# Each value has to be refused by the plan, in a sentence that names the variable.
+refuse_wrong_values() {
+  local value
+  for value in pipeline_replicas=-1 kafka_coordination=raft producer_rate=fast 'storage={kafka="1Mi"}' kubeconfig=/none; do
+    if terraform -chdir="$work/terraform" plan -no-color -input=false -var="$value" >"$work/output" 2>&1; then
+      fail "terraform plan took $value"
+    fi
+    grep -q "${value%%=*}" "$work/output" || fail "the refusal of $value does not name it: $(<"$work/output")"
+  done
+  say 'wrong values are refused by the plan'
+}
+
+# What the walk shows: rows, both old log lines, a query in less than 5 ms.
+look_at_it() {
+  local ms query="SELECT * FROM weather_summary WHERE window_start > NOW() - INTERVAL '1 hour'"
+  eventually 60 'three rows in weather_summary' at_least 'SELECT COUNT(*) FROM weather_summary' 3
+  eventually 10 '"Batch 0:" in the log' eval "k logs deployment/weather-pipeline | grep -q '^Batch 0:'"
+  eventually 10 '"write OK" in the log' eval "k logs deployment/weather-pipeline | grep -q '^write OK'"
+  eventually 10 '"Sent: {...}" in the log' eval "k logs deployment/weather-producer | grep -q '^Sent: {'"
+  ms=$(sql "EXPLAIN ANALYZE $query" | sed -n 's/^Execution Time: \([0-9]*\).*/\1/p')
+  [ "${ms:-5}" -lt 5 ] || fail "the query took $ms ms"
+  say "$(sql 'SELECT COUNT(*) FROM weather_summary') rows, both log lines, the query in less than $((ms + 1)) ms"
+}
+
+owners="SELECT COUNT(DISTINCT owner) FROM weather_partition WHERE lease_expires_at > now()"
+
+scale_to_three() {
+  quietly k scale --replicas=3 deployment/weather-pipeline
+  eventually 60 'three processors share the partitions' is "$owners" 3
+  say 'kubectl scale --replicas=3: three processors share the partitions'
+}
+
+# One pod every few seconds: processors mostly, at times PostgreSQL or Kafka, every third time without a grace period.
+delete_pods_at_random() {
+  local end=$((SECONDS + chaos_seconds)) deleted=0 pod grace
+  say "deleting pods for $chaos_seconds s, WEATHER_CHAOS_SEED=$seed"
+  while ((SECONDS < end)); do
+    case $((RANDOM % 6)) in
+      0) pod=$(one_of postgres) ;;
+      1) pod=$(one_of kafka) ;;
+      *) pod=$(one_of weather-pipeline) ;;
+    esac
+    grace=()
+    ((RANDOM % 3)) || grace=(--grace-period=0 --force)
+    if [ "$pod" ]; then
+      k delete "$pod" --wait=false "${grace[@]}" >"$work/output" 2>&1 && deleted=$((deleted + 1))
+    fi
+    sleep $((2 + RANDOM % 6))
+  done
+  wait_until_ready
+  eventually 60 'three processors share the partitions' is "$owners" 3
+  say "$deleted pods deleted; all are back"
+}
+
+# one_of NAME: a running pod of this workload, at random; nothing if it has none.
+one_of() {
+  local pods
+  mapfile -t pods < <(k get pods --selector="app.kubernetes.io/name=$1" --field-selector=status.phase=Running --output=name)
+  [ "${#pods[@]}" = 0 ] || echo "${pods[RANDOM % ${#pods[@]}]}"
+}
+
+# Stops the producer, reads the topic from its start, and compares with the table.
+compare_with_topic() {
+  quietly k scale --replicas=0 deployment/weather-producer
+  eventually 40 'the producer ends' eval '[ -z "$(k get pods --selector=app.kubernetes.io/name=weather-producer --output=name)" ]'
+  sleep 3
+  eventually 60 'everything is read' is 'SELECT bool_and(next_offset = high_watermark) FROM weather_partition' t
+  sql 'SELECT window_start, reading_count, avg_temp, avg_humidity, avg_wind_speed FROM weather_summary' >"$work/table"
+  print_topic | gzip -dc >"$work/topic"
+  python3 tests/deploy/recount.py "$work/table" <"$work/topic" >"$work/output" || fail "$(<"$work/output")"
+  say "the table is exact: $(sed 's/^recount: //' "$work/output")"
+}
+
+# The topic's records as recount.py reads them. Both images have the tool, in different folders.
+print_topic() {
+  k exec kafka-0 --container=kafka -- env KAFKA_HEAP_OPTS=-Xmx128m sh -c '
+    PATH=$PATH:/opt/kafka/bin
+    tool=$(command -v kafka-console-consumer.sh || command -v kafka-console-consumer)
+    "$tool" --bootstrap-server localhost:9092 --topic weather_data --from-beginning --timeout-ms 20000 \
+      --property print.partition=true --property print.headers=true \
+      --property headers.deserializer=org.apache.kafka.common.serialization.BytesDeserializer 2>/dev/null | gzip -1'
+}
+
+# Another image, rate, number of processors, log level and memory: rolled out, and nothing lost on the way.
+update() {
+  local change=(-var=pipeline_replicas=2 -var=producer_rate=2000 -var=producer_backfill=0s -var=log_level=debug
+    -var='resources={pipeline={memory_limit="96Mi"}}' -var=kafka_retention_hours=24 -var=image="${WEATHER_NEXT_IMAGE:-weather-pipeline:latest}")
+  quietly terraform apply -input=false -auto-approve "${change[@]}"
+  wait_until_ready
+  plan_is_empty "${change[@]}"
+  eventually 60 'two processors share the partitions' is "$owners" 2
+  say 'terraform apply with another image, rate and number of processors: rolled out, the plan after it is empty'
+}
+
+# scale --replicas=0: every processor ends by itself with exit code 0 and hands its partitions back.
+stop_cleanly() {
+  local watch=$work/watch
+  k get pods --selector=app.kubernetes.io/name=weather-pipeline --watch --output=json >"$watch" &
+  local watcher=$!
+  sleep 1
+  quietly k scale --replicas=0 deployment/weather-pipeline
+  eventually 40 'the processors end' eval '[ -z "$(k get pods --selector=app.kubernetes.io/name=weather-pipeline --output=name)" ]'
+  kill "$watcher"
+  wait "$watcher" 2>/dev/null || true
+  local codes
+  codes=$(jq --raw-output '.metadata.name as $pod | .status.containerStatuses[]?.state.terminated? | select(.) | "\($pod) \(.exitCode)"' "$watch" | sort -u)
+  [ "$(wc -l <<<"$codes")" -ge 2 ] && ! grep -qv ' 0$' <<<"$codes" || fail "exit codes of the processors: $codes"
+  is 'SELECT COUNT(owner) FROM weather_partition' 0 || fail 'partitions are still owned'
+  say 'kubectl scale --replicas=0: every processor ended with 0 and handed its partitions back'
+}
