@@ -137,6 +137,8 @@ pub enum LogSent {
     All,
     /// None.
     None,
+    /// Not even the summary. For a run inside another subcommand; not to be had on the command line.
+    Silent,
 }
 
 /// `weather producer`.
@@ -170,6 +172,8 @@ pub struct Producer {
     pub late_ratio: f64,
     /// Share of simulated readings that are malformed, 0 to 1.
     pub malformed_ratio: f64,
+    /// Share of simulated readings from a clock far ahead, 0 to 1.
+    pub future_ratio: f64,
     /// Partitions of the topic when it has to be created.
     pub partitions: i32,
     /// How long a batch waits for more readings.
@@ -218,8 +222,8 @@ pub struct Process {
     pub listen: Option<SocketAddr>,
     /// The log.
     pub log: Log,
-    /// Where the table is, password included.
-    pub database: tokio_postgres::Config,
+    /// Where the table is, password included; None = rows go to standard output only.
+    pub database: Option<tokio_postgres::Config>,
     /// Folder of the checkpoint files.
     pub checkpoint_dir: PathBuf,
     /// Length of a window.
@@ -272,6 +276,8 @@ pub struct Demo {
     pub log: Log,
     /// HTTP endpoint; None = off.
     pub listen: Option<SocketAddr>,
-    /// Stop after so long; None = until Ctrl-C.
-    pub duration: Option<Duration>,
+    /// Stop after so long, and check everything then.
+    pub duration: Duration,
+    /// Whether to start a PostgreSQL where its programs are installed.
+    pub postgres: bool,
 }

@@ -23,7 +23,8 @@ pub(super) fn run(name: Name, options: Options, given: &[Given], env: &Environme
         Name::Demo => Command::Demo(demo(options)?),
         Name::Inspect => Command::Inspect(inspect(options, given, env)?),
     };
-    if let Command::Process(Process { database, .. }) | Command::Inspect(Inspect { database, .. }) = &command
+    if let Command::Process(Process { database: Some(database), .. })
+    | Command::Inspect(Inspect { database, .. }) = &command
     {
         settings.retain(|(flag, _)| *flag != "database-url");
         settings.push(("database", database::describe(database)));
@@ -79,11 +80,13 @@ fn sasl(options: &mut Options, env: &Environment<'_>) -> Result<Option<Sasl>> {
 fn producer(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Producer> {
     let source = present("source", o.source.take())?;
     let (backfill, speedup) = (present("backfill", o.backfill)?, present("speedup", o.speedup)?);
-    let (late, malformed) =
-        (present("late-ratio", o.late_ratio)?, present("malformed-ratio", o.malformed_ratio)?);
+    let late = present("late-ratio", o.late_ratio)?;
+    let malformed = present("malformed-ratio", o.malformed_ratio)?;
+    let future = present("future-ratio", o.future_ratio)?;
     if source != ReadingSource::Synthetic {
         // Said only for the flag: a variable may be set once for a whole deployment.
-        let simulation = ["backfill", "speedup", "late-ratio", "malformed-ratio", "stations", "seed"];
+        let simulation =
+            ["backfill", "speedup", "late-ratio", "malformed-ratio", "future-ratio", "stations", "seed"];
         if let Some(flag) = simulation.iter().find(|flag| origin(given, flag) == Origin::Flag) {
             return Err(Error::usage(format!(
                 "--{flag} is for simulated stations: it needs --source synthetic"
@@ -96,9 +99,10 @@ fn producer(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Pr
              with the clock, for example --backfill 24h --speedup 3600",
         ));
     }
-    if late + malformed > 1.0 {
+    if late + malformed + future > 1.0 {
         return Err(Error::usage(format!(
-            "--late-ratio {late} and --malformed-ratio {malformed} are more than all readings together"
+            "--late-ratio {late}, --malformed-ratio {malformed} and --future-ratio {future} are more than all \
+             readings together"
         )));
     }
     Ok(Producer {
@@ -116,6 +120,7 @@ fn producer(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Pr
         speedup,
         late_ratio: late,
         malformed_ratio: malformed,
+        future_ratio: future,
         partitions: present("partitions", o.partitions)?,
         linger: present("linger", o.linger)?,
         compression: present("compression", o.compression)?,
@@ -150,7 +155,10 @@ fn process(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Pro
         kafka: kafka(&mut o, env)?,
         listen: present("listen", o.listen)?,
         log: log(&o)?,
-        database: database(&o, given, env)?,
+        database: match o.database_url.as_deref() {
+            Some("none") => None,
+            _ => Some(database(&o, given, env)?),
+        },
         checkpoint_dir: present("checkpoint-dir", o.checkpoint_dir)?,
         window,
         watermark,
@@ -200,7 +208,12 @@ fn database(options: &Options, given: &[Given], env: &Environment<'_>) -> Result
 }
 
 fn demo(o: Options) -> Result<Demo> {
-    Ok(Demo { log: log(&o)?, listen: present("listen", o.listen)?, duration: o.duration })
+    Ok(Demo {
+        log: log(&o)?,
+        listen: present("listen", o.listen)?,
+        duration: present("duration", o.duration)?,
+        postgres: !present("without-postgres", o.without_postgres)?,
+    })
 }
 
 fn inspect(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Inspect> {

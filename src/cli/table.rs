@@ -48,7 +48,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         name: Name::Demo,
         word: "demo",
         summary: "Run both on an embedded broker, to look at",
-        available: false,
+        available: true,
     },
     Subcommand {
         name: Name::Inspect,
@@ -113,6 +113,7 @@ pub(super) struct Options {
     pub(super) speedup: Option<f64>,
     pub(super) late_ratio: Option<f64>,
     pub(super) malformed_ratio: Option<f64>,
+    pub(super) future_ratio: Option<f64>,
     pub(super) partitions: Option<i32>,
     pub(super) linger: Option<Duration>,
     pub(super) compression: Option<Compression>,
@@ -133,6 +134,7 @@ pub(super) struct Options {
     pub(super) on_data_loss: Option<OnDataLoss>,
     pub(super) fetch_bytes: Option<i32>,
     pub(super) json: Option<bool>,
+    pub(super) without_postgres: Option<bool>,
 }
 
 fn put<T>(place: &mut Option<T>, parsed: Parsed<T>) -> Parsed<()> {
@@ -145,6 +147,7 @@ const DATABASE: &[Name] = &[Name::Process, Name::Inspect];
 const ALL: &[Name] = &[Name::Producer, Name::Process, Name::Demo, Name::Inspect];
 const PRODUCER: &[Name] = &[Name::Producer];
 const PROCESS: &[Name] = &[Name::Process];
+const DEMO: &[Name] = &[Name::Demo];
 
 /// Every flag of every command.
 pub(super) const FLAGS: &[Flag] = &[
@@ -218,11 +221,27 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "duration",
-        on: &[Name::Producer, Name::Demo],
+        on: PRODUCER,
         metavar: "DURATION",
         default: None,
         help: "Stop after so long.",
         set: |o, v| put(&mut o.duration, value::interval(v)),
+    },
+    Flag {
+        name: "duration",
+        on: DEMO,
+        metavar: "DURATION",
+        default: Some("30s"),
+        help: "Stop after so long; then everything is recomputed from the log and compared. Ctrl-C ends at once.",
+        set: |o, v| put(&mut o.duration, value::interval(v)),
+    },
+    Flag {
+        name: "without-postgres",
+        on: DEMO,
+        metavar: "",
+        default: Some("false"),
+        help: "Start no PostgreSQL, even where it is installed: rows go to the terminal only.",
+        set: |o, v| put(&mut o.without_postgres, value::boolean(v)),
     },
     Flag {
         name: "poll",
@@ -282,6 +301,14 @@ pub(super) const FLAGS: &[Flag] = &[
         set: |o, v| put(&mut o.malformed_ratio, value::ratio(v)),
     },
     Flag {
+        name: "future-ratio",
+        on: PRODUCER,
+        metavar: "SHARE",
+        default: Some("0"),
+        help: "Share of simulated readings whose clock is a century ahead, 0 to 1.",
+        set: |o, v| put(&mut o.future_ratio, value::ratio(v)),
+    },
+    Flag {
         name: "partitions",
         on: PRODUCER,
         metavar: "N",
@@ -320,6 +347,8 @@ pub(super) const FLAGS: &[Flag] = &[
         default: None,
         help: "postgres://user@host:port/database, or key=value pairs. Else DATABASE_URL; gaps are filled from \
                PGHOST, PGPORT, PGUSER and PGDATABASE, then 127.0.0.1:5432, user postgres, database weather_db. \
+               process also takes none, for trying it without PostgreSQL: rows go to standard output only, the state \
+               to the checkpoint folder, which one process then has to itself. \
                The password comes from PGPASSWORD or the file named by PGPASSWORD_FILE.",
         set: |o, v| put(&mut o.database_url, value::text(v)),
     },
@@ -461,9 +490,18 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "log-level",
-        on: ALL,
+        on: &[Name::Producer, Name::Process, Name::Inspect],
         metavar: "LEVEL",
         default: Some("info"),
+        help: "error, warn, info or debug.",
+        set: |o, v| put(&mut o.log_level, value::log_level(v)),
+    },
+    // Standard error is the same terminal that the demo draws on.
+    Flag {
+        name: "log-level",
+        on: DEMO,
+        metavar: "LEVEL",
+        default: Some("warn"),
         help: "error, warn, info or debug.",
         set: |o, v| put(&mut o.log_level, value::log_level(v)),
     },

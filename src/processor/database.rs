@@ -26,15 +26,15 @@ pub struct Database {
 }
 
 impl Database {
-    /// Of a process of this name.
-    pub fn new(config: &Process, owner: &str) -> Self {
+    /// Of a process of this name, at `database`.
+    pub fn new(config: &Process, database: Config, owner: &str) -> Self {
         Self {
-            config: config.database.clone(),
+            outage: Outage::new(format!("PostgreSQL at {}", address(&database))),
+            config: database,
             topic: config.kafka.topic.clone(),
             owner: owner.to_owned(),
             window_ms: crate::processor::milliseconds(config.window),
             lease: config.lease,
-            outage: Outage::new(format!("PostgreSQL at {}", address(&config.database))),
         }
     }
 

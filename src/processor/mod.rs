@@ -4,7 +4,8 @@
 //! [`partition`] and publishes its state ([`published`]). One task, `flush`, writes all states to PostgreSQL; one,
 //! `checkpoints`, writes the files; one, `ownership`, keeps this process's share of the partitions. What they do is noted
 //! in `stats` and shown by `status`. The core ([`partition`], [`window`], [`watermark`], [`state`], [`checkpoint`],
-//! [`dead_letter`], [`assignment`]) does no I/O and reads no clock.
+//! [`dead_letter`], [`assignment`]) does no I/O and reads no clock. Without PostgreSQL (`local`) the same workers run for
+//! standard output.
 
 pub mod assignment;
 mod batch_log;
@@ -16,6 +17,7 @@ pub(crate) mod database;
 pub mod dead_letter;
 mod flush;
 pub mod identity;
+mod local;
 mod owned;
 mod ownership;
 pub mod partition;
@@ -67,9 +69,10 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Runs `weather process` until the end is asked for, a bounded run is done, or a partition cannot go on.
 pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
+    let Some(database) = config.database.clone() else { return local::run(config, shutdown).await };
     let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
     let identity = Identity::take(&config.checkpoint_dir)?;
-    let database = Arc::new(Database::new(&config, identity.name()));
+    let database = Arc::new(Database::new(&config, database, identity.name()));
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let registry = Arc::new(Registry::default());
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
@@ -185,7 +188,7 @@ impl Pipeline {
             Checkpoints::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
         let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended.clone()));
         let ownership = Ownership {
-            launcher: Arc::new(self.launcher(changed, failures.clone())),
+            launcher: Arc::new(launcher(&self.config, &self.cluster, &self.store, changed, failures.clone())),
             rules: self.rules(end_offsets),
             database: Arc::clone(&self.database),
             registry: Arc::clone(&self.registry),
@@ -214,29 +217,6 @@ impl Pipeline {
         // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
         let _ = timeout(LAST_WORDS, flushing).await;
         failure.map_or(Ok(()), Err)
-    }
-
-    fn launcher(&self, changed: Arc<Notify>, failures: mpsc::Sender<Error>) -> Launcher {
-        let config = &self.config;
-        Launcher {
-            cluster: Arc::clone(&self.cluster),
-            store: Arc::clone(&self.store),
-            settings: partition::Settings {
-                window_ms: milliseconds(config.window),
-                out_of_orderness_ms: milliseconds(config.watermark),
-                max_future_ms: milliseconds(config.max_future),
-            },
-            source: source::Settings {
-                fetch_bytes: config.fetch_bytes,
-                wait: FETCH_WAIT,
-                on_data_loss: config.on_data_loss,
-            },
-            from: config.from,
-            idle_timeout: config.idle_timeout,
-            clock: Clock::start(),
-            changed,
-            failures,
-        }
     }
 
     fn rules(&self, end_offsets: Option<BTreeMap<i32, i64>>) -> Rules {
@@ -282,6 +262,35 @@ impl Pipeline {
         session.finish_windows(milliseconds(self.config.watermark), partitions).await?;
         session.release(&self.registry.epochs()).await?;
         session.leave().await
+    }
+}
+
+/// What makes tasks of partitions, by the configuration.
+fn launcher(
+    config: &Process,
+    cluster: &Arc<Cluster>,
+    store: &Arc<CheckpointStore>,
+    changed: Arc<Notify>,
+    failures: mpsc::Sender<Error>,
+) -> Launcher {
+    Launcher {
+        cluster: Arc::clone(cluster),
+        store: Arc::clone(store),
+        settings: partition::Settings {
+            window_ms: milliseconds(config.window),
+            out_of_orderness_ms: milliseconds(config.watermark),
+            max_future_ms: milliseconds(config.max_future),
+        },
+        source: source::Settings {
+            fetch_bytes: config.fetch_bytes,
+            wait: FETCH_WAIT,
+            on_data_loss: config.on_data_loss,
+        },
+        from: config.from,
+        idle_timeout: config.idle_timeout,
+        clock: Clock::start(),
+        changed,
+        failures,
     }
 }
 

@@ -39,7 +39,7 @@ use lines::Lines;
 use pace::{Due, Pacer};
 use report::Sent;
 use status::Status;
-use synthetic::Synthetic;
+use synthetic::{Shares, Synthetic};
 
 /// After a signal, how long what was accepted may take to be acknowledged. Below the 30 s that Kubernetes gives.
 const GRACE: Duration = Duration::from_secs(10);
@@ -259,8 +259,11 @@ impl Source {
                 stations: Synthetic::new(
                     config.stations,
                     config.seed,
-                    config.late_ratio,
-                    config.malformed_ratio,
+                    Shares {
+                        late: config.late_ratio,
+                        malformed: config.malformed_ratio,
+                        future: config.future_ratio,
+                    },
                 ),
                 time: EventTime::new(config, now_ms(), Instant::now()),
             },

@@ -55,7 +55,7 @@ impl Sent {
     pub(super) fn acknowledged(self: &Arc<Self>) -> Option<Acknowledged> {
         let sent = Arc::clone(self);
         match self.which {
-            LogSent::None => None,
+            LogSent::None | LogSent::Silent => None,
             LogSent::Sample => Some(Arc::new(move |batch, range| {
                 let count = range.len() as u64;
                 let mut state = sent.state();
@@ -102,7 +102,7 @@ impl Sent {
 
     /// Ends the printer once everything and this line are written.
     pub(super) fn close(&self, summary: String) {
-        self.state().summary = Some(summary);
+        self.state().summary = Some(if self.which == LogSent::Silent { String::new() } else { summary });
         self.lines.notify_one();
     }
 

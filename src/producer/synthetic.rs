@@ -15,6 +15,8 @@ const DAY_MS: i64 = 86_400_000;
 const MINUTE_MS: i64 = 60_000;
 /// How late a late reading is: beyond a window of an hour and a watermark of ten minutes, whatever the moment.
 const LATE_MS: (i64, u64) = (75 * MINUTE_MS, 165 * MINUTE_MS as u64);
+/// How far ahead a clock is that is wrong: beyond now, however far back the history begins.
+const AHEAD_MS: i64 = 36_525 * DAY_MS;
 
 /// The stations and what they measure.
 #[derive(Debug)]
@@ -22,9 +24,19 @@ pub(super) struct Synthetic {
     stations: Vec<Station>,
     next: usize,
     random: Random,
-    /// A reading is late when 32 random bits are below this, malformed when they are below the sum of both.
+    /// A reading is late when 32 random bits are below the first of these, else malformed when they are below the
+    /// second, else from the future when they are below the third.
     late_below: u64,
     malformed_below: u64,
+    future_below: u64,
+}
+
+/// Which shares of all readings cannot be used, each 0 to 1, and 1 at most together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shares {
+    pub(super) late: f64,
+    pub(super) malformed: f64,
+    pub(super) future: f64,
 }
 
 #[derive(Debug)]
@@ -64,13 +76,15 @@ struct Weather {
 }
 
 impl Synthetic {
-    /// So many stations; the ratios are shares of all readings, 0 to 1, and 1 at most together.
-    pub(super) fn new(stations: u32, seed: u64, late_ratio: f64, malformed_ratio: f64) -> Self {
+    /// So many stations.
+    pub(super) fn new(stations: u32, seed: u64, shares: Shares) -> Self {
         let mut random = Random::new(seed);
         let stations = (0..stations).map(|number| Station::new(number, &mut random)).collect();
         let share = |ratio: f64| (ratio * (1u64 << 32) as f64).round() as u64;
-        let late_below = share(late_ratio);
-        Self { stations, next: 0, random, late_below, malformed_below: late_below + share(malformed_ratio) }
+        let late_below = share(shares.late);
+        let malformed_below = late_below + share(shares.malformed);
+        let future_below = malformed_below + share(shares.future);
+        Self { stations, next: 0, random, late_below, malformed_below, future_below }
     }
 
     /// Writes the next station's reading of this time into `value`; the station's name.
@@ -81,6 +95,8 @@ impl Synthetic {
         self.next = if i + 1 == self.stations.len() { 0 } else { i + 1 };
         let event_ms = if fate < self.late_below {
             event_ms - LATE_MS.0 - (self.random.next() % LATE_MS.1) as i64
+        } else if fate >= self.malformed_below && fate < self.future_below {
+            event_ms + AHEAD_MS
         } else {
             event_ms
         };
@@ -259,6 +275,10 @@ mod tests {
 
     const T0_MS: i64 = 1_763_803_617_123;
 
+    fn shares(late: f64, malformed: f64, future: f64) -> Shares {
+        Shares { late, malformed, future }
+    }
+
     fn values(source: &mut Synthetic, count: i64, step_ms: i64) -> Vec<Vec<u8>> {
         let mut value = Vec::new();
         (0..count)
@@ -272,7 +292,7 @@ mod tests {
     #[test]
     fn every_reading_is_one_that_the_processor_takes() {
         let mut parser = Parser::new();
-        let mut source = Synthetic::new(300, 7, 0.0, 0.0);
+        let mut source = Synthetic::new(300, 7, Shares::default());
         // Half a year, so that every season and hour comes by.
         for (i, mut value) in (0i64..).zip(values(&mut source, 50_000, 311_040)) {
             let text = String::from_utf8(value.clone()).unwrap();
@@ -285,7 +305,8 @@ mod tests {
     #[test]
     fn a_reading_is_about_a_hundred_bytes() {
         let value =
-            String::from_utf8(values(&mut Synthetic::new(18, 1, 0.0, 0.0), 18, 1).pop().unwrap()).unwrap();
+            String::from_utf8(values(&mut Synthetic::new(18, 1, Shares::default()), 18, 1).pop().unwrap())
+                .unwrap();
         assert!(
             value.starts_with("{\"station\":\"station-017\",\"timestamp\":1763803617140,\"temperature\":"),
             "{value}"
@@ -295,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_readings() {
-        let run = |seed| values(&mut Synthetic::new(5, seed, 0.1, 0.1), 1000, 60_000);
+        let run = |seed| values(&mut Synthetic::new(5, seed, shares(0.1, 0.1, 0.1)), 1000, 60_000);
         assert_eq!(run(3), run(3));
         assert_ne!(run(3), run(4));
     }
@@ -318,15 +339,17 @@ mod tests {
     #[test]
     fn ratios_hold_and_every_spoilt_reading_is_refused() {
         let mut parser = Parser::new();
-        let (mut late, mut refused) = (0, [0u32; Reason::ALL.len()]);
-        for mut value in values(&mut Synthetic::new(10, 5, 0.05, 0.1), 20_000, 0) {
+        let (mut late, mut future, mut refused) = (0, 0, [0u32; Reason::ALL.len()]);
+        for mut value in values(&mut Synthetic::new(10, 5, shares(0.05, 0.1, 0.02)), 20_000, 0) {
             match parser.parse(&mut value) {
                 Ok(reading) if reading.event_time_ms < T0_MS - 70 * MINUTE_MS => late += 1,
+                Ok(reading) if reading.event_time_ms > T0_MS => future += 1,
                 Ok(_) => {}
                 Err(reason) => refused[reason.index()] += 1,
             }
         }
         assert!((900..1100).contains(&late), "{late}");
+        assert!((330..470).contains(&future), "{future}");
         assert!((1850..2150).contains(&refused.iter().sum::<u32>()), "{refused:?}");
         for reason in [Reason::Malformed, Reason::MissingTimestamp, Reason::NoMetric, Reason::OutOfRange] {
             assert!(refused[reason.index()] > 100, "{reason:?}: {refused:?}");
@@ -337,9 +360,15 @@ mod tests {
     fn all_malformed_and_all_late() {
         let mut parser = Parser::new();
         let mut parse = |value: &mut Vec<u8>| parser.parse(value).map(|r| r.event_time_ms);
-        assert!(values(&mut Synthetic::new(3, 5, 0.0, 1.0), 500, 1).iter_mut().all(|v| parse(v).is_err()));
         assert!(
-            values(&mut Synthetic::new(3, 5, 1.0, 0.0), 500, 0).iter_mut().all(|v| parse(v).unwrap() < T0_MS)
+            values(&mut Synthetic::new(3, 5, shares(0.0, 1.0, 0.0)), 500, 1)
+                .iter_mut()
+                .all(|v| parse(v).is_err())
+        );
+        assert!(
+            values(&mut Synthetic::new(3, 5, shares(1.0, 0.0, 0.0)), 500, 0)
+                .iter_mut()
+                .all(|v| parse(v).unwrap() < T0_MS)
         );
     }
 

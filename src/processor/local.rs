@@ -1,0 +1,224 @@
+//! `weather process --database-url none`: the same workers without PostgreSQL, for trying things out.
+//!
+//! Rows go to standard output as batches, the state to the checkpoint folder, which this process has to itself. Nothing
+//! is ever confirmed, so every window stays in the state and in the file: good for a topic of some months, no more. Dead
+//! letters are counted and let go, as there is no place to look at them.
+//!
+//! Invariant: the files alone hold the state, under one epoch that never changes, so the usual rule takes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::batch_log::BatchLog;
+use super::bring_up::Launcher;
+use super::checkpoint_store::CheckpointStore;
+use super::checkpoints::Checkpoints;
+use super::owned::{Owned, Registry};
+use super::state::State;
+use super::stats::Stats;
+use super::window::Totals;
+use super::{end_offsets, launcher, milliseconds, wait_for_topic, watch_topic};
+use crate::config::{Assign, Process};
+use crate::error::{Error, Result};
+use crate::kafka::client::Cluster;
+use crate::postgres::leases::Claimed;
+use crate::postgres::summary::SummaryRow;
+use crate::shutdown::{self, Shutdown};
+
+/// Of every state, before and after: there is no other owner.
+const EPOCH: i64 = 1;
+
+/// Runs until the end is asked for, a bounded run is done, or a partition cannot go on.
+pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
+    let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
+    let _lock = lock(&config.checkpoint_dir)?;
+    let cluster = Arc::new(Cluster::new(config.kafka.clone()));
+    let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
+    let ends = async {
+        let partitions = wait_for_topic(&cluster, &stats).await;
+        let ends = if config.until_latest { Some(end_offsets(&cluster, &partitions).await) } else { None };
+        (partitions, ends)
+    };
+    let (partitions, ends) = tokio::select! {
+        () = shutdown.wait() => return Ok(()),
+        found = ends => found,
+    };
+    let (known, topic) = watch::channel(partitions);
+    let watching = tokio::spawn(watch_topic(Arc::clone(&cluster), known));
+    let (failures, failed) = mpsc::channel(1);
+    let changed = Arc::new(Notify::new());
+    let launcher = launcher(&config, &cluster, &store, Arc::clone(&changed), failures);
+    let local = Local { config, store, registry: Arc::default(), stats, launcher, changed, ends, topic };
+    let result = local.run(failed, shutdown).await;
+    watching.abort();
+    result
+}
+
+/// Two processes on one folder would each write files of its own state.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("local.lock");
+    let taken = |why: &str| {
+        Error::usage(format!(
+            "the checkpoint folder {}: {why}; give another with --checkpoint-dir",
+            folder.display()
+        ))
+    };
+    let file = File::create(&path).map_err(|e| taken(&e.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(taken("another process without PostgreSQL has it")),
+        Err(TryLockError::Error(e)) => Err(taken(&e.to_string())),
+    }
+}
+
+struct Local {
+    config: Process,
+    store: Arc<CheckpointStore>,
+    registry: Arc<Registry>,
+    stats: Arc<Stats>,
+    launcher: Launcher,
+    changed: Arc<Notify>,
+    /// Where each partition of a bounded run ends.
+    ends: Option<BTreeMap<i32, i64>>,
+    topic: watch::Receiver<BTreeSet<i32>>,
+}
+
+impl Local {
+    async fn run(mut self, mut failed: mpsc::Receiver<Error>, mut shutdown: Shutdown) -> Result<()> {
+        let (done, ended) = shutdown::channel();
+        let checkpoints =
+            Checkpoints::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
+        let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended));
+        let failure = tokio::select! {
+            () = shutdown.wait() => None,
+            failure = failed.recv() => failure,
+            worked = self.work() => worked.err(),
+        };
+        done.fire();
+        let owned = self.registry.all();
+        owned.iter().for_each(|owned| owned.pause());
+        if let Ok(mut checkpoints) = checkpointing.await {
+            checkpoints.write_all().await;
+        }
+        let records: i64 = owned.iter().map(|owned| owned.published.progress().accounted()).sum();
+        crate::info!("stopped", "partitions" => owned.len(), "records" => records);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Takes partitions as they come and prints what changes, until a bounded run is done.
+    async fn work(&mut self) -> Result<()> {
+        let mut printed = Printed::default();
+        let mut looks = interval(self.config.flush_interval);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.take().await?;
+        let mut settled = false;
+        loop {
+            tokio::select! {
+                _ = self.topic.changed() => self.take().await?,
+                () = self.changed.notified(), if settled => {
+                    settled = false;
+                    continue;
+                }
+                _ = looks.tick(), if !settled => {}
+            }
+            let states = self.states();
+            printed.print(&states, &self.config, false);
+            if self.is_done(&states) {
+                printed.print(&states, &self.config, true);
+                return Ok(());
+            }
+            settled = printed.is_settled();
+        }
+    }
+
+    /// Brings up every partition that is wanted and not here yet.
+    async fn take(&mut self) -> Result<()> {
+        let here: BTreeSet<i32> =
+            self.registry.epochs().into_iter().map(|(partition, _)| partition).collect();
+        let partitions = self.topic.borrow_and_update().clone();
+        for partition in partitions.difference(&here).copied() {
+            if matches!(&self.config.assign, Assign::Static(wanted) if !wanted.contains(&partition)) {
+                continue;
+            }
+            let claimed = Claimed { partition, epoch: EPOCH, epoch_before: EPOCH, state: None };
+            let end = self.ends.as_ref().and_then(|ends| ends.get(&partition).copied());
+            self.registry.insert(self.launcher.bring_up(claimed, end).await?);
+        }
+        Ok(())
+    }
+
+    /// The states as they are now; their dead letters are let go.
+    fn states(&self) -> Vec<State> {
+        let state_of = |owned: &Arc<Owned>| {
+            let state = owned.published.read();
+            owned.outbox.with(|outbox| outbox.confirm(state.progress.position()));
+            state
+        };
+        self.registry.all().iter().map(state_of).collect()
+    }
+
+    fn is_done(&self, states: &[State]) -> bool {
+        self.ends.as_ref().is_some_and(|ends| {
+            let owned = self.registry.all();
+            let reached = |(owned, state): (&Arc<Owned>, &State)| {
+                let progress = &state.progress;
+                let end = ends.get(&owned.partition).copied().unwrap_or(0);
+                progress.incarnation > 0 || progress.next_offset >= end
+            };
+            owned.iter().zip(states).all(reached)
+        })
+    }
+}
+
+/// What was printed of each window.
+#[derive(Default)]
+struct Printed {
+    windows: BTreeMap<i64, Totals>,
+    log: BatchLog,
+}
+
+impl Printed {
+    /// Prints the windows that changed, at most once a second unless it is the end.
+    fn print(&mut self, states: &[State], config: &Process, last: bool) {
+        let window_ms = milliseconds(config.window);
+        let watermark_ms =
+            states.iter().filter(|s| s.progress.idle == 0).map(|s| s.progress.watermark_ms).min();
+        let mut rows = Vec::new();
+        for (start_ms, totals) in add_up(states) {
+            if self.windows.insert(start_ms, totals) == Some(totals) {
+                continue;
+            }
+            let end_ms = start_ms + window_ms;
+            rows.push(SummaryRow {
+                start_ms,
+                end_ms,
+                averages: std::array::from_fn(|metric| totals.average(metric)),
+                reading_count: totals.readings,
+                is_final: watermark_ms.is_none_or(|watermark_ms| end_ms <= watermark_ms),
+            });
+        }
+        self.log.add(&rows);
+        if last || self.log.due().is_some_and(|due| due <= Instant::now()) {
+            self.log.print();
+        }
+    }
+
+    /// Whether all rows are printed.
+    fn is_settled(&self) -> bool {
+        self.log.due().is_none()
+    }
+}
+
+/// The windows of all partitions together.
+fn add_up(states: &[State]) -> BTreeMap<i64, Totals> {
+    let mut windows: BTreeMap<i64, Totals> = BTreeMap::new();
+    for window in states.iter().flat_map(|state| &state.windows) {
+        windows.entry(window.start_ms).or_default().merge(&window.totals);
+    }
+    windows
+}
