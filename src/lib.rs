@@ -24,12 +24,13 @@
 //! - [`cli`], [`config`], [`mod@error`]: from the command line to checked values; from failures to one line and an exit code.
 //! - [`reading`]: the format of a reading.
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
-//! - [`producer`], [`processor`], [`inspect`]: the subcommands.
+//! - [`producer`], [`processor`], [`inspect`]: the subcommands; [`demo`]: producer and processor at once, to look at.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
 //! - [`telemetry`], [`shutdown`], [`time`]: what all of them use.
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod embedded;
 pub mod error;
 pub mod inspect;

@@ -11,7 +11,7 @@ use weather::config::LogLevel;
 use weather::error::{Error, Result};
 use weather::shutdown::{self, Shutdown};
 use weather::telemetry::log;
-use weather::{inspect, processor, producer};
+use weather::{demo, inspect, processor, producer};
 
 fn main() -> ExitCode {
     // The arguments start with the program's name.
@@ -69,6 +69,6 @@ async fn dispatch(command: Command, mut shutdown: Shutdown) -> Result<()> {
             done = inspect::run(config) => done,
             () = shutdown.wait() => Ok(()),
         },
-        other => Err(Error::usage(format!("weather {} is not part of this build", other.word()))),
+        Command::Demo(config) => demo::run(config, shutdown).await,
     }
 }

@@ -1,0 +1,416 @@
+//! `weather demo`: the whole pipeline in one command, to look at, with what goes wrong in earnest done on purpose.
+//!
+//! ```text
+//! this process: producer ─▶ embedded broker ─▶ recount (verify)      child: weather process ─▶ PostgreSQL of our own
+//!                           cuts connections now and then                   killed in the middle    or checkpoint files
+//! ```
+//!
+//! Event time runs 1,200 times as fast as the clock, so an hour's window fills in 3 s. At the end the log has been
+//! counted by other code ([`verify`]) and is compared with what the processor made of it ([`observe`]).
+//!
+//! Invariants: nothing but loopback and unix sockets; all that is written lies in one folder ([`scratch`]), and folder and
+//! children are gone when [`run`] returns, however it does.
+
+mod child;
+mod cluster;
+mod observe;
+mod outcome;
+mod scratch;
+mod system;
+mod verify;
+mod view;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::config::{
+    Compression, Demo, Kafka, Log, LogFormat, LogLevel, LogSent, Pace, Producer, ReadingSource,
+};
+use crate::embedded::{Api, Broker, Fault, Options, Rule};
+use crate::error::{Error, Result};
+use crate::processor::checkpoint_store::CheckpointStore;
+use crate::producer;
+use crate::shutdown::{self, Shutdown, Trigger};
+use child::Processor;
+use cluster::Cluster;
+use observe::Store;
+use outcome::Outcome;
+use scratch::Scratch;
+use verify::Recount;
+use view::{Frame, Tone, View, thousands};
+
+const TOPIC: &str = "weather_data";
+const PARTITIONS: i32 = 4;
+/// An hour in three seconds.
+const SPEEDUP: f64 = 1_200.0;
+const BACKFILL: Duration = Duration::from_secs(24 * 60 * 60);
+/// What the broker keeps: some minutes; the recount follows, so nobody needs more.
+const LOG_BYTES: usize = 12 << 20;
+/// How often the result is looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How often an answer to the producer is lost, so that it sends a batch twice.
+const CUT_EVERY: Duration = Duration::from_millis(1_500);
+/// When the processor is killed, or after a third of a shorter run.
+const KILL_AT: Duration = Duration::from_secs(10);
+/// Longest wait for the processor to work off what is left at the end, or for its return.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+/// Ticks over which the rate is averaged.
+const RATE_TICKS: usize = 8;
+
+/// Runs the demo for its duration, or until the end is asked for.
+///
+/// # Errors
+/// A part cannot be started or ends by itself, or the result is not what the log says.
+pub async fn run(config: Demo, mut shutdown: Shutdown) -> Result<()> {
+    let played = tokio::select! {
+        biased;
+        () = shutdown.wait() => None,
+        played = play(&config) => Some(played),
+    };
+    match played {
+        None => {
+            // Everything of the demo was dropped with its future: processes and folder are gone.
+            let mut view = View::new(Instant::now());
+            view.say(Tone::Plain, "\nstopped; nothing is left of it").or_else(gone)
+        }
+        Some(Err(Ended::Failed(error))) => Err(error),
+        // Who read the output has seen enough.
+        Some(Ok(()) | Err(Ended::Unread)) => Ok(()),
+    }
+}
+
+/// Why the demo ends early.
+enum Ended {
+    Failed(Error),
+    /// Standard output is closed.
+    Unread,
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(_: io::Error) -> Self {
+        Self::Unread
+    }
+}
+
+/// A standard output that is closed is no failure.
+fn gone(_: io::Error) -> Result<()> {
+    Ok(())
+}
+
+async fn play(config: &Demo) -> Result<(), Ended> {
+    let start = Instant::now();
+    let mut view = View::new(start);
+    view.say(Tone::Plain, "weather demo: stations send readings, an hour of them in 3 s. Ctrl-C ends it.")?;
+    let scratch = Scratch::create()?;
+    let leftovers = scratch.remove_leftovers();
+    if leftovers > 0 {
+        view.say(Tone::Plain, &format!("  cleaned up after {leftovers} demo(s) that were killed"))?;
+    }
+    let options = Options { limit_bytes: LOG_BYTES, ..Options::default() };
+    let broker = Broker::start(options).await;
+    let broker = broker.map_err(|e| Error::failure(format!("no port of 127.0.0.1 can be had: {e}")))?;
+    broker.create_topic(TOPIC, PARTITIONS).map_err(|e| Error::failure(format!("no topic: {e:?}")))?;
+    let brokers = broker.address().to_string();
+    view.say(Tone::Plain, &format!("  Kafka       embedded in this process, {brokers}"))?;
+    let feed = Feed::start(&brokers);
+    let recount = Recount::start(&brokers, TOPIC, PARTITIONS).await?;
+    let cluster = postgres(config, &scratch, &mut view).await?;
+    let processor =
+        Processor::start(arguments(config, &brokers, cluster.as_ref(), scratch.path()), &scratch)?;
+    let store = store(cluster.as_ref(), scratch.path())?;
+    view.note(Tone::Plain, &format!("the processor starts (process {})", processor.id()))?;
+    let mut stage = Stage {
+        view,
+        feed,
+        recount,
+        processor,
+        store,
+        _cluster: cluster,
+        broker,
+        scratch,
+        seen: Outcome::default(),
+        log: VecDeque::new(),
+        dashboard: config.listen.is_none(),
+    };
+    stage.show(start, config.duration).await?;
+    stage.finish().await
+}
+
+/// Starts a PostgreSQL if there is one to be started; says so, or how to get one.
+async fn postgres(config: &Demo, scratch: &Scratch, view: &mut View) -> Result<Option<Cluster>, Ended> {
+    let why = match Cluster::find() {
+        _ if !config.postgres => "left out, as you wish".to_owned(),
+        None => {
+            "not installed; to see tables too: apt install postgresql, or brew install postgresql".to_owned()
+        }
+        Some(programs) => match Cluster::start(&programs, scratch).await {
+            Ok(cluster) => {
+                let (version, psql) = (cluster.version(), cluster.psql());
+                let text = format!(
+                    "  PostgreSQL  {version}, of this demo alone; look inside while it runs:\n    {psql}"
+                );
+                view.say(Tone::Plain, &text)?;
+                return Ok(Some(cluster));
+            }
+            Err(why) => format!("cannot be started: {why}"),
+        },
+    };
+    view.say(
+        Tone::Plain,
+        &format!("  PostgreSQL  {why}.\n              The rows go to this terminal only."),
+    )?;
+    Ok(None)
+}
+
+/// The command line of the processor.
+fn arguments(config: &Demo, brokers: &str, cluster: Option<&Cluster>, folder: &Path) -> Vec<String> {
+    let database = cluster.map_or_else(|| "none".to_owned(), Cluster::url);
+    let listen = config.listen.map_or_else(String::new, |address| address.to_string());
+    let checkpoints = checkpoints(folder).display().to_string();
+    // Without PostgreSQL the files are what is looked at.
+    let every = if cluster.is_some() { "1s" } else { "250ms" };
+    let flags = [
+        ("--brokers", brokers),
+        ("--topic", TOPIC),
+        ("--database-url", &database),
+        ("--checkpoint-dir", &checkpoints),
+        ("--checkpoint-interval", every),
+        ("--listen", &listen),
+    ];
+    let flags = flags.into_iter().flat_map(|(name, value)| [name, value]);
+    std::iter::once("process").chain(flags).map(str::to_owned).collect()
+}
+
+fn checkpoints(folder: &Path) -> std::path::PathBuf {
+    folder.join("checkpoint")
+}
+
+fn store(cluster: Option<&Cluster>, folder: &Path) -> Result<Store> {
+    Ok(match cluster {
+        Some(cluster) => Store::Postgres { config: cluster.config(), session: None },
+        None => Store::Files(CheckpointStore::open(&checkpoints(folder), TOPIC)?, PARTITIONS),
+    })
+}
+
+/// The producer, as a task.
+#[derive(Debug)]
+struct Feed {
+    stop: Trigger,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Feed {
+    fn start(brokers: &str) -> Self {
+        let (stop, stopped) = shutdown::channel();
+        Self { stop, task: tokio::spawn(producer::run(readings(brokers), stopped)) }
+    }
+
+    /// Everything that was accepted is acknowledged.
+    async fn stop(&mut self) -> Result<()> {
+        self.stop.fire();
+        let ended = (&mut self.task).await;
+        ended.unwrap_or_else(|e| Err(Error::failure(format!("the producer was ended by a bug: {e}"))))
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What is sent: a thousand readings a second, a few in a hundred of them bad.
+fn readings(brokers: &str) -> Producer {
+    Producer {
+        kafka: Kafka { brokers: vec![brokers.to_owned()], topic: TOPIC.to_owned(), sasl: None },
+        listen: None,
+        log: Log { level: LogLevel::Warn, format: LogFormat::Text },
+        pace: Pace::Every(Duration::from_millis(1)),
+        count: None,
+        duration: None,
+        source: ReadingSource::Synthetic,
+        poll: Duration::from_secs(1),
+        stations: 100,
+        seed: 1,
+        backfill: BACKFILL,
+        speedup: SPEEDUP,
+        late_ratio: 0.02,
+        malformed_ratio: 0.02,
+        future_ratio: 0.005,
+        partitions: PARTITIONS,
+        linger: Duration::from_millis(50),
+        compression: Compression::None,
+        log_sent: LogSent::Silent,
+    }
+}
+
+/// Everything that runs. Dropped from top to bottom.
+struct Stage {
+    view: View,
+    feed: Feed,
+    recount: Recount,
+    processor: Processor,
+    store: Store,
+    _cluster: Option<Cluster>,
+    broker: Broker,
+    scratch: Scratch,
+    /// The processor's result when last looked at.
+    seen: Outcome,
+    /// When the log had how many records.
+    log: VecDeque<(Instant, i64)>,
+    /// Whether the dashboard's address was said, or there is none.
+    dashboard: bool,
+}
+
+impl Stage {
+    /// Looks and shows until the time is over; kills the processor in between.
+    async fn show(&mut self, start: Instant, duration: Duration) -> Result<(), Ended> {
+        let kill_at = KILL_AT.min(duration / 3);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut cut, mut killed) = (Instant::now(), false);
+        while !killed || start.elapsed() < duration {
+            ticks.tick().await;
+            self.processor.check()?;
+            self.look().await?;
+            if cut.elapsed() >= CUT_EVERY {
+                self.broker.faults().arm(Rule::next(Api::Produce, Fault::CutAfter));
+                cut = Instant::now();
+            }
+            if !killed && start.elapsed() >= kill_at && !self.seen.windows.is_empty() {
+                killed = true;
+                self.kill_and_recover().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One look at everything.
+    async fn look(&mut self) -> Result<(), Ended> {
+        let ends = self.ends()?;
+        self.recount.catch_up(&ends).await?;
+        if let Some(seen) = self.store.look().await.filter(|seen| seen.read() >= self.seen.read()) {
+            self.seen = seen;
+        }
+        if !self.dashboard
+            && let Some(url) = self.processor.dashboard()
+        {
+            self.dashboard = true;
+            self.view.say(Tone::Plain, &format!("  Dashboard   {url}"))?;
+        }
+        let logged = ends.iter().sum();
+        self.log.push_back((Instant::now(), logged));
+        if self.log.len() > RATE_TICKS {
+            self.log.pop_front();
+        }
+        let rate = self.log.front().map_or(0.0, |(at, before)| {
+            (logged - before) as f64 / at.elapsed().as_secs_f64().max(TICK.as_secs_f64())
+        });
+        Ok(self.view.draw(&Frame { outcome: &self.seen, logged, rate })?)
+    }
+
+    /// SIGKILL in the middle of the work, a new start, and the proof that nothing is lost or counted twice.
+    async fn kill_and_recover(&mut self) -> Result<(), Ended> {
+        let killed = self.processor.id();
+        self.processor.kill();
+        let at = self.ends()?.iter().sum::<i64>();
+        self.view.note(Tone::Bad, &format!("SIGKILL to the processor (process {killed}), unprepared"))?;
+        // Long enough to be seen.
+        for _ in 0..4 {
+            sleep(TICK).await;
+            self.look().await?;
+        }
+        self.processor.start_again(&self.scratch)?;
+        let started = Instant::now();
+        while self.seen.read() < at {
+            sleep(TICK / 5).await;
+            self.processor.check()?;
+            self.look().await?;
+            give_up_after(started, "did not come back after it was killed")?;
+        }
+        let text = format!(
+            "it is back (process {}), {:.1} s after its start: {} offsets read,",
+            self.processor.id(),
+            started.elapsed().as_secs_f64(),
+            thousands(self.seen.read())
+        );
+        self.view.note(Tone::Plain, &text)?;
+        let (text, tone) = match self.seen.adds_up() {
+            true => ("each counted once", Tone::Good),
+            false => ("but the counts do not add up", Tone::Bad),
+        };
+        let counts = format!(
+            "{text}: {} averaged in the rows, {} duplicates, {} dead letters",
+            thousands(self.seen.in_windows()),
+            thousands(self.seen.count("duplicates")),
+            thousands(self.seen.dead_letters())
+        );
+        Ok(self.view.note(tone, &counts)?)
+    }
+
+    /// Everything to its end, and the comparison.
+    async fn finish(mut self) -> Result<(), Ended> {
+        self.view.note(Tone::Plain, "the stations fall silent; the processor works off what is left")?;
+        self.broker.faults().clear();
+        self.feed.stop().await?;
+        let ends = self.ends()?;
+        let started = Instant::now();
+        while self.seen.read() < ends.iter().sum() {
+            self.look().await?;
+            self.processor.check()?;
+            give_up_after(started, "did not work off the log")?;
+            sleep(TICK / 5).await;
+        }
+        self.processor.stop().await?;
+        self.look().await?;
+        self.recount.catch_up(&ends).await?;
+        let expected = self.recount.outcome();
+        let mut differences = self.seen.differences(&expected);
+        if let Some(letters) =
+            self.store.letters().await.filter(|letters| *letters != expected.dead_letters())
+        {
+            differences
+                .push(format!("dead letters: {letters} in the table, not {}", expected.dead_letters()));
+        }
+        self.view.table(&self.seen)?;
+        let counts = format!(
+            "{} records = {} averaged + {} duplicates + {} dead letters, {} windows",
+            thousands(expected.read()),
+            thousands(expected.count("aggregated")),
+            thousands(expected.count("duplicates")),
+            thousands(expected.dead_letters()),
+            expected.windows.len()
+        );
+        if differences.is_empty() {
+            let text = format!("exact: the log recomputed by other code says the same\n  {counts}");
+            return Ok(self.view.say(Tone::Good, &text)?);
+        }
+        self.view.say(Tone::Bad, &format!("differs from the log recomputed by other code ({counts})"))?;
+        Err(Error::failure(format!("the result is not exact: {}", differences.join("; "))).into())
+    }
+
+    /// Where each partition of the log ends.
+    fn ends(&self) -> Result<Vec<i64>> {
+        let end = |partition| self.broker.end_offset(TOPIC, partition);
+        let ends = (0..PARTITIONS).map(end).collect::<std::result::Result<_, _>>();
+        ends.map_err(|e| Error::failure(format!("the embedded broker has lost its topic: {e:?}")))
+    }
+}
+
+fn give_up_after(started: Instant, what: &str) -> Result<()> {
+    if started.elapsed() < DRAIN_LIMIT {
+        return Ok(());
+    }
+    Err(Error::failure(format!("weather process {what} within {} s", DRAIN_LIMIT.as_secs())))
+}

@@ -1,0 +1,122 @@
+//! What the processor has come to, from outside: the tables, or without PostgreSQL the checkpoint files.
+
+use tokio_postgres::{Config, IsolationLevel, Row as SqlRow};
+
+use super::outcome::{Outcome, Row};
+use crate::postgres::failure::Failure;
+use crate::postgres::session::Session;
+use crate::processor::checkpoint_store::CheckpointStore;
+use crate::processor::state::State;
+use crate::processor::window::Totals;
+use crate::reading::Reason;
+
+const HOUR_MS: i64 = 3_600_000;
+
+const WINDOWS: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, reading_count, is_final, \
+    avg_temp, avg_humidity, avg_wind_speed FROM weather_summary";
+
+/// Where the processor's result is.
+#[derive(Debug)]
+pub(super) enum Store {
+    /// In the tables.
+    Postgres {
+        /// Where they are.
+        config: Config,
+        /// The connection, once there is one.
+        session: Option<Session>,
+    },
+    /// In the checkpoint files of so many partitions.
+    Files(CheckpointStore, i32),
+}
+
+impl Store {
+    /// The result as it is now; none before the processor has made its tables or files.
+    pub(super) async fn look(&mut self) -> Option<Outcome> {
+        match self {
+            Store::Files(store, partitions) => {
+                let newest = |partition| store.read(partition).ok()?.checkpoints.into_iter().next();
+                let states: Vec<(i32, State)> =
+                    (0..*partitions).filter_map(|p| Some((p, newest(p)?.state))).collect();
+                (!states.is_empty()).then(|| of_states(&states))
+            }
+            Store::Postgres { config, session } => {
+                if session.is_none() {
+                    *session = Session::open(config).await.ok();
+                }
+                let found = of_tables(session.as_mut()?).await;
+                // The tables may not be there yet; another connection costs little.
+                if found.is_err() {
+                    *session = None;
+                }
+                found.ok()
+            }
+        }
+    }
+
+    /// How many dead letters lie in the table; without one, none.
+    pub(super) async fn letters(&mut self) -> Option<i64> {
+        let Store::Postgres { session: Some(session), .. } = self else { return None };
+        let count = session.client.query_one("SELECT count(*) FROM weather_dead_letter", &[]);
+        session.call(count).await.ok()?.try_get(0).ok()
+    }
+}
+
+/// All tables as of one moment.
+async fn of_tables(session: &mut Session) -> Result<Outcome, Failure> {
+    let reasons = Reason::ALL.map(Reason::as_str).join(", ");
+    let partitions = format!(
+        "SELECT partition, next_offset, aggregated, duplicates, skipped, lost, {reasons} FROM weather_partition \
+         WHERE next_offset IS NOT NULL"
+    );
+    let begin = session.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
+    let transaction = begin.read_only(true).start().await?;
+    let windows = transaction.query(WINDOWS, &[]).await?;
+    let partitions = transaction.query(&partitions, &[]).await?;
+    transaction.commit().await?;
+    let mut outcome = Outcome::default();
+    for row in &windows {
+        let (start_ms, row) = window_of(row)?;
+        outcome.windows.insert(start_ms, row);
+    }
+    for row in &partitions {
+        outcome.offsets.insert(row.try_get(0)?, row.try_get(1)?);
+        for (name, column) in fates().zip(2..) {
+            *outcome.fates.entry(name).or_default() += row.try_get::<_, i64>(column)?;
+        }
+    }
+    Ok(outcome)
+}
+
+/// The fates in the order of the statement.
+fn fates() -> impl Iterator<Item = &'static str> {
+    ["aggregated", "duplicates", "skipped", "lost"].into_iter().chain(Reason::ALL.map(Reason::as_str))
+}
+
+fn window_of(row: &SqlRow) -> Result<(i64, Row), Failure> {
+    let averages = [row.try_get(3)?, row.try_get(4)?, row.try_get(5)?];
+    Ok((row.try_get(0)?, Row { readings: row.try_get(1)?, is_final: row.try_get(2)?, averages }))
+}
+
+/// The states of all partitions added up, as the table would show them.
+fn of_states(states: &[(i32, State)]) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut windows = std::collections::BTreeMap::<i64, Totals>::new();
+    for (partition, State { progress, windows: own, .. }) in states {
+        outcome.offsets.insert(*partition, progress.next_offset);
+        let counts = [progress.aggregated, progress.duplicates, progress.skipped, progress.lost];
+        for (name, count) in fates().zip(counts.into_iter().chain(progress.rejected)) {
+            *outcome.fates.entry(name).or_default() += count;
+        }
+        own.iter().for_each(|window| windows.entry(window.start_ms).or_default().merge(&window.totals));
+    }
+    let watermark_ms = states.iter().map(|(_, state)| state.progress.watermark_ms).min().unwrap_or(i64::MIN);
+    outcome.windows = windows
+        .into_iter()
+        .map(|(start_ms, totals)| {
+            let averages = std::array::from_fn(|metric| totals.average(metric));
+            let is_final = start_ms + HOUR_MS <= watermark_ms;
+            (start_ms, Row { readings: totals.readings, averages, is_final })
+        })
+        .collect();
+    outcome
+}

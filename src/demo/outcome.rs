@@ -1,0 +1,142 @@
+//! What became of the records, in a form in which the processor's result and the recomputation can be compared.
+
+use std::collections::BTreeMap;
+
+use crate::processor::window::METRICS;
+
+/// How far an average may be off: it is kept in millionths.
+const TOLERANCE: f64 = 1e-6;
+/// More differences tell no more.
+const SHOWN: usize = 5;
+
+/// Averages of one window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Row {
+    /// Readings in it.
+    pub(super) readings: i64,
+    /// Temperature °C, humidity %, wind speed m/s.
+    pub(super) averages: [Option<f64>; METRICS],
+    /// Whether nothing more is expected.
+    pub(super) is_final: bool,
+}
+
+/// What became of the records up to an offset of each partition.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outcome {
+    /// The next offset of each partition.
+    pub(super) offsets: BTreeMap<i32, i64>,
+    /// Windows by their start, ms since 1970.
+    pub(super) windows: BTreeMap<i64, Row>,
+    /// How many records became what: `aggregated`, `duplicates`, or the reason of a dead letter.
+    pub(super) fates: BTreeMap<&'static str, i64>,
+}
+
+impl Outcome {
+    /// Offsets read, in all partitions together.
+    pub(super) fn read(&self) -> i64 {
+        self.offsets.values().sum()
+    }
+
+    /// How many records became this.
+    pub(super) fn count(&self, fate: &str) -> i64 {
+        self.fates.get(fate).copied().unwrap_or(0)
+    }
+
+    /// How many records are dead letters.
+    pub(super) fn dead_letters(&self) -> i64 {
+        self.fates.values().sum::<i64>() - self.count("aggregated") - self.count("duplicates")
+    }
+
+    /// How many readings the windows hold.
+    pub(super) fn in_windows(&self) -> i64 {
+        self.windows.values().map(|row| row.readings).sum()
+    }
+
+    /// Whether each offset read is counted once, and each averaged reading is in one window.
+    pub(super) fn adds_up(&self) -> bool {
+        self.fates.values().sum::<i64>() == self.read() && self.count("aggregated") == self.in_windows()
+    }
+
+    /// What differs from `expected`, a sentence each; empty when nothing does.
+    pub(super) fn differences(&self, expected: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.offsets != expected.offsets {
+            found.push(format!("offsets read: {:?} instead of {:?}", self.offsets, expected.offsets));
+        }
+        for fate in keys(&self.fates, &expected.fates) {
+            let (is, should) = (self.count(fate), expected.count(fate));
+            if is != should {
+                found.push(format!("{fate}: {is} instead of {should}"));
+            }
+        }
+        for start in keys(&self.windows, &expected.windows) {
+            let of = |outcome: &Self| outcome.windows.get(&start).copied().unwrap_or_default();
+            let (is, should) = (of(self), of(expected));
+            if is.readings != should.readings || !is.averages.iter().zip(should.averages).all(near) {
+                let time = crate::time::SqlTimestamp(start);
+                found.push(format!("window {time}: {is:?} instead of {should:?}"));
+            }
+        }
+        let more = found.len().saturating_sub(SHOWN);
+        found.truncate(SHOWN);
+        if more > 0 {
+            found.push(format!("and {more} more"));
+        }
+        found
+    }
+}
+
+fn keys<K: Ord + Copy, V>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> Vec<K> {
+    let mut keys: Vec<K> = one.keys().chain(other.keys()).copied().collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn near((is, should): (&Option<f64>, Option<f64>)) -> bool {
+    match (*is, should) {
+        (Some(is), Some(should)) => (is - should).abs() <= TOLERANCE,
+        (is, should) => is == should,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome() -> Outcome {
+        let row = Row { readings: 2, averages: [Some(1.5), None, Some(0.0)], is_final: false };
+        Outcome {
+            offsets: [(0, 3), (1, 1)].into(),
+            windows: [(0, row)].into(),
+            fates: [("aggregated", 2), ("late", 1), ("duplicates", 1)].into(),
+        }
+    }
+
+    #[test]
+    fn counts_add_up() {
+        assert!(outcome().adds_up());
+        assert_eq!((outcome().read(), outcome().dead_letters()), (4, 1));
+        let mut lost = outcome();
+        lost.fates.remove("late");
+        assert!(!lost.adds_up());
+    }
+
+    #[test]
+    fn each_difference_is_told() {
+        let is_told = |change: fn(&mut Outcome), words: &str| {
+            let mut changed = outcome();
+            change(&mut changed);
+            let found = changed.differences(&outcome());
+            assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
+        };
+        is_told(|o| drop(o.offsets.insert(1, 2)), "offsets");
+        is_told(|o| drop(o.fates.insert("late", 0)), "late: 0 instead of 1");
+        is_told(|o| drop(o.windows.clear()), "1970-01-01 00:00:00");
+        is_told(|o| o.windows.values_mut().for_each(|row| row.averages[0] = Some(1.50001)), "1.50001");
+        is_told(|o| o.windows.values_mut().for_each(|row| row.averages[1] = Some(0.0)), "window");
+        let mut near = outcome();
+        near.windows.values_mut().for_each(|row| row.averages[0] = Some(1.500_000_1));
+        assert!(near.differences(&outcome()).is_empty());
+    }
+}

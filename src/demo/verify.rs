@@ -1,0 +1,184 @@
+//! The same result by other code: the log read from its start and counted record by record, as plainly as can be.
+//!
+//! Nothing of the processor is used here, nor its reading format: other parser, other arithmetic, no state but totals. It
+//! follows the log while the demo runs, so the log need not be kept. It knows only what the demo's stations send.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rskafka::client::partition::{PartitionClient, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder};
+use rskafka::record::RecordAndOffset;
+use simd_json::OwnedValue;
+use simd_json::prelude::*;
+use tokio::time::timeout;
+
+use super::outcome::{Outcome, Row};
+use crate::error::{Error, Result};
+use crate::time::now_ms;
+
+const HOUR_MS: i64 = 3_600_000;
+const TEN_MINUTES_MS: i64 = 600_000;
+/// Name and range of each metric.
+const METRICS: [(&str, f64, f64); 3] =
+    [("temperature", -100.0, 70.0), ("humidity", 0.0, 100.0), ("wind_speed", 0.0, 150.0)];
+const FETCH_BYTES: i32 = 1 << 20;
+const FETCH_LIMIT: Duration = Duration::from_secs(10);
+
+/// The recomputation so far.
+#[derive(Debug)]
+pub(super) struct Recount {
+    partitions: Vec<Partition>,
+    windows: BTreeMap<i64, [(i64, f64); 4]>,
+    fates: BTreeMap<&'static str, i64>,
+}
+
+#[derive(Debug)]
+struct Partition {
+    log: PartitionClient,
+    next_offset: i64,
+    newest_ms: i64,
+    /// The last sequence number of each run of a producer.
+    runs: BTreeMap<u64, u64>,
+}
+
+impl Recount {
+    /// From the first record of a topic.
+    pub(super) async fn start(broker: &str, topic: &str, partitions: i32) -> Result<Self> {
+        let client: Client =
+            ClientBuilder::new(vec![broker.to_owned()]).build().await.map_err(|e| unread(&e))?;
+        let mut all = Vec::new();
+        for partition in 0..partitions {
+            let log = client.partition_client(topic, partition, UnknownTopicHandling::Error);
+            let log = log.await.map_err(|e| unread(&e))?;
+            all.push(Partition { log, next_offset: 0, newest_ms: i64::MIN, runs: BTreeMap::new() });
+        }
+        Ok(Self { partitions: all, windows: BTreeMap::new(), fates: BTreeMap::new() })
+    }
+
+    /// Counts the records below these offsets, one of each partition.
+    pub(super) async fn catch_up(&mut self, ends: &[i64]) -> Result<()> {
+        for (partition, end) in self.partitions.iter_mut().zip(ends) {
+            while partition.next_offset < *end {
+                let fetch = partition.log.fetch_records(partition.next_offset, 1..FETCH_BYTES, 100);
+                let answer = timeout(FETCH_LIMIT, fetch).await.map_err(|e| unread(&e))?;
+                let (records, _) = answer.map_err(|e| unread(&e))?;
+                let new = |record: &RecordAndOffset| record.offset >= partition.next_offset;
+                for record in records.into_iter().filter(new).collect::<Vec<_>>() {
+                    partition.next_offset = record.offset + 1;
+                    let fate = partition.fate(record, &mut self.windows);
+                    *self.fates.entry(fate).or_default() += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the processor has to have come to.
+    pub(super) fn outcome(&self) -> Outcome {
+        let row = |[readings, metrics @ ..]: &[(i64, f64); 4]| {
+            let averages = metrics.map(|(count, sum)| (count > 0).then(|| sum / count as f64));
+            Row { readings: readings.0, averages, is_final: false }
+        };
+        Outcome {
+            offsets: (0..).zip(self.partitions.iter().map(|partition| partition.next_offset)).collect(),
+            windows: self.windows.iter().map(|(start, sums)| (*start, row(sums))).collect(),
+            fates: self.fates.clone(),
+        }
+    }
+}
+
+impl Partition {
+    /// What becomes of a record; an averaged one is added to its window.
+    fn fate(
+        &mut self,
+        record: RecordAndOffset,
+        windows: &mut BTreeMap<i64, [(i64, f64); 4]>,
+    ) -> &'static str {
+        let sent =
+            record.record.headers.get("weather-seq").and_then(|h| <[u8; 16]>::try_from(h.as_slice()).ok());
+        if let Some(sent) = sent.map(u128::from_be_bytes) {
+            let (run, number) = ((sent >> 64) as u64, sent as u64);
+            let last = self.runs.entry(run).or_default();
+            if number <= *last {
+                return "duplicates";
+            }
+            *last = number;
+        }
+        let (time_ms, metrics) = match read(record.record.value) {
+            Ok(reading) => reading,
+            Err(reason) => return reason,
+        };
+        if time_ms > now_ms() + TEN_MINUTES_MS {
+            return "future";
+        }
+        let start_ms = time_ms.div_euclid(HOUR_MS) * HOUR_MS;
+        if start_ms + HOUR_MS <= self.newest_ms.saturating_sub(TEN_MINUTES_MS) {
+            return "late";
+        }
+        self.newest_ms = self.newest_ms.max(time_ms);
+        let sums = windows.entry(start_ms).or_default();
+        sums[0].0 += 1;
+        for (sum, value) in sums[1..].iter_mut().zip(metrics) {
+            sum.0 += i64::from(value.is_some());
+            sum.1 += value.unwrap_or(0.0);
+        }
+        "aggregated"
+    }
+}
+
+/// Time and metrics of a reading, or why it is none.
+fn read(value: Option<Vec<u8>>) -> std::result::Result<(i64, [Option<f64>; 3]), &'static str> {
+    let mut value = value.filter(|value| !value.is_empty()).ok_or("malformed")?;
+    // A map, as of a field that comes twice the last one counts.
+    let fields: BTreeMap<String, OwnedValue> =
+        simd_json::serde::from_slice(&mut value).map_err(|_| "malformed")?;
+    let mut metrics = [None; 3];
+    for (metric, (name, ..)) in metrics.iter_mut().zip(METRICS) {
+        *metric = match fields.get(name) {
+            Some(value) if !value.is_null() => Some(value.cast_f64().ok_or("malformed")?),
+            _ => None,
+        };
+    }
+    let time_ms = match fields.get("timestamp") {
+        Some(value) if !value.is_null() => value.as_i64().ok_or("malformed")?,
+        _ => return Err("missing_timestamp"),
+    };
+    if metrics.iter().all(Option::is_none) {
+        return Err("no_metric");
+    }
+    let fits = |(value, (_, low, high)): (&Option<f64>, (&str, f64, f64))| {
+        value.is_none_or(|value| (low..=high).contains(&value))
+    };
+    if metrics.iter().zip(METRICS).all(fits) { Ok((time_ms, metrics)) } else { Err("out_of_range") }
+}
+
+fn unread(e: &dyn std::fmt::Display) -> Error {
+    Error::failure(format!("the embedded broker's log cannot be read: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_and_reasons() {
+        let read = |text: &str| read(Some(text.as_bytes().to_vec()));
+        assert_eq!(
+            read(r#"{"station":"s","timestamp":7,"temperature":-1.5,"humidity":50,"wind_speed":null}"#),
+            Ok((7, [Some(-1.5), Some(50.0), None]))
+        );
+        for (text, reason) in [
+            ("", "malformed"),
+            ("[]", "malformed"),
+            ("sensor rebooting", "malformed"),
+            (r#"{"timestamp":1,"temperature":21.5,"temperature":"warm"}"#, "malformed"),
+            (r#"{"timestamp":1,"humidity":NaN}"#, "malformed"),
+            (r#"{"temperature":21.5}"#, "missing_timestamp"),
+            (r#"{"timestamp":1,"temperature":null}"#, "no_metric"),
+            (r#"{"timestamp":1,"temperature":1.0,"temperature":9999.9}"#, "out_of_range"),
+        ] {
+            assert_eq!(read(text), Err(reason), "{text}");
+        }
+    }
+}
