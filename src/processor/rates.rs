@@ -1,7 +1,7 @@
 //! Readings a second, in and out, over the last seconds.
 //!
-//! There is no timer behind it: a look is taken when the flush turns, and when somebody asks. Only partitions that were
-//! there at both looks count, so that taking one over with its history is not a leap.
+//! There is no timer behind it: a look is taken when the flush turns, and when somebody asks. A partition counts
+//! from the first look that had it, so that taking one over with its history is not a leap.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Least time between two looks that are kept.
 const STEP: Duration = Duration::from_secs(1);
+/// Over less than this, in seconds, there is no rate.
+const LEAST: f64 = 0.1;
 /// A rate is over about this long.
 const SPAN: Duration = Duration::from_secs(10);
 
@@ -47,21 +49,19 @@ impl Rates {
     /// The rates up to now.
     pub fn per_second(&self, now: Instant, look: &Look) -> PerSecond {
         let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // After a long silence, since the last look: nothing has happened between, or there would have been another.
-        let recent = looks.iter().find(|(at, _)| now.saturating_duration_since(*at) <= SPAN + STEP);
-        let Some((at, then)) = recent.or(looks.back()) else { return PerSecond::default() };
-        let seconds = now.saturating_duration_since(*at).as_secs_f64();
-        if seconds < 0.1 {
-            return PerSecond::default();
-        }
-        let mut passed = (0, 0);
+        let mut rates = PerSecond::default();
         for (partition, counts) in look {
-            if let Some(before) = then.get(partition) {
-                passed.0 += (counts.0 - before.0).max(0);
-                passed.1 += (counts.1 - before.1).max(0);
+            let seen = || looks.iter().filter_map(|(at, then)| Some((*at, then.get(partition)?)));
+            // After a long silence, since the last look: nothing has happened between, or there would have been another.
+            let recent = seen().find(|(at, _)| now.saturating_duration_since(*at) <= SPAN + STEP);
+            let Some((at, before)) = recent.or(seen().last()) else { continue };
+            let seconds = now.saturating_duration_since(at).as_secs_f64();
+            if seconds >= LEAST {
+                rates.read += (counts.0 - before.0).max(0) as f64 / seconds;
+                rates.written += (counts.1 - before.1).max(0) as f64 / seconds;
             }
         }
-        PerSecond { read: passed.0 as f64 / seconds, written: passed.1 as f64 / seconds }
+        rates
     }
 }
 

@@ -4,7 +4,8 @@
 const PERIOD_MS = 1000;
 const PATIENCE_MS = 8000;
 const SVG = "http://www.w3.org/2000/svg";
-const CHART = { width: 400, height: 150, left: 38, right: 8, top: 8, bottom: 20 };
+const CHART = { left: 38, right: 8, top: 8, bottom: 20 };
+const BATCHES = 6;
 const METRICS = [
   { id: "temp", field: "avg_temp", unit: "°C" },
   { id: "humidity", field: "avg_humidity", unit: "%" },
@@ -60,7 +61,8 @@ function table(id, head, rows) {
 }
 
 function chart(svg, metric, windows) {
-  const { width, height, left, right, top, bottom } = CHART;
+  const { left, right, top, bottom } = CHART;
+  const { clientWidth: width, clientHeight: height } = svg;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const points = windows
     .filter((w) => w[metric.field] !== null)
@@ -169,7 +171,7 @@ function showLetters(letters) {
 }
 
 function showBatches(batches) {
-  const rows = batches.slice(-12).reverse().map((batch) => [
+  const rows = batches.slice(-BATCHES).reverse().map((batch) => [
     whole.format(batch.id), clock(batch.at), whole.format(batch.records), String(batch.rows),
     String(batch.dead_letters), span(batch.seconds), span(batch.visible_after_seconds),
   ]);

@@ -1,0 +1,292 @@
+//! The dashboard in a real browser: what it shows is what `/progress` says, and nothing that strangers send runs.
+//!
+//! Chromium is driven through its WebDriver, which is plain HTTP and JSON. With `WEATHER_TEST_SCREENSHOTS=FOLDER` the page
+//! is also kept as pictures, in the widths of a phone, a tablet and a desk, light and dark.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use simd_json::OwnedValue;
+use simd_json::prelude::*;
+use support::pipeline::Pipeline;
+use support::{Folder, Kafka, Postgres, Process, Weather, poll, unique};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const WIDTHS: [u32; 3] = [400, 900, 1600];
+
+/// Payloads that would do something if they were ever taken for markup, script or an address.
+const HOSTILE: [&str; 6] = [
+    "<script>window.pwned = 1</script>",
+    "<img src=x onerror=\"window.pwned = 1\">",
+    "{\"station\":\"\\\"><svg onload=window.pwned=1>\",\"timestamp\":\"x\"}",
+    "';window.pwned=1;//</script></style></textarea><script>window.pwned = 1</script>",
+    "<iframe srcdoc=\"<script>parent.pwned = 1</script>\"></iframe><base href=//evil.example>",
+    "javascript:window.pwned=1 \u{202e}${window.pwned=1} {{constructor.constructor('window.pwned=1')()}}",
+];
+
+/// A browser with one window.
+struct Browser {
+    driver: Process,
+    port: u16,
+    session: String,
+    _profile: Folder,
+}
+
+impl Browser {
+    async fn start() -> Self {
+        let profile = Folder::new("chromium");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new("chromedriver");
+        command
+            .arg(format!("--port={port}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let driver = Process::spawn(&mut command, "KILL");
+        let up = poll(LIMIT, || TcpStream::connect(("127.0.0.1", port)).ok()).await;
+        assert!(up.is_some(), "chromedriver does not listen; is it installed?");
+        let flags = [
+            "headless",
+            "no-sandbox",
+            "disable-gpu",
+            "disable-quic",
+            "no-first-run",
+            "disable-background-networking",
+            "disable-component-update",
+            "disable-sync",
+            "disable-dev-shm-usage",
+            &format!("user-data-dir={}", profile.path().display()),
+        ]
+        .map(|flag| format!("\"--{flag}\""))
+        .join(",");
+        let mut browser = Self { driver, port, session: String::new(), _profile: profile };
+        let session = browser.post(
+            "",
+            &format!(
+                r#"{{"capabilities":{{"alwaysMatch":{{"goog:loggingPrefs":{{"browser":"ALL"}},
+                "goog:chromeOptions":{{"args":[{flags}]}}}}}}}}"#
+            ),
+        );
+        browser.session = format!("/{}", session.get_str("sessionId").expect("a session"));
+        browser
+    }
+
+    /// A command's answer.
+    fn post(&self, command: &str, body: &str) -> OwnedValue {
+        let path = format!("/session{}{command}", self.session);
+        let answer = request(self.port, "POST", &path, body);
+        let mut bytes = body_of(&answer).as_bytes().to_vec();
+        let answer =
+            simd_json::to_owned_value(&mut bytes).unwrap_or_else(|e| panic!("{path}: {e}: {answer}"));
+        let value = answer.get("value").cloned().expect("a value");
+        assert!(value.get("error").is_none(), "{path}: {value}");
+        value
+    }
+
+    /// What a function's body returns.
+    fn script(&self, body: &str) -> OwnedValue {
+        let body = simd_json::to_string(body).unwrap();
+        self.post("/execute/sync", &format!(r#"{{"script":{body},"args":[]}}"#))
+    }
+
+    fn developer_command(&self, name: &str, parameters: &str) -> OwnedValue {
+        self.post("/goog/cdp/execute", &format!(r#"{{"cmd":"{name}","params":{parameters}}}"#))
+    }
+
+    fn resize(&self, width: u32, height: u32) {
+        let metrics =
+            format!(r#"{{"width":{width},"height":{height},"deviceScaleFactor":1,"mobile":false}}"#);
+        self.developer_command("Emulation.setDeviceMetricsOverride", &metrics);
+    }
+
+    fn screenshot(&self, name: &str) {
+        let Some(folder) = std::env::var_os("WEATHER_TEST_SCREENSHOTS") else { return };
+        let shot = self.developer_command("Page.captureScreenshot", r#"{"format":"png"}"#);
+        let path = std::path::Path::new(&folder).join(name);
+        std::fs::write(&path, base64(shot.get_str("data").unwrap())).unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver ends its browser in order; killed, it would leave it behind.
+        if !self.session.is_empty() {
+            request(self.port, "DELETE", &format!("/session{}", self.session), "");
+        }
+        self.driver.signal("TERM");
+    }
+}
+
+fn request(port: u16, method: &str, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // The driver keeps the connection: the length says where the answer ends.
+    let mut buffer = [0; 65536];
+    loop {
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.to_lowercase().strip_prefix("content-length:").map(str::to_owned));
+            if length.is_some_and(|length| body.len() >= length.trim().parse().unwrap()) {
+                break;
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(n) if n > 0 => answer.extend_from_slice(&buffer[..n]),
+            _ => break,
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn body_of(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0u32, 0);
+    for value in text.bytes().filter_map(|byte| digits.iter().position(|digit| *digit == byte)) {
+        (bits, count) = ((bits << 6 | value as u32) & 0xff_ffff, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
+}
+
+/// `1,234,567`
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap()).collect();
+    groups.join(",")
+}
+
+/// The processor at work on six hours of readings, some of them bad, then on hostile ones.
+async fn start() -> (Pipeline, Weather, Weather, String) {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let pipeline = Pipeline::new(&kafka, &unique("dashboard"), postgres.database().await);
+    let hours = ["--backfill", "6h", "--rate", "0", "--count", "20000", "--partitions", "3"];
+    pipeline
+        .produce(&[hours.as_slice(), &["--late-ratio", "0.01", "--malformed-ratio", "0.01"]].concat())
+        .await;
+    let live = pipeline.spawn_producer(&["--interval", "20ms"]);
+    let folder = pipeline.checkpoints.path().to_str().unwrap();
+    let own =
+        ["--database-url", pipeline.database.url(), "--checkpoint-dir", folder, "--listen", "127.0.0.1:0"];
+    let common = ["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic];
+    let processor = Weather::spawn(common.iter().chain(&own));
+    let line = processor.wait_for_line("listening", LIMIT).await;
+    let url = line.split_once("url=").unwrap().1.trim().to_owned();
+    processor.wait_for_line("write OK", LIMIT).await;
+    let lines = Folder::new("hostile");
+    let file = lines.path().join("lines");
+    std::fs::write(&file, HOSTILE.join("\n")).unwrap();
+    pipeline.produce(&["--source", file.to_str().unwrap()]).await;
+    (pipeline, live, processor, url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
+    let (_pipeline, _live, _processor, url) = start().await;
+    let browser = Browser::start().await;
+    browser.post("/url", &format!(r#"{{"url":"{url}"}}"#));
+    let shown = poll(LIMIT, || {
+        let ready = browser.script(
+            "if (!window.shown) return false; const weather = JSON.parse(window.shown).weather; \
+             return weather.windows.length > 5 && weather.unflushed === 0 && weather.lag === 0 && \
+             weather.dead_letters.filter((l) => (l.payload || '').includes('pwned')).length === 6",
+        );
+        ready.as_bool().unwrap_or(false).then_some(())
+    });
+    shown.await.expect("the page shows the readings");
+
+    // The text and what it was made from, at one moment.
+    let both = browser.script(
+        "const text = (id) => document.getElementById(id).textContent; \
+         const cells = (id) => [...document.querySelectorAll(`#${id} tr`)].map((r) => [...r.cells].map((c) => c.textContent)); \
+         return { shown: JSON.parse(window.shown), state: text('state'), lag: text('lag'), topic: text('topic'), \
+           totals: cells('totals'), partitions: cells('partitions'), windows: cells('windows'), letters: cells('letters'), \
+           temp: text('now-temp'), open: document.querySelectorAll('#chart-temp .open-window').length, \
+           points: document.querySelector('#chart-wind polyline').getAttribute('points').split(' ').length }",
+    );
+    let weather = both.get("shown").unwrap().get("weather").unwrap();
+    let text = |field: &str| both.get_str(field).unwrap().to_owned();
+    assert_eq!(text("state"), "running");
+    assert_eq!(text("lag"), grouped(weather.get_i64("lag").unwrap()));
+    let rows = |field: &str| -> Vec<Vec<String>> {
+        let cells = |row: &OwnedValue| {
+            row.as_array().unwrap().iter().map(|c| c.as_str().unwrap().to_owned()).collect()
+        };
+        both.get_array(field).unwrap().iter().map(cells).collect()
+    };
+    let totals = weather.get("totals").unwrap();
+    let total = |name: &str| rows("totals").into_iter().find(|row| row[0] == name).map(|row| row[1].clone());
+    assert_eq!(total("read"), Some(grouped(totals.get_i64("records").unwrap())));
+    assert_eq!(total("aggregated"), Some(grouped(totals.get_i64("aggregated").unwrap())));
+    let rejected = totals.get("rejected").unwrap();
+    for reason in ["late", "malformed", "future"] {
+        assert_eq!(total(reason), Some(grouped(rejected.get_i64(reason).unwrap())), "{reason}");
+    }
+    let partitions = rows("partitions");
+    for (row, partition) in partitions.iter().skip(1).zip(weather.get_array("partitions").unwrap()) {
+        assert_eq!(row[0], partition.get_i64("partition").unwrap().to_string());
+        assert_eq!(row[1], grouped(partition.get_i64("next_offset").unwrap()));
+        assert_eq!(row[2], grouped(partition.get_i64("lag").unwrap()));
+    }
+    assert_eq!(partitions.len(), 4);
+    let windows = weather.get_array("windows").unwrap();
+    let newest = windows.last().unwrap();
+    assert_eq!(rows("windows").len(), windows.len() + 1);
+    assert_eq!(text("temp"), format!("{:.2} °C", newest.get_f64("avg_temp").unwrap()));
+    let open = windows.iter().filter(|w| !w.get_bool("is_final").unwrap()).count();
+    assert!(open > 0);
+    assert_eq!(both.get_usize("open"), Some(open));
+    assert_eq!(both.get_usize("points"), Some(windows.len()));
+
+    // The payloads stand there as they are, and did nothing.
+    let letters: Vec<String> = rows("letters").into_iter().skip(1).map(|row| row[3].clone()).collect();
+    for hostile in HOSTILE {
+        assert!(letters.iter().any(|letter| letter == hostile), "{hostile} is not in {letters:?}");
+    }
+    let harm = browser.script(
+        "return { pwned: window.pwned === undefined ? '' : 'yes', \
+         scripts: document.querySelectorAll('script').length, foreign: document.querySelectorAll('main img, iframe, base').length }",
+    );
+    assert_eq!(
+        (harm.get_str("pwned"), harm.get_usize("scripts"), harm.get_usize("foreign")),
+        (Some(""), Some(1), Some(0))
+    );
+
+    // It updates itself, and fits every width.
+    let before = browser.script("return window.shown");
+    let changed = poll(LIMIT, || (browser.script("return window.shown") != before).then_some(())).await;
+    assert!(changed.is_some(), "the page stands still");
+    for scheme in ["light", "dark"] {
+        let features = format!(r#"{{"features":[{{"name":"prefers-color-scheme","value":"{scheme}"}}]}}"#);
+        browser.developer_command("Emulation.setEmulatedMedia", &features);
+        for width in WIDTHS {
+            browser.resize(width, if width < 600 { 2600 } else { 1700 });
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            browser.screenshot(&format!("dashboard-{width}-{scheme}.png"));
+            let overflow = browser
+                .script("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
+            assert_eq!(overflow.as_i64(), Some(0), "at {width} px the page is wider than the window");
+        }
+    }
+    let log = browser.post("/se/log", r#"{"type":"browser"}"#);
+    assert_eq!(log.as_array().map(Vec::len), Some(0), "the console says {log}");
+}
