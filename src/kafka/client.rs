@@ -64,7 +64,14 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Whether another connection, or newer metadata, may do better.
     fn is_mended_by_a_new_client(&self) -> bool {
-        matches!(self, Self::Transient | Self::UnknownTopic | Self::Authentication | Self::Authorization)
+        matches!(
+            self,
+            Self::Transient
+                | Self::UnknownTopic
+                | Self::Unreadable
+                | Self::Authentication
+                | Self::Authorization
+        )
     }
 }
 
@@ -163,7 +170,14 @@ impl Cluster {
     }
 
     /// Connects to the leader of a partition.
+    ///
+    /// Looks first whether the partition is there: rskafka asks for its leader in a way that lets the broker create a
+    /// topic that was deleted, with as many partitions as the broker likes.
     pub async fn leader(&self, partition: i32) -> Result<Leader, KafkaError> {
+        if !self.partitions().await?.is_some_and(|partitions| partitions.contains(&partition)) {
+            let detail = format!("there is no partition {partition} of topic {}", self.options.topic);
+            return Err(KafkaError::new(ErrorKind::UnknownTopic, detail));
+        }
         let (client, generation) = self.client().await?;
         let topic = self.options.topic.clone();
         let connect = client.partition_client(topic, partition, UnknownTopicHandling::Error);

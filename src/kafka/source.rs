@@ -19,7 +19,7 @@ use rskafka::client::partition::OffsetAt;
 use rskafka::record::RecordAndOffset;
 use tokio::sync::mpsc;
 
-use crate::config::{OnDataLoss, StartFrom};
+use crate::config::{LogLevel, OnDataLoss, StartFrom};
 use crate::error::Error;
 use crate::kafka::client::{Cluster, ErrorKind, Fetched, KafkaError, Leader};
 use crate::processor::partition::Sequence;
@@ -32,8 +32,10 @@ pub const SEQUENCE_HEADER: &str = "weather-seq";
 const ONE_BATCH: i32 = 1;
 /// Batches taken one at a time after an answer that could not be read.
 const ISOLATED_FETCHES: u32 = 64;
-/// Tries at a batch that cannot be read before it counts as lost.
-const UNREADABLE_TRIES: u32 = 3;
+/// Tries at a batch that cannot be read, each on a new connection and later than the last, before it counts as lost.
+const UNREADABLE_TRIES: u32 = 8;
+/// Empty answers below the log's end before an offset counts as one that has no record.
+const EMPTY_TRIES: u32 = 3;
 
 /// What a source has to know of the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -73,10 +75,14 @@ pub enum Event {
         /// Reading goes on here.
         to: i64,
     },
+    /// The log is the one that was read before, and the next offset is in it; said after each new connection.
+    Recognised,
     /// The log is another one, or was cut: reading goes on there.
     StartedOver {
         /// Reading goes on here.
         at: i64,
+        /// The offset after the newest record that the log has now.
+        end: i64,
     },
     /// The older remembered record is gone from the log.
     FirstMarkGone,
@@ -94,7 +100,12 @@ pub struct Source {
     marks: [Option<Mark>; 2],
     /// How many more fetches ask for one batch only.
     isolated: u32,
+    /// Failed tries at the batch at `next_offset`; stays at its limit from one lost offset to the next.
     unreadable: u32,
+    /// Where the last loss ended.
+    last_lost: Option<i64>,
+    /// Empty answers in a row below the log's end; stays at its limit from one empty offset to the next.
+    empty: u32,
     /// Says once that this partition cannot be read although the cluster is there.
     outage: Outage,
     events: mpsc::Sender<Event>,
@@ -122,6 +133,8 @@ impl Source {
             marks,
             isolated: 0,
             unreadable: 0,
+            empty: 0,
+            last_lost: None,
             outage,
             events,
         };
@@ -175,12 +188,15 @@ impl Source {
                         return Ok(error);
                     }
                 }
-                Err(error) => match error.kind {
-                    ErrorKind::ControlBatch | ErrorKind::Unreadable | ErrorKind::Codec(_) => {
-                        self.step_past(&error).await?;
+                Err(error) => {
+                    let unreadable = matches!(
+                        error.kind,
+                        ErrorKind::ControlBatch | ErrorKind::Unreadable | ErrorKind::Codec(_)
+                    );
+                    if !unreadable || !self.step_past(&error).await? {
+                        return Ok(error);
                     }
-                    _ => return Ok(error),
-                },
+                }
             }
         }
     }
@@ -192,6 +208,7 @@ impl Source {
             self.next_offset = mark.offset + 1;
             self.marks = [self.marks[0].or(Some(mark)), Some(mark)];
             self.isolated = self.isolated.saturating_sub(1);
+            self.empty = 0;
             return self.send(Event::Records { records, mark, high_watermark }).await.map(Ok);
         }
         if high_watermark <= self.next_offset {
@@ -202,6 +219,12 @@ impl Source {
             Ok(readable) if readable <= self.next_offset => {
                 self.send(Event::CaughtUp { high_watermark: readable }).await.map(Ok)
             }
+            // An answer may be empty for once: a broker that fetches from slow storage asks to come again.
+            Ok(_) if self.empty < EMPTY_TRIES => {
+                tokio::time::sleep(Backoff::FIRST * (1 << self.empty)).await;
+                self.empty += 1;
+                Ok(Ok(()))
+            }
             Ok(_) => {
                 self.next_offset += 1;
                 self.send(Event::Skipped { to: self.next_offset }).await.map(Ok)
@@ -210,16 +233,16 @@ impl Source {
         }
     }
 
-    /// Deals with an answer that rskafka could not read.
-    async fn step_past(&mut self, error: &KafkaError) -> Result<(), Ended> {
+    /// Deals with an answer that rskafka could not read; whether this connection shall go on.
+    async fn step_past(&mut self, error: &KafkaError) -> Result<bool, Ended> {
         if self.isolated == 0 {
             self.isolated = ISOLATED_FETCHES;
-            return Ok(());
+            return Ok(true);
         }
         match error.kind {
             ErrorKind::ControlBatch => {
                 self.next_offset += 1;
-                self.send(Event::Skipped { to: self.next_offset }).await
+                self.send(Event::Skipped { to: self.next_offset }).await.map(|()| true)
             }
             ErrorKind::Codec(codec) => {
                 let feature = match codec {
@@ -232,15 +255,16 @@ impl Source {
                     self.next_offset
                 ))
                 .await
+                .map(|()| true)
+            }
+            // Another leader or a repaired replica may have it whole.
+            _ if self.unreadable < UNREADABLE_TRIES => {
+                self.unreadable += 1;
+                Ok(false)
             }
             _ => {
-                self.unreadable += 1;
-                if self.unreadable < UNREADABLE_TRIES {
-                    return Ok(());
-                }
-                self.unreadable = 0;
                 let why = format!("the batch at offset {} cannot be read ({error})", self.next_offset);
-                self.lose_to(self.next_offset + 1, &why).await
+                self.lose_to(self.next_offset + 1, &why).await.map(|()| true)
             }
         }
     }
@@ -256,28 +280,54 @@ impl Source {
             self.marks[0] = self.marks[1];
             self.send(Event::FirstMarkGone).await?;
         }
-        let mut known = None;
-        for mark in [self.marks[1], self.marks[0]].into_iter().flatten() {
-            match self.compare(leader, mark, range).await {
-                Ok(None) => {}
-                Ok(same) => {
-                    known = same;
-                    break;
-                }
-                Err(error) => return Ok(Err(error)),
+        let (newest, oldest) = match self.compare_marks(leader, range).await {
+            Ok(known) => known,
+            Err(error) => return Ok(Err(error)),
+        };
+        match (newest, oldest) {
+            (Some(false), Some(true)) => {
+                let at = self.next_offset.min(latest);
+                self.start_over(at, latest, "the log was cut and filled again").await?;
             }
+            (Some(false), _) | (None, Some(false)) => {
+                self.start_over(earliest, latest, "the topic was recreated").await?;
+            }
+            // A recreated log begins at 0; one that does not is the old one, cut behind all that is known of it.
+            (_, Some(true)) | (Some(true), _) if self.next_offset > latest => {
+                self.start_over(latest, latest, "the log was cut behind what was read").await?;
+            }
+            _ if self.next_offset > latest && earliest > 0 => {
+                self.start_over(latest, latest, "the log was cut behind what was read").await?;
+            }
+            _ if self.next_offset > latest => {
+                self.start_over(earliest, latest, "the topic was recreated").await?;
+            }
+            _ if self.next_offset < earliest => {
+                self.lose_to(earliest, "Kafka has deleted records before they were read").await?;
+            }
+            _ => {}
         }
-        if known == Some(false) {
-            self.start_over(earliest, "the topic was recreated").await?;
-        } else if self.next_offset > latest && known == Some(true) {
-            self.start_over(latest, "the log was cut behind what was read").await?;
-        } else if self.next_offset > latest {
-            self.start_over(earliest, "the topic was recreated, or cut before all that is known of it")
-                .await?;
-        } else if self.next_offset < earliest {
-            self.lose_to(earliest, "Kafka has deleted records before they were read").await?;
-        }
-        Ok(Ok(()))
+        self.send(Event::Recognised).await.map(Ok)
+    }
+
+    /// Whether the log still has the newest known record, and the oldest.
+    async fn compare_marks(
+        &self,
+        leader: &Leader,
+        range: (i64, i64),
+    ) -> Result<(Option<bool>, Option<bool>), KafkaError> {
+        let newest = match self.marks[1] {
+            Some(mark) => self.compare(leader, mark, range).await?,
+            None => None,
+        };
+        let oldest = match self.marks[0] {
+            // The newest is there: that is answer enough.
+            Some(mark) if newest != Some(true) && self.marks[0] != self.marks[1] => {
+                self.compare(leader, mark, range).await?
+            }
+            _ => None,
+        };
+        Ok((newest, oldest))
     }
 
     async fn range(&self, leader: &Leader) -> Result<(i64, i64), KafkaError> {
@@ -315,7 +365,7 @@ impl Source {
         }
     }
 
-    async fn start_over(&mut self, at: i64, why: &str) -> Result<(), Ended> {
+    async fn start_over(&mut self, at: i64, end: i64, why: &str) -> Result<(), Ended> {
         if self.settings.on_data_loss == OnDataLoss::Stop {
             return self
                 .fail(format!("{why}; reading would go on at offset {at}, but --on-data-loss is stop"))
@@ -325,7 +375,7 @@ impl Source {
             "partition" => self.partition, "next_offset" => self.next_offset);
         self.next_offset = at;
         self.marks = [None; 2];
-        self.send(Event::StartedOver { at }).await
+        self.send(Event::StartedOver { at, end }).await
     }
 
     async fn lose_to(&mut self, to: i64, why: &str) -> Result<(), Ended> {
@@ -335,7 +385,10 @@ impl Source {
                 .fail(format!("{why}: offsets {from} to {} are lost, and --on-data-loss is stop", to - 1))
                 .await;
         }
-        crate::warn!(format_args!("{why}; they count as lost"), "topic" => self.cluster.topic(),
+        // In a batch that cannot be read each offset is lost by itself; the first is said.
+        let level = if self.last_lost == Some(self.next_offset) { LogLevel::Debug } else { LogLevel::Warn };
+        self.last_lost = Some(to);
+        crate::log_at!(level, format_args!("{why}; they count as lost"), "topic" => self.cluster.topic(),
             "partition" => self.partition, "from" => self.next_offset, "to" => to, "lost" => to - self.next_offset);
         self.next_offset = to;
         self.send(Event::Lost { to }).await
@@ -420,7 +473,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
+    /// The first wait.
+    pub const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(2);
 
     /// Waits longer than the last time.

@@ -1,7 +1,8 @@
 //! Partitions' states into the tables: one transaction, pipelined, so that it takes one round trip.
 //!
-//! 1. `weather_partition` is advanced where the epoch is ours. Fewer rows than partitions sent means that one of them has
-//!    another owner: the statement divides by zero, and everything behind it fails with the transaction.
+//! 1. `weather_partition` is advanced where the epoch is ours and the stored position is neither ahead of ours nor behind
+//!    what we know to be confirmed. Fewer rows than partitions sent means that one of them has another owner, or that
+//!    the database was set back: the statement divides by zero, and everything behind it fails with the transaction.
 //! 2. `weather_partial` takes each partition's absolute totals: overwritten, never added, so that a flush whose answer
 //!    was lost can simply be sent again.
 //! 3. The touched rows of `weather_summary` are made where missing and locked in the order of their windows, so that two
@@ -35,6 +36,8 @@ pub struct PartitionFlush {
     pub epoch: i64,
     /// The state to store.
     pub state: State,
+    /// Where PostgreSQL is known to be; if it is behind that, it was set back to an older state.
+    pub known: Position,
     /// Kafka's end of the partition as last heard; for whoever wants to know the lag.
     pub high_watermark: i64,
     /// The windows of the state whose totals PostgreSQL does not have yet.
@@ -74,10 +77,10 @@ WITH sent AS (
     SELECT * FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
         $9::timestamp[], $10::timestamp[], $11::bool[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
         $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[],
-        $23::bigint[], $24::bytea[])
+        $23::bigint[], $24::bytea[], $25::bigint[], $26::bigint[])
     AS s(partition, epoch, incarnation, origin_offset, next_offset, high_watermark, max_event_time, watermark, idle,
         aggregated, duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range,
-        future, late, oversized, log_memory)
+        future, late, oversized, log_memory, known_incarnation, known_offset)
 ), advanced AS (
     UPDATE weather_partition p SET incarnation = s.incarnation, origin_offset = s.origin_offset,
         next_offset = s.next_offset, high_watermark = s.high_watermark, max_event_time = s.max_event_time,
@@ -88,7 +91,9 @@ WITH sent AS (
         lease_expires_at = clock_timestamp() + $2 * interval '1 millisecond', updated_at = clock_timestamp()
     FROM sent s
     WHERE p.topic = $1 AND p.partition = s.partition AND p.epoch = s.epoch
-        AND (p.next_offset IS NULL OR (p.incarnation, p.next_offset) <= (s.incarnation, s.next_offset))
+        AND CASE WHEN p.next_offset IS NULL THEN (s.known_incarnation, s.known_offset) = (0, s.origin_offset)
+            ELSE (p.incarnation, p.next_offset) BETWEEN (s.known_incarnation, s.known_offset)
+                AND (s.incarnation, s.next_offset) END
     RETURNING 1
 )
 SELECT 1 / (CASE WHEN (SELECT count(*) FROM advanced) = cardinality($3::int[]) THEN 1 ELSE 0 END)";
@@ -187,11 +192,11 @@ impl FlushSession {
         let summary_parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &touched, &window_ms];
 
         // `join!` polls in this order and a statement is sent at its first poll, so all are on their way before the
-        // first answer is waited for. Each is sent only if it has something to do.
+        // first answer is waited for.
         let statements = async {
             tokio::join!(
                 biased;
-                client.batch_execute("BEGIN"),
+                client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
                 client.query(&self.advance, &advance_parameters),
                 self.execute_unless(touched.is_empty(), &self.partials, &partial_parameters),
                 self.execute_unless(touched.is_empty(), &self.make_rows, &row_parameters),
@@ -249,6 +254,7 @@ struct AdvanceColumns {
     before: [Vec<i64>; 4],
     counts: [Vec<i64>; 5 + REASONS],
     log_memory: Vec<Vec<u8>>,
+    known: [Vec<i64>; 2],
 }
 
 impl AdvanceColumns {
@@ -280,6 +286,7 @@ impl AdvanceColumns {
                 None => partitions.iter().map(|p| p.state.progress.rejected[i - counts.len()]).collect(),
             }),
             log_memory: partitions.iter().map(|p| encode_log_memory(&p.state)).collect(),
+            known: [number(|p| p.known.incarnation), number(|p| p.known.offset)],
         }
     }
 
@@ -290,6 +297,7 @@ impl AdvanceColumns {
         parameters.push(&self.idle);
         parameters.extend(self.counts.iter().map(|column| column as &(dyn ToSql + Sync)));
         parameters.push(&self.log_memory);
+        parameters.extend(self.known.iter().map(|column| column as &(dyn ToSql + Sync)));
         parameters
     }
 }

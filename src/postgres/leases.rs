@@ -23,7 +23,7 @@ use crate::reading::Reason;
 /// What a look at the leases shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leases {
-    /// Live processes, this one included, ascending.
+    /// Live processes that share the partitions, ascending.
     pub processes: Vec<String>,
     /// Every partition's owner whose lease has not run out, by partition.
     pub owners: BTreeMap<i32, Option<String>>,
@@ -61,19 +61,25 @@ pub struct LeaseSession {
     finish: Statement,
 }
 
+/// Dead letters deleted at a time: quickly done, so that nobody waits for the locks.
+pub const PRUNE_PORTION: u64 = 10_000;
 /// Before every window, and within what a `TIMESTAMP` can hold: the year 1.
 const EARLIEST_MS: i64 = -62_135_596_800_000;
 
+/// Rows that a flush of ours holds locked are skipped: it extends them itself, and waiting could be in a circle.
 const BEAT: &str = "\
 WITH process AS (
     INSERT INTO weather_process (topic, owner, expires_at)
-    VALUES ($1, $2, clock_timestamp() + $3 * interval '1 millisecond')
+    SELECT $1, $2, clock_timestamp() + $3 * interval '1 millisecond' WHERE $6::bool
     ON CONFLICT (topic, owner) DO UPDATE SET expires_at = EXCLUDED.expires_at
 ), gone AS (
     DELETE FROM weather_process WHERE topic = $1 AND owner <> $2 AND expires_at < clock_timestamp() - interval '1 hour'
 )
 UPDATE weather_partition SET lease_expires_at = clock_timestamp() + $3 * interval '1 millisecond'
-WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($4::int[], $5::bigint[]))";
+WHERE topic = $1 AND partition IN (
+    SELECT partition FROM weather_partition
+    WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($4::int[], $5::bigint[]))
+    ORDER BY partition FOR UPDATE SKIP LOCKED)";
 
 const LOOK: &str = "\
 SELECT NULL::int, owner FROM weather_process WHERE topic = $1 AND expires_at > clock_timestamp()
@@ -135,11 +141,13 @@ impl LeaseSession {
         Ok(())
     }
 
-    /// Tells that this process lives and extends its leases; then looks at everybody's.
-    pub async fn beat(&self, owned: &[(i32, i64)]) -> Result<Leases, Failure> {
+    /// Tells that this process lives and extends its leases; then looks at everybody's. A process that `shares` counts
+    /// among those that divide the partitions between them.
+    pub async fn beat(&self, owned: &[(i32, i64)], shares: bool) -> Result<Leases, Failure> {
         let (partitions, epochs): (Vec<i32>, Vec<i64>) = owned.iter().copied().unzip();
         let client = &self.session.client;
-        let beat: [&(dyn ToSql + Sync); 5] = [&self.topic, &self.owner, &self.lease_ms, &partitions, &epochs];
+        let beat: [&(dyn ToSql + Sync); 6] =
+            [&self.topic, &self.owner, &self.lease_ms, &partitions, &epochs, &shares];
         let look: [&(dyn ToSql + Sync); 1] = [&self.topic];
         // Both are on their way before the first answer is waited for.
         let both = async {
@@ -156,8 +164,10 @@ impl LeaseSession {
                 (None, None) => {}
             }
         }
-        // This process's own row may be too new for the look's snapshot.
-        leases.processes.push(self.owner.to_owned());
+        if shares {
+            // Its own row may be too new for the look's snapshot.
+            leases.processes.push(self.owner.clone());
+        }
         leases.processes.sort_unstable();
         leases.processes.dedup();
         Ok(leases)
@@ -223,12 +233,13 @@ impl LeaseSession {
         self.session.call(self.session.client.execute(&self.finish, &parameters)).await
     }
 
-    /// Deletes dead letters older than this, a bounded number at a time; how many.
+    /// Deletes dead letters older than this, at most [`PRUNE_PORTION`] at a time; how many.
     pub async fn prune_dead_letters(&self, retention: Duration) -> Result<u64, Failure> {
         let statement = "DELETE FROM weather_dead_letter WHERE ctid = ANY(ARRAY(SELECT ctid FROM weather_dead_letter \
-                         WHERE recorded_at < now() - $1 * interval '1 millisecond' LIMIT 10000))";
+                         WHERE recorded_at < now() - $1 * interval '1 millisecond' LIMIT $2))";
         let retention_ms = retention.as_secs_f64() * 1000.0;
-        self.session.call(self.session.client.execute(statement, &[&retention_ms])).await
+        let portion = PRUNE_PORTION as i64;
+        self.session.call(self.session.client.execute(statement, &[&retention_ms, &portion])).await
     }
 
     /// How far each partition is in the table, by partition; None while nothing is.

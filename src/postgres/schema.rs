@@ -140,9 +140,9 @@ const INDEXES: [(&str, &str); 4] = [
 const UNIQUE_WINDOW: &str =
     "CREATE UNIQUE INDEX weather_summary_window ON weather_summary (window_start, window_end)";
 
-/// Keeps the row of each window that was written last. Given to the user to run, never run here.
-const MEND_DUPLICATES: &str = "DELETE FROM weather_summary a USING weather_summary b WHERE a.window_start = \
-     b.window_start AND a.window_end = b.window_end AND a.ctid < b.ctid";
+/// Keeps the row of each window that lies last in the table, as appending puts the newest last. Given to the user to run, never run here.
+const MEND_DUPLICATES: &str = "DELETE FROM weather_summary WHERE window_start IS NOT NULL AND ctid NOT IN (SELECT \
+     DISTINCT ON (window_start, window_end) ctid FROM weather_summary ORDER BY window_start, window_end, ctid DESC)";
 
 /// Any number that no other program is likely to lock.
 const LOCK: i64 = 0x7765_6174_6865_7201;

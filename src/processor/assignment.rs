@@ -59,7 +59,10 @@ fn shares<'a>(me: &'a str, owned: &[i32], leases: &'a Leases) -> Vec<Share<'a>> 
     // Those who hold most come first and keep the extra ones; equals by name.
     let mut order: Vec<_> = counts.into_iter().collect();
     order.sort_by_key(|(process, count)| (std::cmp::Reverse(*count), *process));
-    let (each, extra) = (leases.owners.len() / order.len(), leases.owners.len() % order.len());
+    // What a process holds that takes no part in the sharing is not there to be shared.
+    let shared =
+        leases.owners.values().filter(|o| o.as_ref().is_none_or(|o| leases.processes.contains(o))).count();
+    let (each, extra) = (shared / order.len(), shared % order.len());
     let share = |(rank, (process, count))| Share { process, count, target: each + usize::from(rank < extra) };
     order.into_iter().enumerate().map(share).collect()
 }
@@ -105,6 +108,13 @@ mod tests {
             "nobody is below the lower share"
         );
         assert_eq!(decide("a", &leases("abc", "aaabbc")).release, [2]);
+    }
+
+    #[test]
+    fn what_a_process_holds_that_does_not_share_is_left_to_it() {
+        assert_eq!(decide("a", &leases("a", "x-----")).claim, [1, 2, 3, 4, 5]);
+        assert_eq!(decide("a", &leases("ab", "xaaaa-")).claim, Vec::<i32>::new());
+        assert_eq!(decide("b", &leases("ab", "xaaaa-")).claim, [5]);
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! `Batch {id}:`, the rows and `write OK` on standard output, as the users of the old system know it.
 //!
 //! At most one batch a second is printed; what is written in between comes with the next one, each window with its
-//! newest values. Nothing written stays unprinted for longer than that second.
+//! newest values. Nothing written stays unprinted for longer than that second, unless the reader of standard output
+//! stands still: a thread of its own writes, so that a pager never stops the flush, and what it does not take comes with
+//! the next batch.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,12 +24,28 @@ const HEADERS: [&str; 2 + METRICS] =
 /// As Spark's `show`: more rows are only counted.
 const MAX_ROWS: usize = 20;
 
+/// Longest wait at the end for a reader that stands still.
+const LAST_BATCH: Duration = Duration::from_secs(1);
+
 /// Collects and prints batches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BatchLog {
     next_id: u64,
     rows: BTreeMap<i64, SummaryRow>,
     last: Option<Instant>,
+    texts: SyncSender<String>,
+    printer: JoinHandle<()>,
+}
+
+impl Default for BatchLog {
+    fn default() -> Self {
+        let (texts, waiting) = sync_channel::<String>(1);
+        let printer = std::thread::spawn(move || {
+            // A standard output that is gone takes no more batches; the work goes on without.
+            waiting.iter().for_each(|text| drop(std::io::stdout().lock().write_all(text.as_bytes())));
+        });
+        Self { next_id: 0, rows: BTreeMap::new(), last: None, texts, printer }
+    }
 }
 
 impl BatchLog {
@@ -47,12 +67,21 @@ impl BatchLog {
         if self.rows.is_empty() {
             return;
         }
-        let text = batch(self.next_id, &self.rows);
-        // A standard output that is gone takes no more batches; the work goes on without.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
-        self.next_id += 1;
-        self.rows.clear();
         self.last = Some(Instant::now());
+        if self.texts.try_send(batch(self.next_id, &self.rows)).is_ok() {
+            self.next_id += 1;
+            self.rows.clear();
+        }
+    }
+
+    /// Prints what waits and gives the reader a moment to take it.
+    pub async fn close(mut self) {
+        let end = Instant::now() + LAST_BATCH;
+        self.print();
+        drop(self.texts);
+        while !self.printer.is_finished() && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a partition that was just taken to its running tasks: which state to go on from, then worker and source.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -63,7 +63,10 @@ impl Launcher {
                 Choice::File => {
                     crate::info!("going on from the checkpoint file", "partition" => partition,
                         "next_offset" => file.state.progress.next_offset);
-                    return Ok((file.state, file.pending));
+                    let mut state = file.state;
+                    // Silent is only what this run has found silent.
+                    state.progress.idle = 0;
+                    return Ok((state, file.pending));
                 }
                 Choice::Database(reason) if why == "there is none" => why = reason,
                 Choice::Database(_) => {}
@@ -110,6 +113,7 @@ impl Launcher {
             state.progress.next_offset,
             state.marks,
         );
+        let reached = Arc::new(OnceLock::new());
         let (writer, published) = published::channel(&state);
         let (confirmed, confirmations) = watch::channel(None);
         let (commands, asked) = mpsc::channel(4);
@@ -139,6 +143,8 @@ impl Launcher {
                 changed: Arc::clone(&self.changed),
             },
             clock: self.clock,
+            reached: Arc::clone(&reached),
+            recognised: false,
         };
         let tasks = Tasks {
             source: tokio::spawn(source.run()).abort_handle(),
@@ -152,6 +158,7 @@ impl Launcher {
             high_watermark,
             oldest,
             reading,
+            reached,
             confirmed,
             commands,
             tasks,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::kafka::source::Backoff;
 use crate::postgres::failure::{Failure, FailureKind};
-use crate::postgres::flush::{FlushSession, PartitionFlush};
+use crate::postgres::flush::{FlushSession, PartitionFlush, Standing};
 use crate::postgres::summary::SummaryRow;
 use crate::processor::batch_log::BatchLog;
 use crate::processor::database::Database;
@@ -96,7 +96,7 @@ impl Flusher {
                 let _ = request.send(());
             }
         }
-        self.log.print();
+        self.log.close().await;
     }
 
     /// Writes what there is now, however long it takes.
@@ -115,8 +115,11 @@ impl Flusher {
                     return;
                 }
                 Err(failure) if failure.kind == FailureKind::Fenced => {
-                    if let Err(failure) = self.drop_fenced(&work).await {
-                        self.away(&failure, &mut backoff).await;
+                    match self.drop_fenced(&work).await {
+                        Ok(true) => {}
+                        // Refused by something else, such as a trigger of the user's.
+                        Ok(false) => self.away(&failure, &mut backoff).await,
+                        Err(failure) => self.away(&failure, &mut backoff).await,
                     }
                 }
                 Err(failure) => self.away(&failure, &mut backoff).await,
@@ -152,11 +155,13 @@ impl Flusher {
         if same && windows.is_empty() {
             return None;
         }
-        let high_watermark = owned.high_watermark.get();
+        let (known, high_watermark) =
+            (written.position.unwrap_or(state.progress.flushed()), owned.high_watermark.get());
         Some(PartitionFlush {
             partition: owned.partition,
             epoch: owned.epoch,
             state,
+            known,
             high_watermark,
             windows,
             letters,
@@ -263,23 +268,39 @@ impl Flusher {
         self.stats.wrote(batch, work.iter().flat_map(sample));
     }
 
-    /// Lets go of the partitions of this flush that are no longer ours.
-    async fn drop_fenced(&mut self, work: &[PartitionFlush]) -> Result<(), Failure> {
-        let Some(session) = &self.session else { return Ok(()) };
+    /// Lets go of the partitions of this flush that can no longer be written as they are; whether there were any.
+    async fn drop_fenced(&mut self, work: &[PartitionFlush]) -> Result<bool, Failure> {
+        let Some(session) = &self.session else { return Ok(false) };
         let partitions: Vec<i32> = work.iter().map(|part| part.partition).collect();
         let rows = session.standing(&partitions).await?;
+        let mut dropped = false;
         for part in work {
             let row = rows.iter().find(|row| row.partition == part.partition);
-            let ours = row.is_some_and(|row| {
-                row.epoch == part.epoch && row.position.is_none_or(|at| at <= part.state.progress.position())
-            });
-            if !ours && self.registry.remove(part.partition, part.epoch).is_some() {
+            let Some(why) = refusal(part, row) else { continue };
+            if self.registry.remove(part.partition, part.epoch).is_some() {
                 self.stats.fenced.increment();
-                crate::warn!("fenced: another process has taken the partition; dropping it here",
+                crate::warn!(format_args!("fenced: {why}; dropping the partition here"),
                     "partition" => part.partition, "epoch" => part.epoch,
                     "epoch_now" => row.map_or(-1, |row| row.epoch));
             }
+            dropped = true;
         }
-        Ok(())
+        Ok(dropped)
+    }
+}
+
+/// Why PostgreSQL does not take this part, if it is for the part's own sake.
+fn refusal(part: &PartitionFlush, row: Option<&Standing>) -> Option<&'static str> {
+    let progress = &part.state.progress;
+    let never_flushed = Position { incarnation: 0, offset: progress.origin_offset };
+    match row {
+        None => Some("its row is gone from weather_partition"),
+        Some(row) if row.epoch != part.epoch => Some("another process has taken the partition"),
+        Some(Standing { position: None, .. }) if part.known == never_flushed => None,
+        Some(Standing { position: Some(at), .. }) if *at > progress.position() => {
+            Some("the database is ahead of this process")
+        }
+        Some(Standing { position: Some(at), .. }) if *at >= part.known => None,
+        Some(_) => Some("the database was set back to an older state"),
     }
 }

@@ -10,6 +10,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::BuildHasher;
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -63,7 +64,9 @@ impl Identity {
             file.write_all(token.as_bytes())?;
             file.sync_all()?;
         }
-        Ok(Some(Self { name: format!("{}-{token}", host_name()), _lock: file }))
+        // A copy of the folder has the same tokens, but not the same files.
+        let inode = file.metadata()?.ino();
+        Ok(Some(Self { name: format!("{}-{token}-{inode:x}", host_name()), _lock: file }))
     }
 
     /// The name, unique among live processes.

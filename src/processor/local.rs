@@ -130,6 +130,7 @@ impl Local {
             printed.print(&states, &self.config, false);
             if self.is_done(&states) {
                 printed.print(&states, &self.config, true);
+                printed.log.close().await;
                 return Ok(());
             }
             settled = printed.is_settled();
@@ -142,7 +143,7 @@ impl Local {
             self.registry.epochs().into_iter().map(|(partition, _)| partition).collect();
         let partitions = self.topic.borrow_and_update().clone();
         for partition in partitions.difference(&here).copied() {
-            if matches!(&self.config.assign, Assign::Static(wanted) if !wanted.contains(&partition)) {
+            if !self.is_wanted(partition) {
                 continue;
             }
             let claimed = Claimed { partition, epoch: EPOCH, epoch_before: EPOCH, state: None };
@@ -150,6 +151,13 @@ impl Local {
             self.registry.insert(self.launcher.bring_up(claimed, end).await?);
         }
         Ok(())
+    }
+
+    fn is_wanted(&self, partition: i32) -> bool {
+        match &self.config.assign {
+            Assign::Auto => true,
+            Assign::Static(wanted) => wanted.contains(&partition),
+        }
     }
 
     /// The states as they are now; their dead letters are let go.
@@ -166,11 +174,10 @@ impl Local {
         self.ends.as_ref().is_some_and(|ends| {
             let owned = self.registry.all();
             let reached = |(owned, state): (&Arc<Owned>, &State)| {
-                let progress = &state.progress;
-                let end = ends.get(&owned.partition).copied().unwrap_or(0);
-                progress.incarnation > 0 || progress.next_offset >= end
+                owned.reached.get().is_some_and(|end| state.progress.position() >= *end)
             };
-            owned.iter().zip(states).all(reached)
+            let wanted = ends.keys().filter(|partition| self.is_wanted(**partition)).count();
+            owned.len() >= wanted && owned.iter().zip(states).all(reached)
         })
     }
 }

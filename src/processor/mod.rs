@@ -42,7 +42,6 @@ use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
 use crate::kafka::source::{self, Backoff};
 use crate::postgres::failure::Failure;
-use crate::postgres::leases::LeaseSession;
 use crate::shutdown::{self, Shutdown};
 use crate::telemetry::http;
 use crate::time::Clock;
@@ -54,7 +53,7 @@ use database::Database;
 use flush::{Flusher, Request};
 use identity::Identity;
 use owned::Registry;
-use ownership::{Ownership, Rules, flush_now};
+use ownership::{Ended, Ownership, Rules, flush_now};
 use stats::{Phase, Stats};
 use status::Status;
 
@@ -146,8 +145,8 @@ async fn watch_topic(cluster: Arc<Cluster>, known: watch::Sender<BTreeSet<i32>>)
         tokio::time::sleep(TOPIC_EVERY).await;
         if let Ok(Some(partitions)) = cluster.partitions().await {
             known.send_if_modified(|known| {
-                let news = !partitions.is_subset(known);
-                known.extend(&partitions);
+                let news = *known != partitions;
+                *known = partitions;
                 news
             });
         }
@@ -201,18 +200,23 @@ impl Pipeline {
         let mut owning = tokio::spawn(ownership.run(ended.clone()));
 
         let failure = tokio::select! {
-            () = shutdown.wait() => None,
+            biased;
             () = ended.wait() => None,
             failure = failed.recv() => failure,
+            // Whoever waits for a bounded run must not take it for done.
+            () = shutdown.wait() => self.config.until_latest.then(|| {
+                Error::failure("ended by a signal before everything was read; what was read is in the table")
+            }),
         };
         done.fire();
         self.stats.enter(Phase::Stopping);
         // It may be in the middle of a call to a PostgreSQL that does not answer.
-        let session = timeout(LAST_WORDS, &mut owning).await.ok().and_then(std::result::Result::ok).flatten();
+        let owned = timeout(LAST_WORDS, &mut owning).await.ok().and_then(std::result::Result::ok);
         owning.abort();
-        let checkpoints = checkpointing.await.ok();
+        // A volume may hang; what is on it then is whole all the same.
+        let checkpoints = timeout(LAST_WORDS, checkpointing).await.ok().and_then(std::result::Result::ok);
         let partitions: Vec<i32> = topic.borrow().iter().copied().collect();
-        self.finish(&flushes, &partitions, checkpoints, session).await;
+        self.finish(&flushes, &partitions, checkpoints, owned.unwrap_or_default()).await;
         drop(flushes);
         // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
         let _ = timeout(LAST_WORDS, flushing).await;
@@ -222,6 +226,7 @@ impl Pipeline {
     fn rules(&self, end_offsets: Option<BTreeMap<i32, i64>>) -> Rules {
         Rules {
             owner: self.identity.name().to_owned(),
+            lease: self.config.lease,
             assign: self.config.assign.clone(),
             out_of_orderness_ms: milliseconds(self.config.watermark),
             dead_letter_retention: self.config.dead_letter_retention,
@@ -235,32 +240,33 @@ impl Pipeline {
         flushes: &mpsc::Sender<Request>,
         partitions: &[i32],
         checkpoints: Option<Checkpoints>,
-        session: Option<LeaseSession>,
+        left: Ended,
     ) {
         let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
         let flushed = flush_now(flushes, LAST_FLUSH).await;
         if let Some(mut checkpoints) = checkpoints {
-            checkpoints.write_all().await;
+            let _ = timeout(LAST_WORDS, checkpoints.write_all()).await;
         }
         if !flushed {
             crate::warn!(
                 "PostgreSQL did not take the last flush; the checkpoint files keep it for the next start"
             );
         }
-        let said = timeout(LAST_WORDS, self.last_words(partitions, session)).await;
+        let said = timeout(LAST_WORDS, self.last_words(partitions, left)).await;
         let records: i64 = owned.iter().map(|o| o.published.progress().accounted()).sum();
         crate::info!("stopped", "partitions" => owned.len(), "records" => records, "flushed" => flushed,
             "released" => matches!(said, Ok(Ok(()))));
     }
 
-    async fn last_words(&self, partitions: &[i32], session: Option<LeaseSession>) -> Result<(), Failure> {
-        let session = match session {
+    async fn last_words(&self, partitions: &[i32], left: Ended) -> Result<(), Failure> {
+        let session = match left.session {
             Some(session) => session,
             None => self.database.lease_session().await?,
         };
         session.finish_windows(milliseconds(self.config.watermark), partitions).await?;
-        session.release(&self.registry.epochs()).await?;
+        let held = [self.registry.epochs(), left.coming_up].concat();
+        session.release(&held).await?;
         session.leave().await
     }
 }

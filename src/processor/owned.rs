@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -115,6 +115,8 @@ pub struct Owned {
     pub oldest: Oldest,
     /// Whether the partition can be read, while the cluster is there.
     pub reading: Outage,
+    /// Where a bounded run has come to this partition's end, once it has.
+    pub reached: Arc<OnceLock<Position>>,
     /// Where the flush tells what PostgreSQL has.
     pub confirmed: watch::Sender<Option<Confirmation>>,
     /// Where the worker takes questions.

@@ -14,12 +14,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::config::Assign;
 use crate::error::{Error, Result};
 use crate::postgres::failure::Failure;
-use crate::postgres::leases::{LeaseSession, Leases};
+use crate::postgres::leases::{LeaseSession, Leases, PRUNE_PORTION};
 use crate::processor::assignment::{Decision, fair_share};
 use crate::processor::bring_up::Launcher;
 use crate::processor::database::Database;
 use crate::processor::flush::Request;
 use crate::processor::owned::{Owned, Registry};
+use crate::processor::state::Position;
 use crate::processor::stats::Stats;
 use crate::shutdown::{Shutdown, Trigger};
 
@@ -31,7 +32,8 @@ const BOUNDED_TICK: Duration = Duration::from_millis(50);
 const FINISH_EVERY: Duration = Duration::from_secs(1);
 /// How often old dead letters are deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// Longest wait for the flush before a partition is handed over.
+/// Longest wait for the flush before a partition is handed over; half a lease if that is shorter, as nobody tells
+/// meanwhile that this process lives.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// What ownership is decided by.
@@ -41,6 +43,8 @@ pub struct Rules {
     pub owner: String,
     /// Which partitions it wants.
     pub assign: Assign,
+    /// How long a silent process keeps its partitions.
+    pub lease: Duration,
     /// The watermark's delay, for marking windows final.
     pub out_of_orderness_ms: i64,
     /// How long dead letters are kept.
@@ -72,10 +76,21 @@ pub struct Ownership {
     pub failures: mpsc::Sender<Error>,
 }
 
+/// What is left of ownership when it ends.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// The connection, for the last words.
+    pub session: Option<LeaseSession>,
+    /// Partition and epoch of what was taken, but did not run yet.
+    pub coming_up: Vec<(i32, i64)>,
+}
+
 /// What ownership remembers between ticks.
 #[derive(Debug)]
 struct Ticking {
     session: Option<LeaseSession>,
+    /// Where the table stood when a bounded run began.
+    begun: Option<BTreeMap<i32, Option<Position>>>,
     known: Vec<i32>,
     /// Taken, but not running yet.
     coming_up: BTreeMap<i32, i64>,
@@ -86,11 +101,18 @@ struct Ticking {
     pruned: Instant,
 }
 
+impl Ticking {
+    fn end(self) -> Ended {
+        Ended { session: self.session, coming_up: self.coming_up.into_iter().collect() }
+    }
+}
+
 impl Ownership {
-    /// Works until the end is asked for; then hands back the connection, for the last words.
-    pub async fn run(mut self, mut shutdown: Shutdown) -> Option<LeaseSession> {
+    /// Works until the end is asked for.
+    pub async fn run(mut self, mut shutdown: Shutdown) -> Ended {
         let mut ticking = Ticking {
             session: None,
+            begun: None,
             known: Vec::new(),
             coming_up: BTreeMap::new(),
             launches: JoinSet::new(),
@@ -104,11 +126,11 @@ impl Ownership {
             self.stats.owning.rest();
             tokio::select! {
                 biased;
-                () = shutdown.wait() => return ticking.session,
+                () = shutdown.wait() => return ticking.end(),
                 Some(launched) = ticking.launches.join_next() => match launched {
                     Ok((partition, launched)) => self.launched(&mut ticking, partition, launched).await,
                     // Cancelled: the runtime is going down.
-                    Err(_) => return ticking.session,
+                    Err(_) => return ticking.end(),
                 },
                 _ = self.topic.changed() => {}
                 _ = ticks.tick() => {}
@@ -132,7 +154,8 @@ impl Ownership {
         ticking.coming_up.remove(&partition);
         match launched {
             Ok(owned) => self.registry.insert(owned),
-            Err(error) => drop(self.failures.send(error).await),
+            // The first failure ends the process and stands for all.
+            Err(error) => drop(self.failures.try_send(error)),
         }
     }
 
@@ -148,7 +171,8 @@ impl Ownership {
         }
         let mut owned = self.registry.epochs();
         owned.extend(ticking.coming_up.iter().map(|(partition, epoch)| (*partition, *epoch)));
-        let mut leases = session.beat(&owned).await?;
+        let shares = self.rules.assign == Assign::Auto;
+        let mut leases = session.beat(&owned, shares).await?;
         // Rows may be left of a topic that had more partitions.
         leases.owners.retain(|partition, _| partitions.contains(partition));
         self.stats.saw_leases(&leases);
@@ -160,6 +184,12 @@ impl Ownership {
         }
         self.release(&session, &decision.release).await?;
         self.housekeep(ticking, &session).await?;
+        if let Some(ends) = &self.rules.end_offsets
+            && decision.claim.is_empty()
+            && ticking.coming_up.is_empty()
+        {
+            self.end_if_done(ticking, &session, ends).await?;
+        }
         ticking.session = Some(session);
         Ok(())
     }
@@ -235,7 +265,7 @@ impl Ownership {
         let released: Vec<Arc<Owned>> =
             self.registry.all().into_iter().filter(|o| partitions.contains(&o.partition)).collect();
         released.iter().for_each(|owned| owned.pause());
-        if !flush_now(&self.flushes, HAND_OVER).await {
+        if !flush_now(&self.flushes, HAND_OVER.min(self.rules.lease / 2)).await {
             crate::warn!("handing partitions over without a last flush; the new owner reads again",
                 "partitions" => released.len());
         }
@@ -247,31 +277,54 @@ impl Ownership {
         session.release(&epochs).await
     }
 
+    /// Ends a bounded run when every partition is in the table up to its end, whoever read it.
+    async fn end_if_done(
+        &self,
+        ticking: &mut Ticking,
+        session: &LeaseSession,
+        ends: &BTreeMap<i32, i64>,
+    ) -> Result<(), Failure> {
+        let positions = session.positions().await?;
+        let begun = &*ticking.begun.get_or_insert_with(|| positions.clone());
+        let own = self.registry.all();
+        let left = ends.iter().map(|(partition, end)| {
+            let at = positions.get(partition).copied().flatten();
+            let done = match own.iter().find(|owned| owned.partition == *partition) {
+                // One's own worker knows whether the log is still the one that the offsets are of.
+                Some(owned) => owned.reached.get().is_some_and(|reached| at >= Some(*reached)),
+                None => at.is_some_and(|at| is_past(at, begun.get(partition).copied().flatten(), *end)),
+            };
+            if done { 0 } else { at.map_or(*end, |at| end - at.offset).max(1) }
+        });
+        let left = left.sum();
+        self.stats.left(left);
+        if left == 0 {
+            self.done.fire();
+        }
+        Ok(())
+    }
+
     async fn housekeep(&self, ticking: &mut Ticking, session: &LeaseSession) -> Result<(), Failure> {
         if ticking.finished.elapsed() >= FINISH_EVERY {
             session.finish_windows(self.rules.out_of_orderness_ms, &ticking.known).await?;
             ticking.finished = Instant::now();
         }
         if ticking.pruned.elapsed() >= PRUNE_EVERY {
-            session.prune_dead_letters(self.rules.dead_letter_retention).await?;
-            ticking.pruned = Instant::now();
-        }
-        if let Some(ends) = &self.rules.end_offsets {
-            let positions = session.positions().await?;
-            let left = |(partition, end): (&i32, &i64)| match positions.get(partition).copied().flatten() {
-                Some(at) if at.incarnation > 0 => 0,
-                Some(at) => (end - at.offset).max(0),
-                // Even where there is nothing to read, the table has to know the partition first.
-                None => (*end).max(1),
-            };
-            let left = ends.iter().map(left).sum();
-            self.stats.left(left);
-            if left == 0 {
-                self.done.fire();
+            let pruned = session.prune_dead_letters(self.rules.dead_letter_retention).await?;
+            // A full portion means that there is more: go on at the next tick.
+            if pruned < PRUNE_PORTION {
+                ticking.pruned = Instant::now();
             }
         }
         Ok(())
     }
+}
+
+/// Whether another process's partition is past its end, by what the table says: the offset counts in the log that the
+/// run found, or in the one that took its place.
+fn is_past(at: Position, begun: Option<Position>, end: i64) -> bool {
+    let other_log = begun.is_some_and(|begun| begun.offset > end);
+    at.offset >= end && (!other_log || begun.is_some_and(|begun| at.incarnation > begun.incarnation))
 }
 
 /// Asks for a flush and waits for it; whether it was done in time.

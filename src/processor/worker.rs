@@ -4,7 +4,7 @@
 //! checkpoint, which so is always of one offset. While its outbox is full it takes no more records, but still does
 //! the rest. It reads the clock once a batch, for the rule on future times, and hands it to the pure core.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -16,6 +16,7 @@ use crate::processor::checkpoint::Checkpoint;
 use crate::processor::owned::{CheckpointImage, Command, HighWatermark, Oldest, SharedOutbox};
 use crate::processor::partition::{Confirmation, Incoming, Partition};
 use crate::processor::published::Writer;
+use crate::processor::state::Position;
 use crate::time::Clock;
 
 /// What stays the same about a partition while it is owned.
@@ -68,6 +69,10 @@ pub struct Worker {
     pub channels: Channels,
     /// The clock that future times are judged by.
     pub clock: Clock,
+    /// Set when a bounded run has come to this partition's end.
+    pub reached: Arc<OnceLock<Position>>,
+    /// Whether the source has recognised the log.
+    pub recognised: bool,
 }
 
 impl Worker {
@@ -75,7 +80,6 @@ impl Worker {
     pub async fn run(mut self) {
         let mut last_record = Instant::now();
         let mut reading = true;
-        self.end_if_done();
         self.publish();
         loop {
             let take = reading && !self.outbox.with(|outbox| outbox.is_full());
@@ -105,8 +109,7 @@ impl Worker {
                 if let Some(first) = records.first() {
                     self.oldest.note(first.record.timestamp.timestamp_millis());
                 }
-                *last_record = Instant::now();
-                self.partition.set_idle(false);
+                let aggregated = self.partition.state().progress.aggregated;
                 let incoming = records.iter_mut().map(|record| Incoming {
                     offset: record.offset,
                     sequence: sequence_of(record),
@@ -114,28 +117,51 @@ impl Worker {
                 });
                 self.partition.apply(incoming, self.clock.now_ms());
                 self.partition.remember(mark);
+                // What is rejected moves no watermark, so it must not hold windows back either.
+                if self.partition.state().progress.aggregated > aggregated {
+                    *last_record = Instant::now();
+                    self.partition.set_idle(false);
+                } else if mark.offset + 1 >= high_watermark {
+                    self.idle_if_silent(*last_record);
+                }
             }
             Event::CaughtUp { high_watermark } => {
                 self.high_watermark.set(high_watermark);
-                let silent = last_record.elapsed() >= self.ownership.idle_timeout;
-                if !silent || !self.partition.set_idle(true) {
+                if !self.idle_if_silent(*last_record) {
                     return;
                 }
             }
+            Event::Recognised => self.recognised = true,
             Event::Skipped { to } => self.partition.skip_to(to),
             Event::Lost { to } => self.partition.lose_to(to),
-            Event::StartedOver { at } => self.partition.start_over(at),
+            Event::StartedOver { at, end } => {
+                self.partition.start_over(at);
+                self.ownership.end_offset = self.ownership.end_offset.map(|_| end);
+            }
             Event::FirstMarkGone => self.partition.forget_first_mark(),
-            Event::Failed(error) => return drop(self.channels.failures.send(error).await),
+            Event::Failed(error) => {
+                // The first failure ends the process and stands for all: nobody takes more.
+                let _ = self.channels.failures.try_send(error);
+                return;
+            }
         }
         self.end_if_done();
         self.publish();
     }
 
-    /// Where the work has an end, nothing is waited for behind it.
+    /// Whether it is news that the partition is idle.
+    fn idle_if_silent(&mut self, last_record: Instant) -> bool {
+        last_record.elapsed() >= self.ownership.idle_timeout && self.partition.set_idle(true)
+    }
+
+    /// Where the work has an end, nothing is waited for behind it. Offsets say nothing before the log is recognised.
     fn end_if_done(&mut self) {
-        if self.ownership.end_offset.is_some_and(|end| self.partition.state().progress.next_offset >= end) {
+        let progress = &self.partition.state().progress;
+        let (offset, position) = (progress.next_offset, progress.position());
+        if self.recognised && self.ownership.end_offset.is_some_and(|end| offset >= end) {
             self.partition.set_idle(true);
+            // Only the first time counts; what comes later is behind the end.
+            let _ = self.reached.set(position);
         }
     }
 

@@ -95,8 +95,10 @@ fn plain(object: &[u8], now_ms: i64) -> Option<Vec<u8>> {
     if has_time {
         return Some(line.collect());
     }
-    let mut stamped = format!("{{\"timestamp\":{now_ms},").into_bytes();
-    stamped.extend(line.skip(1));
+    // Last, as of a field that comes twice the last one counts.
+    let mut stamped: Vec<u8> = line.collect();
+    stamped.truncate(stamped.trim_ascii_end().len().saturating_sub(1));
+    stamped.extend(format!(",\"timestamp\":{now_ms}}}").into_bytes());
     Some(stamped)
 }
 
