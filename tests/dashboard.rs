@@ -39,7 +39,11 @@ struct Browser {
 impl Browser {
     async fn start() -> Self {
         let profile = Folder::new("chromium");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .expect("as expected")
+            .local_addr()
+            .expect("as expected")
+            .port();
         let mut command = Command::new("chromedriver");
         command
             .arg(format!("--port={port}"))
@@ -89,7 +93,7 @@ impl Browser {
 
     /// What a function's body returns.
     fn script(&self, body: &str) -> OwnedValue {
-        let body = simd_json::to_string(body).unwrap();
+        let body = simd_json::to_string(body).expect("as expected");
         self.post("/execute/sync", &format!(r#"{{"script":{body},"args":[]}}"#))
     }
 
@@ -107,7 +111,7 @@ impl Browser {
         let Some(folder) = std::env::var_os("WEATHER_TEST_SCREENSHOTS") else { return };
         let shot = self.developer_command("Page.captureScreenshot", r#"{"format":"png"}"#);
         let path = std::path::Path::new(&folder).join(name);
-        std::fs::write(&path, base64(shot.get_str("data").unwrap())).unwrap();
+        std::fs::write(&path, base64(shot.get_str("data").expect("as expected"))).expect("as expected");
     }
 }
 
@@ -122,13 +126,13 @@ impl Drop for Browser {
 }
 
 fn request(port: u16, method: &str, path: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("as expected");
+    stream.set_read_timeout(Some(LIMIT)).expect("as expected");
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    stream.write_all(format!("{head}{body}").as_bytes()).expect("as expected");
     let mut answer = Vec::new();
     // The driver keeps the connection: the length says where the answer ends.
     let mut buffer = [0; 65536];
@@ -138,7 +142,7 @@ fn request(port: u16, method: &str, path: &str, body: &str) -> String {
             let length = head
                 .lines()
                 .find_map(|line| line.to_lowercase().strip_prefix("content-length:").map(str::to_owned));
-            if length.is_some_and(|length| body.len() >= length.trim().parse().unwrap()) {
+            if length.is_some_and(|length| body.len() >= length.trim().parse().expect("as expected")) {
                 break;
             }
         }
@@ -171,7 +175,7 @@ fn base64(text: &str) -> Vec<u8> {
 fn grouped(number: i64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap()).collect();
+        digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).expect("as expected")).collect();
     groups.join(",")
 }
 
@@ -184,18 +188,18 @@ async fn start() -> (Pipeline, Weather, Weather, String) {
         .produce(&[hours.as_slice(), &["--late-ratio", "0.01", "--malformed-ratio", "0.01"]].concat())
         .await;
     let live = pipeline.spawn_producer(&["--interval", "20ms"]);
-    let folder = pipeline.checkpoints.path().to_str().unwrap();
+    let folder = pipeline.checkpoints.path().to_str().expect("as expected");
     let own =
         ["--database-url", pipeline.database.url(), "--checkpoint-dir", folder, "--listen", "127.0.0.1:0"];
     let common = ["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic];
     let processor = Weather::spawn(common.iter().chain(&own));
     let line = processor.wait_for_line("listening", LIMIT).await;
-    let url = line.split_once("url=").unwrap().1.trim().to_owned();
+    let url = line.split_once("url=").expect("as expected").1.trim().to_owned();
     processor.wait_for_line("write OK", LIMIT).await;
     let lines = Folder::new("hostile");
     let file = lines.path().join("lines");
-    std::fs::write(&file, HOSTILE.join("\n")).unwrap();
-    pipeline.produce(&["--source", file.to_str().unwrap()]).await;
+    std::fs::write(&file, HOSTILE.join("\n")).expect("as expected");
+    pipeline.produce(&["--source", file.to_str().expect("as expected")]).await;
     (pipeline, live, processor, url)
 }
 
@@ -223,36 +227,42 @@ async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
            temp: text('now-temp'), open: document.querySelectorAll('#chart-temp .open-window').length, \
            points: document.querySelector('#chart-wind polyline').getAttribute('points').split(' ').length }",
     );
-    let weather = both.get("shown").unwrap().get("weather").unwrap();
-    let text = |field: &str| both.get_str(field).unwrap().to_owned();
+    let weather = both.get("shown").expect("as expected").get("weather").expect("as expected");
+    let text = |field: &str| both.get_str(field).expect("as expected").to_owned();
     assert_eq!(text("state"), "running");
-    assert_eq!(text("lag"), grouped(weather.get_i64("lag").unwrap()));
+    assert_eq!(text("lag"), grouped(weather.get_i64("lag").expect("as expected")));
     let rows = |field: &str| -> Vec<Vec<String>> {
         let cells = |row: &OwnedValue| {
-            row.as_array().unwrap().iter().map(|c| c.as_str().unwrap().to_owned()).collect()
+            row.as_array()
+                .expect("as expected")
+                .iter()
+                .map(|c| c.as_str().expect("as expected").to_owned())
+                .collect()
         };
-        both.get_array(field).unwrap().iter().map(cells).collect()
+        both.get_array(field).expect("as expected").iter().map(cells).collect()
     };
-    let totals = weather.get("totals").unwrap();
+    let totals = weather.get("totals").expect("as expected");
     let total = |name: &str| rows("totals").into_iter().find(|row| row[0] == name).map(|row| row[1].clone());
-    assert_eq!(total("read"), Some(grouped(totals.get_i64("records").unwrap())));
-    assert_eq!(total("aggregated"), Some(grouped(totals.get_i64("aggregated").unwrap())));
-    let rejected = totals.get("rejected").unwrap();
+    assert_eq!(total("read"), Some(grouped(totals.get_i64("records").expect("as expected"))));
+    assert_eq!(total("aggregated"), Some(grouped(totals.get_i64("aggregated").expect("as expected"))));
+    let rejected = totals.get("rejected").expect("as expected");
     for reason in ["late", "malformed", "future"] {
-        assert_eq!(total(reason), Some(grouped(rejected.get_i64(reason).unwrap())), "{reason}");
+        assert_eq!(total(reason), Some(grouped(rejected.get_i64(reason).expect("as expected"))), "{reason}");
     }
     let partitions = rows("partitions");
-    for (row, partition) in partitions.iter().skip(1).zip(weather.get_array("partitions").unwrap()) {
-        assert_eq!(row[0], partition.get_i64("partition").unwrap().to_string());
-        assert_eq!(row[1], grouped(partition.get_i64("next_offset").unwrap()));
-        assert_eq!(row[2], grouped(partition.get_i64("lag").unwrap()));
+    for (row, partition) in
+        partitions.iter().skip(1).zip(weather.get_array("partitions").expect("as expected"))
+    {
+        assert_eq!(row[0], partition.get_i64("partition").expect("as expected").to_string());
+        assert_eq!(row[1], grouped(partition.get_i64("next_offset").expect("as expected")));
+        assert_eq!(row[2], grouped(partition.get_i64("lag").expect("as expected")));
     }
     assert_eq!(partitions.len(), 4);
-    let windows = weather.get_array("windows").unwrap();
-    let newest = windows.last().unwrap();
+    let windows = weather.get_array("windows").expect("as expected");
+    let newest = windows.last().expect("as expected");
     assert_eq!(rows("windows").len(), windows.len() + 1);
-    assert_eq!(text("temp"), format!("{:.2} °C", newest.get_f64("avg_temp").unwrap()));
-    let open = windows.iter().filter(|w| !w.get_bool("is_final").unwrap()).count();
+    assert_eq!(text("temp"), format!("{:.2} °C", newest.get_f64("avg_temp").expect("as expected")));
+    let open = windows.iter().filter(|w| !w.get_bool("is_final").expect("as expected")).count();
     assert!(open > 0);
     assert_eq!(both.get_usize("open"), Some(open));
     assert_eq!(both.get_usize("points"), Some(windows.len()));

@@ -19,7 +19,7 @@ use rskafka::client::error::{Error as ClientError, ProtocolError};
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
 use rskafka::record::{Record, RecordAndOffset};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{Kafka, SaslMechanism};
 use crate::telemetry::log::Outage;
@@ -31,6 +31,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for acknowledgement of a batch by all replicas. The request allows the broker 30 s, but a half-open
 /// socket must not hold the partition that long; what was appended all the same is recognised by its sequence.
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// After name or password were refused, so long nothing is tried: many tries could lock the user out.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Largest answer accepted: far above any fetch that is asked for, since one batch may exceed the limit.
 const MAX_MESSAGE_BYTES: usize = 128 * 1024 * 1024;
 
@@ -112,6 +114,8 @@ pub struct Cluster {
 struct Slot {
     generation: u64,
     client: Option<Arc<Client>>,
+    /// The last refusal of name or password.
+    refused: Option<(Instant, KafkaError)>,
 }
 
 /// A connection to the leader of one partition, good until a call on it fails.
@@ -228,9 +232,18 @@ impl Cluster {
         if let Some(client) = &slot.client {
             return Ok((Arc::clone(client), slot.generation));
         }
+        if let Some((at, error)) = &slot.refused
+            && at.elapsed() < REFUSED_PAUSE
+        {
+            return Err(error.clone());
+        }
         let built = match timeout(CONNECT_TIMEOUT, self.builder().build()).await {
-            Ok(result) => result.map_err(classify),
+            Ok(result) => result.map_err(|e| self.explain(classify(e))),
             Err(_) => Err(timed_out(CONNECT_TIMEOUT)),
+        };
+        slot.refused = match &built {
+            Err(e) if e.kind == ErrorKind::Authentication => Some((Instant::now(), e.clone())),
+            _ => None,
         };
         match built {
             Ok(client) => {
@@ -245,6 +258,23 @@ impl Cluster {
                 Err(e)
             }
         }
+    }
+
+    /// Says of a failed connection what the broker does not.
+    fn explain(&self, mut error: KafkaError) -> KafkaError {
+        match &self.options.sasl {
+            Some(sasl) if error.kind == ErrorKind::Authentication => {
+                error.detail = format!(
+                    "user {:?} is refused: wrong name, password or --sasl-mechanism ({})",
+                    sasl.username, error.detail
+                );
+            }
+            None if error.detail.contains("early eof") => {
+                error.detail += "; the listener may expect SASL (--sasl-mechanism, --sasl-username) or TLS";
+            }
+            _ => {}
+        }
+        error
     }
 
     fn builder(&self) -> ClientBuilder {

@@ -1,13 +1,12 @@
 //! `Batch {id}:`, the rows and `write OK` on standard output, as the users of the old system know it.
 //!
-//! At most one batch a second is printed; what is written in between comes with the next one, each window with its
-//! newest values. Nothing written stays unprinted for longer than that second, unless the reader of standard output
-//! stands still: a thread of its own writes, so that a pager never stops the flush, and what it does not take comes with
-//! the next batch.
+//! At most one batch a second is printed (to a terminal, every ten seconds); what is written in between comes with the
+//! next one, each window with its newest values. Nothing written stays unprinted for longer than that, unless the reader
+//! of standard output stands still: a thread of its own writes, so that a pager never stops the flush, and what it does
+//! not take comes with the next batch.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,9 +15,12 @@ use tokio::time::Instant;
 
 use crate::postgres::summary::SummaryRow;
 use crate::processor::window::METRICS;
+use crate::telemetry::terminal;
 use crate::time::SqlTimestamp;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// On a terminal, where the live line tells what goes on meanwhile.
+const TERMINAL_INTERVAL: Duration = Duration::from_secs(10);
 const HEADERS: [&str; 2 + METRICS] =
     ["window_start", "window_end", "avg_temp", "avg_humidity", "avg_wind_speed"];
 /// As Spark's `show`: more rows are only counted.
@@ -42,7 +44,7 @@ impl Default for BatchLog {
         let (texts, waiting) = sync_channel::<String>(1);
         let printer = std::thread::spawn(move || {
             // A standard output that is gone takes no more batches; the work goes on without.
-            waiting.iter().for_each(|text| drop(std::io::stdout().lock().write_all(text.as_bytes())));
+            waiting.iter().for_each(|text| terminal::print(&text));
         });
         Self { next_id: 0, rows: BTreeMap::new(), last: None, texts, printer }
     }
@@ -59,7 +61,7 @@ impl BatchLog {
 
     /// When the rows that wait shall be printed; None while none wait.
     pub fn due(&self) -> Option<Instant> {
-        (!self.rows.is_empty()).then(|| self.last.map_or_else(Instant::now, |last| last + INTERVAL))
+        (!self.rows.is_empty()).then(|| self.last.map_or_else(Instant::now, |last| last + interval()))
     }
 
     /// Prints the rows that wait, if any.
@@ -83,6 +85,10 @@ impl BatchLog {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+fn interval() -> Duration {
+    if terminal::is_live() { TERMINAL_INTERVAL } else { INTERVAL }
 }
 
 fn batch(id: u64, rows: &BTreeMap<i64, SummaryRow>) -> String {

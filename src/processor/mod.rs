@@ -44,6 +44,7 @@ use crate::kafka::source::{self, Backoff};
 use crate::postgres::failure::Failure;
 use crate::shutdown::{self, Shutdown};
 use crate::telemetry::http;
+use crate::telemetry::terminal::Live;
 use crate::time::Clock;
 
 use bring_up::Launcher;
@@ -77,6 +78,8 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
     let status = Arc::new(Status::new(&config, &identity, &stats, &registry, &cluster, &database));
     let _serving = http::start(config.listen, &status)?;
+    let watched = Arc::clone(&status);
+    let _live = Live::start(move || watched.live_line());
     let mut asked = shutdown.clone();
     let (topic, end_offsets) = tokio::select! {
         () = asked.wait() => return Ok(()),

@@ -54,7 +54,7 @@ impl Rates {
             let seen = || looks.iter().filter_map(|(at, then)| Some((*at, then.get(partition)?)));
             // After a long silence, since the last look: nothing has happened between, or there would have been another.
             let recent = seen().find(|(at, _)| now.saturating_duration_since(*at) <= SPAN + STEP);
-            let Some((at, before)) = recent.or(seen().last()) else { continue };
+            let Some((at, before)) = recent.or(seen().next_back()) else { continue };
             let seconds = now.saturating_duration_since(at).as_secs_f64();
             if seconds >= LEAST {
                 rates.read += (counts.0 - before.0).max(0) as f64 / seconds;

@@ -4,6 +4,7 @@
 //! watermarks, outages, [`Stats`]. Nothing is locked for longer than a copy takes, and nothing is changed.
 
 mod exposition;
+mod line;
 mod progress;
 mod windows;
 

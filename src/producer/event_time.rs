@@ -68,6 +68,28 @@ impl EventTime {
     }
 }
 
+/// How long it takes until event time has caught up with the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CatchingUp {
+    /// About so many readings, as fast as they go.
+    Readings(u64),
+    /// So long by the clock.
+    Time(Duration),
+}
+
+/// What is to be caught up with; None if nothing is.
+pub(super) fn catching_up(config: &Producer) -> Option<CatchingUp> {
+    if config.backfill.is_zero() {
+        return None;
+    }
+    if config.speedup > 1.0 {
+        let seconds = config.backfill.as_secs_f64() / (config.speedup - 1.0);
+        return Duration::try_from_secs_f64(seconds).ok().map(CatchingUp::Time);
+    }
+    let readings = config.backfill.as_micros() / u128::from(step_us(config).unsigned_abs().max(1));
+    Some(CatchingUp::Readings(u64::try_from(readings).unwrap_or(u64::MAX)))
+}
+
 /// As dense as the live readings; at full speed, as many as were asked for, spread evenly.
 fn step_us(config: &Producer) -> i64 {
     let step_us = match (config.pace, config.count) {

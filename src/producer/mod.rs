@@ -14,6 +14,7 @@ mod api;
 mod event_time;
 mod http;
 mod json;
+mod line;
 mod lines;
 mod pace;
 mod report;
@@ -63,7 +64,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
         // Nothing was accepted yet, so nothing is lost.
         () = shutdown.wait() => return Ok(()),
     };
-    let sent = Sent::new(config.log_sent);
+    let sent = Sent::new(config.log_sent, telemetry::terminal::is_live());
     let options = Options {
         linger: config.linger,
         compression: codec(config.compression),
@@ -72,6 +73,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
     let mut sink = Sink::start(&cluster, partitions, options).map_err(|e| refused(&config, &e))?;
     let monitor = status.watch(&sink);
     let mut printer = tokio::spawn(Arc::clone(&sent).print());
+    let live = line::start(&config, &cluster, monitor.clone(), Arc::clone(&sent));
 
     let started = Instant::now();
     let outcome = tokio::select! {
@@ -83,6 +85,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
     };
     let outcome = outcome.and(flush(&config, &mut sink, &mut shutdown).await);
     let took = started.elapsed();
+    drop(live);
     let latency_us = monitor.latency_us();
     let totals = sink.close().await;
     say_goodbye(&sent, printer, report::summary(totals, &latency_us, took)).await;

@@ -5,16 +5,19 @@
 //! What waits to be written is bounded: [`Sent::room`] makes the source wait. When the reader of standard output is
 //! gone, [`Sent::print`] returns early, and the run ends quietly.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::LogSent;
 use crate::kafka::sink::{Acknowledged, Totals};
+use crate::telemetry::terminal;
 
 /// More than this waiting to be written makes the source wait.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
@@ -26,6 +29,8 @@ const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Sent {
     which: LogSent,
+    /// Whether there is a live line, which then shows the newest reading instead of the samples.
+    live: bool,
     state: Mutex<State>,
     /// For the printer: there is something to write.
     lines: Notify,
@@ -47,8 +52,8 @@ struct State {
 
 impl Sent {
     /// Nothing sent yet.
-    pub(super) fn new(which: LogSent) -> Arc<Self> {
-        Arc::new(Self { which, state: Mutex::default(), lines: Notify::new(), written: Notify::new() })
+    pub(super) fn new(which: LogSent, live: bool) -> Arc<Self> {
+        Arc::new(Self { which, live, state: Mutex::default(), lines: Notify::new(), written: Notify::new() })
     }
 
     /// What the sink shall call.
@@ -93,11 +98,23 @@ impl Sent {
                 () = self.lines.notified() => {}
             }
             let (text, last) = self.take();
-            if stdout.write_all(&text).await.is_err() || stdout.flush().await.is_err() || last {
+            let is_gone = if self.live {
+                // A terminal that stands still shall not keep a thread of the runtime.
+                let printing = spawn_blocking(move || terminal::print(&String::from_utf8_lossy(&text)));
+                printing.await.is_err()
+            } else {
+                stdout.write_all(&text).await.is_err() || stdout.flush().await.is_err()
+            };
+            if is_gone || last {
                 return;
             }
             self.written.notify_one();
         }
+    }
+
+    /// The newest acknowledged reading, as one printable line; empty if there was none, or none is wanted.
+    pub(super) fn newest(&self) -> String {
+        printable(&self.state().sample).into_owned()
     }
 
     /// Ends the printer once everything and this line are written.
@@ -110,7 +127,7 @@ impl Sent {
     fn take(&self) -> (Vec<u8>, bool) {
         let mut state = self.state();
         let mut text = std::mem::take(&mut state.text);
-        if state.since_sample > 0 {
+        if state.since_sample > 0 && !self.live {
             let more = format!(" and {} more, {} in all", state.since_sample - 1, state.total);
             push_line(&mut text, &state.sample, &more);
             state.since_sample = 0;
@@ -129,17 +146,19 @@ impl Sent {
 fn push_line(text: &mut Vec<u8>, value: &[u8], more: &str) {
     text.extend_from_slice(b"Sent: ");
     let (shown, rest) = value.split_at(value.len().min(MAX_SHOWN_BYTES));
-    if shown.iter().all(|byte| (b' '..=b'~').contains(byte)) {
-        text.extend_from_slice(shown);
-    } else {
-        let printable = String::from_utf8_lossy(shown).replace(char::is_control, " ");
-        text.extend_from_slice(printable.as_bytes());
-    }
+    text.extend_from_slice(printable(shown).as_bytes());
     if !rest.is_empty() {
         text.extend_from_slice("…".as_bytes());
     }
     text.extend_from_slice(more.as_bytes());
     text.push(b'\n');
+}
+
+fn printable(value: &[u8]) -> Cow<'_, str> {
+    match String::from_utf8_lossy(value) {
+        text if text.contains(char::is_control) => Cow::Owned(text.replace(char::is_control, " ")),
+        text => text,
+    }
 }
 
 /// The last line of a run.
@@ -184,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_sample_counts_what_came_since_the_last() {
-        let sent = Sent::new(LogSent::Sample);
+        let sent = Sent::new(LogSent::Sample, false);
         let take = || String::from_utf8(sent.take().0).unwrap();
         assert_eq!(take(), "");
         {

@@ -1,21 +1,23 @@
 //! The log: one locked write a line to standard error, text or JSON, `key=value` after the message.
 //!
 //! Standard output is for what the user asked to see (`Sent: {...}`, `Batch {id}:`), the log is for how the work goes.
-//! A message that would repeat is the caller's to count: `Outage` says when a service goes and when it is back,
-//! nothing between. Secrets never reach this file: `config::Secret` does not print.
+//! A warning or error that repeats is one line with a count (`repeats`); of services, `Outage` says when one goes and
+//! when it is back, nothing between. Secrets never reach this file: `config::Secret` does not print.
 
 use std::fmt::{Display, Write as _};
-use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::telemetry::repeats::Repeats;
+use crate::telemetry::terminal::{self, Colour};
 use crate::time::{Rfc3339, now_ms};
 
 // Relaxed throughout: set once at start-up, and a line more or less around that moment harms nobody.
 static LEVEL: AtomicU8 = AtomicU8::new(LogLevel::Info as u8);
 static JSON: AtomicBool = AtomicBool::new(false);
+static REPEATS: Mutex<Repeats> = Mutex::new(Repeats::new());
 
 /// Sets level and format for the whole process.
 pub fn init(log: Log) {
@@ -31,16 +33,44 @@ pub fn enabled(level: LogLevel) -> bool {
 /// Writes one line; use the macros [`crate::error!`], [`crate::warn!`], [`crate::info!`], [`crate::debug!`].
 pub fn write(level: LogLevel, message: &dyn Display, fields: &[(&str, &dyn Display)]) {
     let json = JSON.load(Ordering::Relaxed);
-    let mut line = String::with_capacity(160);
+    let mut body = String::with_capacity(160);
     // Writing to a String cannot fail.
     let _ = if json {
-        json_line(&mut line, level, message, fields)
+        json_body(&mut body, level, message, fields)
     } else {
-        text_line(&mut line, level, message, fields)
+        text_body(&mut body, message, fields)
     };
-    line.push('\n');
-    // Nowhere is left to report a standard error that is gone.
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    let now = Instant::now();
+    let mut repeats = REPEATS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lines = String::with_capacity(200);
+    for (level, body, count) in repeats.due(now) {
+        push_line(&mut lines, json, level, &body, Some(count));
+    }
+    if level > LogLevel::Warn || !repeats.holds_back(level, &body, now) {
+        push_line(&mut lines, json, level, &body, None);
+    }
+    drop(repeats);
+    if !lines.is_empty() {
+        terminal::print_error(&lines);
+    }
+}
+
+/// The time before, and how often it was held back behind.
+fn push_line(lines: &mut String, json: bool, level: LogLevel, body: &str, repeated: Option<u64>) {
+    let time = Rfc3339(now_ms());
+    let _ = if json {
+        let repeated = repeated.map_or_else(String::new, |count| format!(",\"repeated\":\"{count}\""));
+        writeln!(lines, "{{\"time\":\"{time}\",{body}{repeated}}}")
+    } else {
+        let word = format!("{:5}", name(level).to_ascii_uppercase());
+        let word = match level {
+            LogLevel::Error => Colour::Red.paint_log(&word),
+            LogLevel::Warn => Colour::Yellow.paint_log(&word),
+            _ => word.as_str().into(),
+        };
+        let repeated = repeated.map_or_else(String::new, |count| format!(" repeated={count}"));
+        writeln!(lines, "{time} {word} {body}{repeated}")
+    };
 }
 
 fn name(level: LogLevel) -> &'static str {
@@ -52,13 +82,7 @@ fn name(level: LogLevel) -> &'static str {
     }
 }
 
-fn text_line(
-    out: &mut String,
-    level: LogLevel,
-    message: &dyn Display,
-    fields: &[(&str, &dyn Display)],
-) -> std::fmt::Result {
-    write!(out, "{} {:5} ", Rfc3339(now_ms()), name(level).to_ascii_uppercase())?;
+fn text_body(out: &mut String, message: &dyn Display, fields: &[(&str, &dyn Display)]) -> std::fmt::Result {
     push_printable(out, &message.to_string());
     for (key, value) in fields {
         let value = value.to_string();
@@ -79,19 +103,18 @@ fn push_printable(out: &mut String, text: &str) {
     out.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
 }
 
-fn json_line(
+fn json_body(
     out: &mut String,
     level: LogLevel,
     message: &dyn Display,
     fields: &[(&str, &dyn Display)],
 ) -> std::fmt::Result {
-    write!(out, "{{\"time\":\"{}\",\"level\":\"{}\",\"message\":", Rfc3339(now_ms()), name(level))?;
+    write!(out, "\"level\":\"{}\",\"message\":", name(level))?;
     push_json_string(out, &message.to_string());
     for (key, value) in fields {
         write!(out, ",\"{key}\":")?;
         push_json_string(out, &value.to_string());
     }
-    out.push('}');
     Ok(())
 }
 
@@ -204,15 +227,24 @@ mod tests {
     #[test]
     fn text_line_stays_one_printable_line() {
         let mut line = String::new();
-        text_line(&mut line, LogLevel::Warn, &"a\nb\x1b[31m", &[("k", &"x y"), ("n", &1)]).unwrap();
-        assert!(line.ends_with("WARN  a b [31m k=\"x y\" n=1"), "{line}");
+        text_body(&mut line, &"a\nb\x1b[31m", &[("k", &"x y"), ("n", &1)]).unwrap();
+        assert_eq!(line, "a b [31m k=\"x y\" n=1");
+        let mut lines = String::new();
+        push_line(&mut lines, false, LogLevel::Info, &line, Some(3));
+        assert!(lines.ends_with(" INFO  a b [31m k=\"x y\" n=1 repeated=3\n"), "{lines}");
     }
 
     #[test]
     fn json_line_escapes() {
         let mut line = String::new();
-        json_line(&mut line, LogLevel::Info, &"say \"hi\"\n", &[("k", &1)]).unwrap();
-        assert!(line.ends_with(r#""level":"info","message":"say \"hi\"\n","k":"1"}"#), "{line}");
+        json_body(&mut line, LogLevel::Info, &"say \"hi\"\n", &[("k", &1)]).unwrap();
+        assert_eq!(line, r#""level":"info","message":"say \"hi\"\n","k":"1""#);
+        let mut lines = String::new();
+        push_line(&mut lines, true, LogLevel::Info, &line, Some(3));
+        assert!(
+            lines.starts_with("{\"time\":\"") && lines.ends_with(",\"k\":\"1\",\"repeated\":\"3\"}\n"),
+            "{lines}"
+        );
     }
 
     #[test]

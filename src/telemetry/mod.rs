@@ -16,3 +16,5 @@ pub mod log;
 pub mod metrics;
 pub mod page;
 pub mod process;
+mod repeats;
+pub mod terminal;
