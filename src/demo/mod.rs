@@ -125,7 +125,7 @@ async fn play(config: &Demo) -> Result<(), Ended> {
     view.say(Tone::Plain, &format!("  Kafka       embedded in this process, {brokers}"))?;
     let feed = Feed::start(&brokers);
     let recount = Recount::start(&brokers, TOPIC, PARTITIONS).await?;
-    let cluster = postgres(config, &scratch, &mut view).await?;
+    let cluster = postgres(config, &scratch, &broker, &mut view).await?;
     let processor =
         Processor::start(arguments(config, &brokers, cluster.as_ref(), scratch.path()), &scratch)?;
     let store = store(cluster.as_ref(), scratch.path())?;
@@ -148,13 +148,18 @@ async fn play(config: &Demo) -> Result<(), Ended> {
 }
 
 /// Starts a PostgreSQL if there is one to be started; says so, or how to get one.
-async fn postgres(config: &Demo, scratch: &Scratch, view: &mut View) -> Result<Option<Cluster>, Ended> {
+async fn postgres(
+    config: &Demo,
+    scratch: &Scratch,
+    broker: &Broker,
+    view: &mut View,
+) -> Result<Option<Cluster>, Ended> {
     let why = match Cluster::find() {
         _ if !config.postgres => "left out, as you wish".to_owned(),
         None => {
             "not installed; to see tables too: apt install postgresql, or brew install postgresql".to_owned()
         }
-        Some(programs) => match Cluster::start(&programs, scratch).await {
+        Some(programs) => match shown(Cluster::start(&programs, scratch), broker, view).await? {
             Ok(cluster) => {
                 let (version, psql) = (cluster.version(), cluster.psql());
                 let text = format!(
@@ -171,6 +176,28 @@ async fn postgres(config: &Demo, scratch: &Scratch, view: &mut View) -> Result<O
         &format!("  PostgreSQL  {why}.\n              The rows go to this terminal only."),
     )?;
     Ok(None)
+}
+
+/// Shows the log growing until something else is done.
+async fn shown<T>(work: impl Future<Output = T>, broker: &Broker, view: &mut View) -> Result<T, Ended> {
+    let mut work = std::pin::pin!(work);
+    let start = Instant::now();
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            () = sleep(TICK) => {}
+        }
+        let logged = ends(broker)?.iter().sum::<i64>();
+        let rate = logged as f64 / start.elapsed().as_secs_f64();
+        view.draw(&Frame { outcome: &Outcome::default(), logged, rate })?;
+    }
+}
+
+/// Where each partition of the log ends.
+fn ends(broker: &Broker) -> Result<Vec<i64>> {
+    let end = |partition| broker.end_offset(TOPIC, partition);
+    let ends = (0..PARTITIONS).map(end).collect::<std::result::Result<_, _>>();
+    ends.map_err(|e| Error::failure(format!("the embedded broker has lost its topic: {e:?}")))
 }
 
 /// The command line of the processor.
@@ -298,7 +325,7 @@ impl Stage {
 
     /// One look at everything.
     async fn look(&mut self) -> Result<(), Ended> {
-        let ends = self.ends()?;
+        let ends = ends(&self.broker)?;
         self.recount.catch_up(&ends).await?;
         if let Some(seen) = self.store.look().await.filter(|seen| seen.read() >= self.seen.read()) {
             self.seen = seen;
@@ -324,7 +351,7 @@ impl Stage {
     async fn kill_and_recover(&mut self) -> Result<(), Ended> {
         let killed = self.processor.id();
         self.processor.kill();
-        let at = self.ends()?.iter().sum::<i64>();
+        let at = ends(&self.broker)?.iter().sum::<i64>();
         self.view.note(Tone::Bad, &format!("SIGKILL to the processor (process {killed}), unprepared"))?;
         // Long enough to be seen.
         for _ in 0..4 {
@@ -340,7 +367,7 @@ impl Stage {
             give_up_after(started, "did not come back after it was killed")?;
         }
         let text = format!(
-            "it is back (process {}), {:.1} s after its start: {} offsets read,",
+            "it is back (process {}), {:.1} s after its start: {} records read,",
             self.processor.id(),
             started.elapsed().as_secs_f64(),
             thousands(self.seen.read())
@@ -351,7 +378,7 @@ impl Stage {
             false => ("but the counts do not add up", Tone::Bad),
         };
         let counts = format!(
-            "{text}: {} averaged in the rows, {} duplicates, {} dead letters",
+            "{text}: {} averaged, {} duplicates, {} dead letters",
             thousands(self.seen.in_windows()),
             thousands(self.seen.count("duplicates")),
             thousands(self.seen.dead_letters())
@@ -364,7 +391,7 @@ impl Stage {
         self.view.note(Tone::Plain, "the stations fall silent; the processor works off what is left")?;
         self.broker.faults().clear();
         self.feed.stop().await?;
-        let ends = self.ends()?;
+        let ends = ends(&self.broker)?;
         let started = Instant::now();
         while self.seen.read() < ends.iter().sum() {
             self.look().await?;
@@ -398,13 +425,6 @@ impl Stage {
         }
         self.view.say(Tone::Bad, &format!("differs from the log recomputed by other code ({counts})"))?;
         Err(Error::failure(format!("the result is not exact: {}", differences.join("; "))).into())
-    }
-
-    /// Where each partition of the log ends.
-    fn ends(&self) -> Result<Vec<i64>> {
-        let end = |partition| self.broker.end_offset(TOPIC, partition);
-        let ends = (0..PARTITIONS).map(end).collect::<std::result::Result<_, _>>();
-        ends.map_err(|e| Error::failure(format!("the embedded broker has lost its topic: {e:?}")))
     }
 }
 

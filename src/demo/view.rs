@@ -46,8 +46,8 @@ pub(super) struct View {
     start: Instant,
     terminal: bool,
     color: bool,
-    /// Lines of the block that stand on the terminal now.
-    drawn: usize,
+    /// The block that stands on the terminal now.
+    block: String,
     plain: Option<Instant>,
 }
 
@@ -56,7 +56,13 @@ impl View {
     pub(super) fn new(start: Instant) -> Self {
         let variable = |name| std::env::var_os(name).unwrap_or_default();
         let terminal = io::stdout().is_terminal() && variable("TERM") != "dumb";
-        Self { start, terminal, color: terminal && variable("NO_COLOR").is_empty(), drawn: 0, plain: None }
+        Self {
+            start,
+            terminal,
+            color: terminal && variable("NO_COLOR").is_empty(),
+            block: String::new(),
+            plain: None,
+        }
     }
 
     /// Writes lines that stay.
@@ -70,6 +76,7 @@ impl View {
             };
             out.push('\n');
         }
+        out += &self.block;
         write(&out)
     }
 
@@ -82,10 +89,9 @@ impl View {
     /// Shows how far it is.
     pub(super) fn draw(&mut self, frame: &Frame<'_>) -> io::Result<()> {
         if self.terminal {
-            let block = self.block(frame);
-            let out = self.erase() + &block;
-            self.drawn = block.lines().count();
-            return write(&out);
+            let erase = self.erase();
+            self.block = self.block_of(frame);
+            return write(&(erase + &self.block));
         }
         if self.plain.is_some_and(|said| said.elapsed() < PLAIN_EVERY) {
             return Ok(());
@@ -93,16 +99,18 @@ impl View {
         let Some((start_ms, row)) = frame.outcome.windows.last_key_value() else { return Ok(()) };
         self.plain = Some(Instant::now());
         let counts = counts(frame.outcome);
-        self.note(Tone::Plain, &format!("{}  {counts}", line_of(*start_ms, row).trim_end()))
+        self.note(Tone::Plain, &format!("{}  {counts}", line_of(*start_ms, row)))
     }
 
-    /// The table of all windows, to stay.
+    /// In place of the block, the table of all windows, to stay.
     pub(super) fn table(&mut self, outcome: &Outcome) -> io::Result<()> {
         let rows: String = outcome.windows.iter().map(|(start, row)| line_of(*start, row) + "\n").collect();
-        self.say(Tone::Plain, &format!("{}\n{rows}", heading()))
+        let out = self.erase() + &format!("\n{}\n{rows}\n", self.paint(BOLD, &heading()));
+        self.block.clear();
+        write(&out)
     }
 
-    fn block(&self, frame: &Frame<'_>) -> String {
+    fn block_of(&self, frame: &Frame<'_>) -> String {
         let Frame { outcome, logged, rate } = frame;
         let mut block = format!("\n{}\n", self.paint(BOLD, &heading()));
         let skipped = outcome.windows.len().saturating_sub(WINDOWS);
@@ -126,8 +134,8 @@ impl View {
     }
 
     /// What removes the block from the terminal.
-    fn erase(&mut self) -> String {
-        match std::mem::take(&mut self.drawn) {
+    fn erase(&self) -> String {
+        match self.block.lines().count() {
             0 => String::new(),
             lines => format!("\x1b[{lines}F\x1b[J"),
         }
@@ -155,7 +163,7 @@ fn line_of(start_ms: i64, row: &Row) -> String {
     };
     let state = if row.is_final { "final" } else { "open" };
     format!(
-        "{start:16}  {:>8}  {:>6}  {:>6}  {:>9}  {state:5}",
+        "{start:16}  {:>8}  {:>6}  {:>6}  {:>9}  {state}",
         average(0, 2),
         average(1, 1),
         average(2, 2),
@@ -215,11 +223,12 @@ mod tests {
         for reason in crate::reading::Reason::ALL {
             outcome.fates.insert(reason.as_str(), 123_456);
         }
-        let view = View { start: Instant::now(), terminal: true, color: false, drawn: 0, plain: None };
-        let block = view.block(&Frame { outcome: &outcome, logged: 99_999_999, rate: 12_345.0 });
+        let view =
+            View { start: Instant::now(), terminal: true, color: false, block: String::new(), plain: None };
+        let block = view.block_of(&Frame { outcome: &outcome, logged: 99_999_999, rate: 12_345.0 });
         assert_eq!(block.lines().count(), 14, "{block}");
         assert!(block.lines().all(|line| line.chars().count() < 80), "{block}");
-        let empty = view.block(&Frame { outcome: &Outcome::default(), logged: 0, rate: 0.0 });
+        let empty = view.block_of(&Frame { outcome: &Outcome::default(), logged: 0, rate: 0.0 });
         assert_eq!(empty.lines().count(), 14, "it does not jump");
     }
 }
