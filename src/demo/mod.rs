@@ -306,14 +306,14 @@ impl Stage {
         let kill_at = KILL_AT.min(duration / 3);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut cut, mut killed) = (Instant::now(), false);
+        let (mut cut, mut killed) = (None::<Instant>, false);
         while !killed || start.elapsed() < duration {
             ticks.tick().await;
             self.processor.check()?;
             self.look().await?;
-            if cut.elapsed() >= CUT_EVERY {
+            if cut.is_none_or(|cut| cut.elapsed() >= CUT_EVERY) {
                 self.broker.faults().arm(Rule::next(Api::Produce, Fault::CutAfter));
-                cut = Instant::now();
+                cut = Some(Instant::now());
             }
             if !killed && start.elapsed() >= kill_at && !self.seen.windows.is_empty() {
                 killed = true;
