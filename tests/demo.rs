@@ -2,6 +2,8 @@
 //!
 //! Each test gives the demo a folder of its own for temporary files, so that what is left can be seen.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::Path;

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Event time runs 1,200 times as fast as the clock, so an hour's window fills in 3 s. At the end the log has been
-//! counted by other code ([`verify`]) and is compared with what the processor made of it ([`observe`]).
+//! counted by other code (`verify`) and is compared with what the processor made of it (`observe`).
 //!
-//! Invariants: nothing but loopback and unix sockets; all that is written lies in one folder ([`scratch`]), and folder and
+//! Invariants: nothing but loopback and unix sockets; all that is written lies in one folder (`scratch`), and folder and
 //! children are gone when [`run`] returns, however it does.
 
 mod child;
@@ -225,7 +225,7 @@ fn checkpoints(folder: &Path) -> std::path::PathBuf {
 
 fn store(cluster: Option<&Cluster>, folder: &Path) -> Result<Store> {
     Ok(match cluster {
-        Some(cluster) => Store::Postgres { config: cluster.config(), session: None },
+        Some(cluster) => Store::Postgres { config: Box::new(cluster.config()), session: None },
         None => Store::Files(CheckpointStore::open(&checkpoints(folder), TOPIC)?, PARTITIONS),
     })
 }

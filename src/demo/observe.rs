@@ -21,7 +21,7 @@ pub(super) enum Store {
     /// In the tables.
     Postgres {
         /// Where they are.
-        config: Config,
+        config: Box<Config>,
         /// The connection, once there is one.
         session: Option<Session>,
     },

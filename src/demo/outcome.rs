@@ -130,9 +130,19 @@ mod tests {
             let found = changed.differences(&outcome());
             assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
         };
-        is_told(|o| drop(o.offsets.insert(1, 2)), "offsets");
-        is_told(|o| drop(o.fates.insert("late", 0)), "late: 0 instead of 1");
-        is_told(|o| drop(o.windows.clear()), "1970-01-01 00:00:00");
+        is_told(
+            |o| {
+                o.offsets.insert(1, 2);
+            },
+            "offsets",
+        );
+        is_told(
+            |o| {
+                o.fates.insert("late", 0);
+            },
+            "late: 0 instead of 1",
+        );
+        is_told(|o| o.windows.clear(), "1970-01-01 00:00:00");
         is_told(|o| o.windows.values_mut().for_each(|row| row.averages[0] = Some(1.50001)), "1.50001");
         is_told(|o| o.windows.values_mut().for_each(|row| row.averages[1] = Some(0.0)), "window");
         let mut near = outcome();

@@ -1,7 +1,7 @@
 //! Whether the process turns (`/livez`) and whether it does its work (`/readyz`), with the reasons where not.
 //!
 //! A loop has a [`Heartbeat`]. It tells when it begins a round and when it rests, waiting for something to do: a loop
-//! that rests lives, for however long, and one that works is given [`LONGEST_ROUND`]. Services that are away do not
+//! that rests lives, for however long, and one that works is given `LONGEST_ROUND`. Services that are away do not
 //! count: whoever waits for one tells each try.
 
 use std::fmt;

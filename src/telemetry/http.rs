@@ -1,9 +1,9 @@
 //! The HTTP endpoint: a few read-only answers over HTTP/1.1, one a connection.
 //!
 //! Whatever clients do must never harm the work of the process, so everything has a limit: the request's head
-//! ([`MAX_HEAD_BYTES`], [`HEAD_TIME`]), the answer's time ([`ANSWER_TIME`]), the connections ([`MAX_CONNECTIONS`]; one
+//! (`MAX_HEAD_BYTES`, `HEAD_TIME`), the answer's time (`ANSWER_TIME`), the connections (`MAX_CONNECTIONS`; one
 //! more closes the oldest, so that those who hang about never keep others out) and how many are taken a second
-//! ([`ACCEPTS`]; more wait in the kernel's short queue). Nothing here changes anything.
+//! (`ACCEPTS`; more wait in the kernel's short queue). Nothing here changes anything.
 //!
 //! An endpoint on loopback answers only to requests that name it by address or as localhost: else a web page could have
 //! its own name point here and read along. Absent on purpose: TLS, keep-alive, compression, request bodies.
