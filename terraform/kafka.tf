@@ -211,6 +211,10 @@ resource "kubernetes_stateful_set_v1" "kafka" {
     }
   }
   wait_for_rollout = false
+
+  lifecycle {
+    replace_triggered_by = [terraform_data.volume_class]
+  }
 }
 
 resource "kubernetes_service_v1" "kafka" {
@@ -394,6 +398,10 @@ resource "kubernetes_stateful_set_v1" "zookeeper" {
     }
   }
   wait_for_rollout = false
+
+  lifecycle {
+    replace_triggered_by = [terraform_data.volume_class]
+  }
 }
 
 resource "kubernetes_service_v1" "zookeeper" {

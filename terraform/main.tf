@@ -86,3 +86,13 @@ resource "kubernetes_secret_v1" "kafka" {
     password = var.kafka_sasl_password
   }
 }
+
+# A volume of another class, or for other access, is another volume, and the old one goes only when nobody uses it: a change
+# of these replaces the workloads as well.
+resource "terraform_data" "volume_class" {
+  input = var.storage_class
+}
+
+resource "terraform_data" "checkpoint_access" {
+  input = var.checkpoint.access_mode
+}

@@ -162,6 +162,10 @@ resource "kubernetes_deployment_v1" "postgres" {
       }
     }
   }
+
+  lifecycle {
+    replace_triggered_by = [terraform_data.volume_class]
+  }
 }
 
 resource "kubernetes_service_v1" "postgres" {

@@ -87,7 +87,7 @@ variable "image_pull_policy" {
 }
 
 variable "topic" {
-  description = "The topic of readings."
+  description = "The topic of readings. A database belongs to one topic: another topic wants another database."
   type        = string
   default     = "weather_data"
   nullable    = false
@@ -336,13 +336,13 @@ variable "resources" {
   description = "CPU and memory of each container: what is set aside for it, and what it may take at most."
   type = object({
     pipeline = optional(object({
-      cpu_request    = optional(string, "50m")
+      cpu_request    = optional(string, "25m")
       cpu_limit      = optional(string, "1")
       memory_request = optional(string, "32Mi")
       memory_limit   = optional(string, "128Mi")
     }), {})
     producer = optional(object({
-      cpu_request    = optional(string, "50m")
+      cpu_request    = optional(string, "25m")
       cpu_limit      = optional(string, "1")
       memory_request = optional(string, "32Mi")
       memory_limit   = optional(string, "128Mi")

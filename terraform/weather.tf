@@ -227,6 +227,10 @@ resource "kubernetes_deployment_v1" "pipeline" {
       }
     }
   }
+
+  lifecycle {
+    replace_triggered_by = [terraform_data.volume_class, terraform_data.checkpoint_access]
+  }
 }
 
 # The endpoint of all processors: metrics, progress, dashboard.

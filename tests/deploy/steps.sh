@@ -120,6 +120,14 @@ compare_objects() { # COORDINATION OVERLAY
 
 # --- checks ---
 
+# What needs no cluster: format, types, and the planned objects against a mocked provider.
+check_terraform() {
+  quietly terraform fmt -check -diff -recursive
+  quietly terraform validate
+  quietly terraform test
+  say 'terraform fmt, validate and test'
+}
+
 # Each value has to be refused by the plan, in a sentence that names the variable.
 refuse_wrong_values() {
   local value
