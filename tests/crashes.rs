@@ -177,6 +177,42 @@ async fn a_database_set_back_to_a_backup_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_database_set_back_under_a_running_process_is_noticed() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let pipeline = Pipeline::new(&kafka, &support::unique("failover"), postgres.database().await);
+    let produce = async |ago: &str, seed: &str| {
+        let arguments =
+            ["--count", "3000", "--rate", "0", "--partitions", "2", "--backfill", ago, "--seed", seed];
+        pipeline.produce(&arguments).await;
+    };
+    let read = "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition";
+    let wait_for = async |count: i64| {
+        let start = std::time::Instant::now();
+        while pipeline.database.number(read).await < count {
+            assert!(start.elapsed() < RUN_LIMIT, "not read up to {count}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    produce("9h", "1").await;
+    let run = pipeline.spawn(&[]);
+    wait_for(3_000).await;
+    let tables = ["weather_summary", "weather_partial", "weather_partition", "weather_dead_letter"];
+    let each = |statement: &str| tables.map(|table| statement.replace('#', table)).join(";");
+    pipeline.database.execute(&each("CREATE TABLE backup_# AS TABLE #")).await;
+    produce("5h", "2").await;
+    wait_for(6_000).await;
+    // As a fail-over to a replica that had not heard the last of it.
+    pipeline.database.execute(&each("TRUNCATE #; INSERT INTO # SELECT * FROM backup_#")).await;
+    produce("2h", "3").await;
+    run.wait_for_line("the database was set back to an older state", RUN_LIMIT).await;
+    wait_for(9_000).await;
+    run.sigterm();
+    run.succeed(Duration::from_secs(15)).await;
+    pipeline.drain(&[]).await;
+    assert_exact(&kafka, &pipeline).await;
+}
+
+#[tokio::test]
 async fn a_process_paused_past_its_lease_is_fenced() {
     let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
     let pipeline = Pipeline::new(&kafka, &support::unique("zombie"), postgres.database().await);

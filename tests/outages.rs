@@ -137,6 +137,28 @@ async fn a_recreated_topic_is_noticed_even_when_it_is_longer() {
 }
 
 #[tokio::test]
+async fn a_deleted_topic_is_not_made_again_by_reading_it() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let topic = kafka.topic("deleted", 3).await;
+    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
+    pipeline.produce(&["--count", "600", "--rate", "0", "--backfill", "2h"]).await;
+    let run = pipeline.spawn(&[]);
+    run.wait_for_line("write OK", RUN_LIMIT).await;
+    kafka.delete_topic(&topic).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let topics = kafka.client().await.list_topics().await.expect("Kafka answers");
+    assert!(topics.iter().all(|found| found.name != topic), "{topics:?}");
+    kafka.create_topic(&topic, 3).await;
+    pipeline.produce(&["--count", "900", "--rate", "0", "--backfill", "2h", "--seed", "9"]).await;
+    run.wait_for_line("the topic was recreated", RESUMED).await;
+    run.sigterm();
+    run.succeed(RUN_LIMIT).await;
+    pipeline.drain(&[]).await;
+    let read = "SELECT sum(aggregated + late)::bigint FROM weather_partition";
+    assert_eq!(pipeline.database.number(read).await, 1_500);
+}
+
+#[tokio::test]
 async fn new_partitions_are_found_while_running() {
     let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
     let topic = kafka.topic("grown", 1).await;

@@ -106,11 +106,12 @@ async fn compressed_batches_are_read() {
 #[tokio::test]
 async fn a_codec_that_is_not_built_in_is_named() {
     let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
-    let topic = kafka.topic("lz4", 1).await;
+    // Several partitions fail at once.
+    let topic = kafka.topic("lz4", 6).await;
     kafka.tool(
         "org.apache.kafka.tools.ProducerPerformance",
         &[
-            &["--topic", &topic, "--num-records", "10", "--record-size", "10", "--throughput", "-1"][..],
+            &["--topic", &topic, "--num-records", "20000", "--record-size", "100", "--throughput", "-1"][..],
             &["--producer-props", &format!("bootstrap.servers={}", kafka.brokers()), "compression.type=lz4"],
         ]
         .concat(),

@@ -12,7 +12,7 @@ fn help(command: &str) -> String {
 #[test]
 fn flags_stand_in_the_readme_as_help_prints_them() {
     let readme = include_str!("../README.md");
-    for command in ["producer", "process", "demo"] {
+    for command in ["producer", "process", "demo", "inspect"] {
         let help = help(command);
         assert!(readme.contains(help.trim()), "README.md shall have `weather {command} --help`:\n{help}");
     }
