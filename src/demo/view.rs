@@ -128,8 +128,9 @@ impl View {
             thousands(*logged)
         );
         let counts = counts(outcome);
-        let (first, second) = wrapped(&counts);
-        let _ = writeln!(block, "         {first}\n         {second}");
+        let (first, rest) = wrapped(&counts);
+        let (second, third) = wrapped(rest);
+        let _ = writeln!(block, "         {first}\n         {second}\n         {third}");
         block
     }
 
@@ -226,9 +227,9 @@ mod tests {
         let view =
             View { start: Instant::now(), terminal: true, color: false, block: String::new(), plain: None };
         let block = view.block_of(&Frame { outcome: &outcome, logged: 99_999_999, rate: 12_345.0 });
-        assert_eq!(block.lines().count(), 14, "{block}");
+        assert_eq!(block.lines().count(), 15, "{block}");
         assert!(block.lines().all(|line| line.chars().count() < 80), "{block}");
         let empty = view.block_of(&Frame { outcome: &Outcome::default(), logged: 0, rate: 0.0 });
-        assert_eq!(empty.lines().count(), 14, "it does not jump");
+        assert_eq!(empty.lines().count(), 15, "it does not jump");
     }
 }

@@ -195,7 +195,12 @@ mod tests {
             shown("{\n \"temperature\": 1,\n \"timestamp\": 2\n}"),
             ["{  \"temperature\": 1,  \"timestamp\": 2 }"]
         );
-        assert_eq!(shown(r#"{"temperature":1}"#), [r#"{"timestamp":1763803617123,"temperature":1}"#]);
+        assert_eq!(shown(r#"{"temperature":1}"#), [r#"{"temperature":1,"timestamp":1763803617123}"#]);
+        // Of a field that comes twice the last one counts.
+        assert_eq!(
+            shown(r#"{"temperature":1,"timestamp":null} "#),
+            [r#"{"temperature":1,"timestamp":null,"timestamp":1763803617123}"#]
+        );
         for none in ["", "[]", "{}", r#"{"error":true}"#, "<html>"] {
             assert_eq!(shown(none), [""; 0], "{none}");
         }
