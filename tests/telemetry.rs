@@ -307,6 +307,7 @@ async fn hostile_clients_do_not_harm_the_work() {
     for thread in [slowloris, huge_requests, flood] {
         thread.join().expect("a client");
     }
+    assert!(slowest < Duration::from_secs(5), "a probe waited {slowest:?}");
     println!("slowest probe under attack: {slowest:?}");
     let settled = poll(LIMIT, || {
         let samples = check_exposition(&get(&address, "/metrics").1);
