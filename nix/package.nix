@@ -30,8 +30,9 @@ rustPlatform.buildRustPackage {
   };
   cargoLock.lockFile = ../Cargo.lock;
 
-  # By flags and not as a build input, so that build scripts and procedural macros still find the shared libc alone.
-  env.RUSTFLAGS = "-C target-feature=+crt-static -L native=${glibc.static}/lib";
+  # libc.a by a flag and not as a build input, so that build scripts and procedural macros still find the shared libc alone;
+  # strip as Cargo.toml has it, because the builder turns that off and keeps the symbol table, a tenth of the program.
+  env.RUSTFLAGS = "-C target-feature=+crt-static -C strip=symbols -L native=${glibc.static}/lib";
 
   # checks.tests runs them; the image does not wait for that.
   doCheck = false;
