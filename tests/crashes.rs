@@ -195,6 +195,7 @@ async fn a_database_set_back_under_a_running_process_is_noticed() {
     };
     produce("9h", "1").await;
     let run = pipeline.spawn(&[]);
+    run.wait_for_line("write OK", RUN_LIMIT).await;
     wait_for(3_000).await;
     let tables = ["weather_summary", "weather_partial", "weather_partition", "weather_dead_letter"];
     let each = |statement: &str| tables.map(|table| statement.replace('#', table)).join(";");
