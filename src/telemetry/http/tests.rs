@@ -126,3 +126,13 @@ async fn a_taken_port_means_the_next_one() {
     // An address for documentation, which no machine has.
     assert!(bind("192.0.2.1:8080".parse().unwrap()).is_err());
 }
+
+#[test]
+fn a_burst_is_taken_at_once_and_a_flood_by_and_by() {
+    let start = Instant::now();
+    let mut bucket = Bucket { left: ACCEPT_BURST, filled: start };
+    let mut taken = |at| (0..100_000).filter(|_| bucket.take(at)).count();
+    assert_eq!(taken(start), 10_000);
+    assert_eq!(taken(start + Duration::from_secs(1)), 5_000);
+    assert_eq!(taken(start + Duration::from_secs(60)), 10_000);
+}
