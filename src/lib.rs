@@ -28,6 +28,7 @@
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
 //! - [`telemetry`], [`shutdown`], [`time`]: what all of them use.
 
+pub mod allocator;
 pub mod cli;
 pub mod config;
 pub mod demo;

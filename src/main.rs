@@ -6,12 +6,16 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
+use weather::allocator::{self, Allocator};
 use weather::cli::{self, Command, Invocation, Run};
 use weather::config::LogLevel;
 use weather::error::{Error, Result};
 use weather::shutdown::{self, Shutdown};
 use weather::telemetry::log;
 use weather::{demo, inspect, processor, producer};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // The arguments start with the program's name.
@@ -47,7 +51,12 @@ fn start(run: Run) -> Result<()> {
         log::write(LogLevel::Info, &message, &fields);
     }
     let cannot_start = |e: std::io::Error| Error::failure(format!("cannot start: {e}"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(cannot_start)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Threads for blocking work come and go.
+        .on_thread_stop(allocator::give_back)
+        .build()
+        .map_err(cannot_start)?;
     let (trigger, shutdown) = shutdown::channel();
     // As a task, so that the thread that keeps the timers runs it, instead of waking this one each time.
     let work = runtime.spawn(async move {
