@@ -140,6 +140,20 @@ fn duplicates_are_told_by_run_and_sequence() {
 }
 
 #[test]
+fn a_mark_may_speak_for_the_records_behind_it() {
+    let marked = |sequence: u64, count: u32| {
+        let mut marked = with_sequence(reading(START_MS, 20.0), 1, sequence);
+        marked.headers.get_mut("weather-seq").expect("a mark").extend(count.to_be_bytes());
+        marked
+    };
+    let plain = || reading(START_MS, 20.0);
+    // 1 2 3, the first two of them again, and then 4 and one without a number.
+    let records = vec![marked(1, 3), plain(), plain(), marked(1, 2), plain(), marked(4, 1), plain()];
+    let (new, old) = (window(0), Fate::Duplicate);
+    assert_eq!(fates(records, &Rules::default()), [new, new, new, old, old, new, new]);
+}
+
+#[test]
 fn averages_skip_a_missing_metric() {
     let text = |metrics: &str| record(format!(r#"{{"timestamp":{START_MS},{metrics}}}"#));
     let records = vec![

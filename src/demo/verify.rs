@@ -38,6 +38,8 @@ struct Partition {
     log: PartitionClient,
     next_offset: i64,
     newest_ms: i64,
+    /// Run, first number and first offset of the producer's request that is being read.
+    request: Option<(u64, u64, i64)>,
     /// The last sequence number of each run of a producer.
     runs: BTreeMap<u64, u64>,
 }
@@ -51,7 +53,13 @@ impl Recount {
         for partition in 0..partitions {
             let log = client.partition_client(topic, partition, UnknownTopicHandling::Error);
             let log = log.await.map_err(|e| unread(&e))?;
-            all.push(Partition { log, next_offset: 0, newest_ms: i64::MIN, runs: BTreeMap::new() });
+            all.push(Partition {
+                log,
+                next_offset: 0,
+                newest_ms: i64::MIN,
+                request: None,
+                runs: BTreeMap::new(),
+            });
         }
         Ok(Self { partitions: all, windows: BTreeMap::new(), fates: BTreeMap::new() })
     }
@@ -95,10 +103,14 @@ impl Partition {
         record: RecordAndOffset,
         windows: &mut BTreeMap<i64, [(i64, f64); 4]>,
     ) -> &'static str {
-        let sent =
-            record.record.headers.get("weather-seq").and_then(|h| <[u8; 16]>::try_from(h.as_slice()).ok());
-        if let Some(sent) = sent.map(u128::from_be_bytes) {
-            let (run, number) = ((sent >> 64) as u64, sent as u64);
+        // The first record of a request carries run and number; the others follow it.
+        if let Some(mark) = record.record.headers.get("weather-seq") {
+            let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            let (run, rest) = mark.split_at(mark.len().min(8));
+            self.request = Some((number(run), number(&rest[..rest.len().min(8)]), record.offset));
+        }
+        if let Some((run, first, offset)) = self.request {
+            let number = first + (record.offset - offset).unsigned_abs();
             let last = self.runs.entry(run).or_default();
             if number <= *last {
                 return "duplicates";

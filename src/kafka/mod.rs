@@ -8,5 +8,6 @@
 
 pub mod client;
 pub mod partitioner;
+pub mod sequence;
 pub mod sink;
 pub mod source;

@@ -6,9 +6,8 @@
 //! the load.
 //!
 //! A request whose answer was lost may have been carried out, and sending it again then appends it twice. Therefore each
-//! record carries the header [`SEQUENCE_HEADER`](super::source::SEQUENCE_HEADER): this run's random id and the record's
-//! number in its partition, two big-endian 64-bit numbers, both kept in every retry. A reader that has seen number n of a run and partition drops n and below. Numbers have a gap
-//! where a record was dropped because the broker takes none so large; they never repeat.
+//! request carries this run's random id and the numbers of its records ([`sequence`](super::sequence)), which every retry
+//! keeps. Numbers have a gap where a record was dropped because the broker takes none so large; they never repeat.
 //!
 //! What ends a sink: the broker refusing the user or the topic before the first acknowledgement (a wrong set-up). After
 //! it, the same refusal is an outage like any other, since a set-up that worked is changed by others, and mended.

@@ -22,12 +22,9 @@ use tokio::sync::mpsc;
 use crate::config::{LogLevel, OnDataLoss, StartFrom};
 use crate::error::Error;
 use crate::kafka::client::{Cluster, ErrorKind, Fetched, KafkaError, Leader};
-use crate::processor::partition::Sequence;
 use crate::processor::state::Mark;
 use crate::telemetry::log::Outage;
 
-/// Name of the header by which a producer's retries are told from new records.
-pub const SEQUENCE_HEADER: &str = "weather-seq";
 /// Most bytes of a fetch that shall return one batch only.
 const ONE_BATCH: i32 = 1;
 /// Batches taken one at a time after an answer that could not be read.
@@ -430,14 +427,6 @@ pub async fn end_offset(cluster: &Cluster, partition: i32) -> Result<i64, KafkaE
     cluster.offset(&leader, OffsetAt::Latest).await
 }
 
-/// The producer's mark on a record, if it has one: run and number, 8 bytes each, big endian.
-pub fn sequence_of(record: &RecordAndOffset) -> Option<Sequence> {
-    let value = record.record.headers.get(SEQUENCE_HEADER)?;
-    let (run, number) = value.split_first_chunk::<8>()?;
-    let number = <[u8; 8]>::try_from(number).ok()?;
-    Some(Sequence { run: u64::from_be_bytes(*run), number: u64::from_be_bytes(number) })
-}
-
 /// What is remembered of a record to know it again: FNV-1a over time stamp, key and value.
 fn mark_of(record: &RecordAndOffset) -> Mark {
     let mut hash = Fnv1a(0xcbf2_9ce4_8422_2325);
@@ -501,12 +490,12 @@ mod tests {
     use rskafka::chrono::DateTime;
     use rskafka::record::Record;
 
-    fn record(key: &str, value: &str, header: Option<Vec<u8>>) -> RecordAndOffset {
+    fn record(key: &str, value: &str) -> RecordAndOffset {
         RecordAndOffset {
             record: Record {
                 key: Some(key.into()),
                 value: Some(value.into()),
-                headers: header.into_iter().map(|h| (SEQUENCE_HEADER.to_owned(), h)).collect(),
+                headers: Default::default(),
                 timestamp: DateTime::from_timestamp_millis(1).unwrap(),
             },
             offset: 5,
@@ -514,18 +503,9 @@ mod tests {
     }
 
     #[test]
-    fn the_sequence_header_is_read_or_ignored() {
-        let bytes = [7u64.to_be_bytes(), 9u64.to_be_bytes()].concat();
-        assert_eq!(sequence_of(&record("k", "v", Some(bytes.clone()))), Some(Sequence { run: 7, number: 9 }));
-        assert_eq!(sequence_of(&record("k", "v", Some(bytes[1..].to_vec()))), None);
-        assert_eq!(sequence_of(&record("k", "v", Some(vec![]))), None);
-        assert_eq!(sequence_of(&record("k", "v", None)), None);
-    }
-
-    #[test]
     fn a_mark_knows_its_record_again() {
-        assert_eq!(mark_of(&record("ab", "c", None)), mark_of(&record("ab", "c", None)));
-        assert_ne!(mark_of(&record("ab", "c", None)), mark_of(&record("a", "bc", None)));
-        assert_ne!(mark_of(&record("ab", "c", None)), mark_of(&record("ab", "d", None)));
+        assert_eq!(mark_of(&record("ab", "c")), mark_of(&record("ab", "c")));
+        assert_ne!(mark_of(&record("ab", "c")), mark_of(&record("a", "bc")));
+        assert_ne!(mark_of(&record("ab", "c")), mark_of(&record("ab", "d")));
     }
 }

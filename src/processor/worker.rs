@@ -11,7 +11,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::kafka::source::{Event, sequence_of};
+use crate::kafka::sequence::Sequences;
+use crate::kafka::source::Event;
 use crate::processor::checkpoint::Checkpoint;
 use crate::processor::owned::{CheckpointImage, Command, HighWatermark, Oldest, SharedOutbox};
 use crate::processor::partition::{Confirmation, Incoming, Partition};
@@ -110,9 +111,11 @@ impl Worker {
                     self.oldest.note(first.record.timestamp.timestamp_millis());
                 }
                 let aggregated = self.partition.state().progress.aggregated;
+                // What is fetched at once begins and ends with a request of the producer.
+                let mut sequences = Sequences::default();
                 let incoming = records.iter_mut().map(|record| Incoming {
                     offset: record.offset,
-                    sequence: sequence_of(record),
+                    sequence: sequences.of(record),
                     value: record.record.value.as_deref_mut(),
                 });
                 self.partition.apply(incoming, self.clock.now_ms());

@@ -10,7 +10,7 @@ use super::*;
 use crate::cli::{Command, Invocation, parse};
 use crate::config::Kafka;
 use crate::embedded::{Api as Request, Broker, ErrorCode, Fault, Options as BrokerOptions, Rule};
-use crate::kafka::source::sequence_of;
+use crate::kafka::sequence::Sequences;
 use crate::reading::Parser;
 use crate::shutdown::{Trigger, channel};
 
@@ -67,8 +67,9 @@ async fn topic(broker: &Broker) -> BTreeMap<i32, Vec<RecordAndOffset>> {
 fn once(records: &[RecordAndOffset]) -> (Vec<Vec<u8>>, usize) {
     let mut last: HashMap<u64, u64> = HashMap::new();
     let mut values = Vec::new();
+    let mut sequences = Sequences::default();
     for record in records {
-        let sequence = sequence_of(record).expect("every record has the header");
+        let sequence = sequences.of(record).expect("every record has a number");
         let last = last.entry(sequence.run).or_default();
         if sequence.number > *last {
             assert_eq!(sequence.number, *last + 1, "no gap");
@@ -117,10 +118,10 @@ async fn a_retried_batch_comes_twice_but_under_the_same_numbers() {
     for (fault, skip) in faults.into_iter().zip(1..) {
         broker.faults().arm(Rule::next(Request::Produce, fault).partition(0).skip(skip * 2));
     }
-    run_to_end(&broker, &["--count", "2000", "--rate", "5000", "--linger", "5ms"]).await;
+    run_to_end(&broker, &["--count", "6000", "--rate", "5000", "--linger", "5ms"]).await;
     assert_eq!(broker.faults().armed(), 0, "all faults happened");
     let (values, duplicates) = total(&topic(&broker).await);
-    assert_eq!(values, 2000);
+    assert_eq!(values, 6000);
     assert!(duplicates > 0, "the faults made some");
 }
 

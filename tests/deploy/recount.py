@@ -20,23 +20,26 @@ ESCAPE = re.compile(r"\\x([0-9A-F]{2})")
 TOLERANCE = 2e-6
 
 
-def sequence(headers):
-    """Run and number of a record, from the 16 bytes of its header weather-seq."""
+def mark(headers):
+    """Run and number of a record, from its header weather-seq; None where it has none, as behind a request's first."""
+    if "weather-seq:" not in headers:
+        return None
     text = headers.split("weather-seq:", 1)[1]
-    data = ESCAPE.sub(lambda match: chr(int(match[1], 16)), text).encode("latin-1")[:16]
-    return data[:8], int.from_bytes(data[8:], "big")
+    data = ESCAPE.sub(lambda match: chr(int(match[1], 16)), text).encode("latin-1")
+    return data[:8], int.from_bytes(data[8:16], "big")
 
 
 def recount(lines):
     """Per window, readings and averages; and how many records were duplicates."""
     newest = defaultdict(lambda: -1)
+    marked = {}
     windows = defaultdict(lambda: [0, 0, 0, 0])
     duplicates = 0
     for line in lines:
         if not line.startswith("Partition:"):
             continue
         partition, headers, value = line.rstrip("\n").split("\t", 2)
-        run, number = sequence(headers)
+        run, number = marked[partition] = mark(headers) or (marked[partition][0], marked[partition][1] + 1)
         if number <= newest[partition, run]:
             duplicates += 1
             continue

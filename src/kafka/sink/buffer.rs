@@ -11,17 +11,18 @@
 //! handed out; `held_bytes` covers open, ready and handed-out batches, and stays within the limit unless one record
 //! alone is larger.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rskafka::chrono::{DateTime, Utc};
 use rskafka::record::Record;
 
-use crate::kafka::source::SEQUENCE_HEADER;
+use crate::kafka::sequence;
+use crate::processor::partition::Sequence;
 
-/// What a record takes in a request beside key and value: lengths, deltas and the sequence header.
-const RECORD_OVERHEAD: usize = 48;
+/// What a record takes in a request beside key and value, at most: lengths and deltas.
+const RECORD_OVERHEAD: usize = 24;
 
 /// Records of one partition with consecutive sequence numbers.
 #[derive(Debug)]
@@ -89,25 +90,22 @@ impl Batch {
         self.entries.push(Entry { key_end, value_end: self.bytes.len() as u32, due });
     }
 
-    /// Some of the records as rskafka sends them.
-    pub(super) fn records(&self, range: Range<usize>, run_id: u64, timestamp: DateTime<Utc>) -> Vec<Record> {
-        let sequences = self.first_sequence + range.start as u64..;
+    /// Some of the records as rskafka sends them in one request; the first carries the mark for all.
+    pub(super) fn records(&self, range: Range<usize>, run: u64, timestamp: DateTime<Utc>) -> Vec<Record> {
+        let first = Sequence { run, number: self.first_sequence + range.start as u64 };
         let mut start = match range.start {
             0 => 0,
             i => self.entries[i - 1].value_end as usize,
         };
+        // A batch of 2^32 records is beyond what `u32` lets its bytes be.
+        let mut mark = Some(sequence::mark(first, range.len() as u32));
         let mut records = Vec::with_capacity(range.len());
-        for (entry, sequence) in self.entries[range].iter().zip(sequences) {
+        for entry in &self.entries[range] {
             let (key_end, value_end) = (entry.key_end as usize, entry.value_end as usize);
-            let mut number = Vec::with_capacity(16);
-            number.extend_from_slice(&run_id.to_be_bytes());
-            number.extend_from_slice(&sequence.to_be_bytes());
-            let mut headers = BTreeMap::new();
-            headers.insert(SEQUENCE_HEADER.to_owned(), number);
             records.push(Record {
                 key: (key_end > start).then(|| self.bytes[start..key_end].to_vec()),
                 value: Some(self.bytes[key_end..value_end].to_vec()),
-                headers,
+                headers: mark.take().map(|mark| (sequence::HEADER.to_owned(), mark)).into_iter().collect(),
                 timestamp,
             });
             start = value_end;
@@ -304,9 +302,15 @@ mod tests {
         (Buffer::new(LIMITS, epoch), epoch)
     }
 
-    fn sequences(records: &[Record]) -> Vec<u64> {
-        let number = |r: &Record| u64::from_be_bytes(r.headers[SEQUENCE_HEADER][8..16].try_into().unwrap());
-        records.iter().map(number).collect()
+    /// The number of a request's first record, and how many follow it.
+    fn mark_of(records: &[Record]) -> (u64, u32) {
+        let mark = &records[0].headers[sequence::HEADER];
+        assert!(records[1..].iter().all(|record| record.headers.is_empty()), "the first speaks for all");
+        assert_eq!(mark[..8], 7u64.to_be_bytes());
+        (
+            u64::from_be_bytes(mark[8..16].try_into().unwrap()),
+            u32::from_be_bytes(mark[16..].try_into().unwrap()),
+        )
     }
 
     fn send(next: Next) -> Batch {
@@ -361,7 +365,7 @@ mod tests {
     #[test]
     fn batches_fill_and_the_buffer_is_bounded() {
         let (mut buffer, t) = buffer();
-        let value = [b'v'; 52];
+        let value = [b'v'; 100 - RECORD_OVERHEAD];
         let taken: Vec<Pushed> = (0..8).map(|_| buffer.push(b"", &value, t)).collect();
         use Pushed::{Full, Kept, Look};
         assert_eq!(taken, [Look, Kept, Look, Kept, Kept, Look, Kept, Full]);
@@ -393,10 +397,10 @@ mod tests {
         let batch = send(buffer.next(t));
         let now = DateTime::from_timestamp_millis(1).unwrap();
         let all = batch.records(0..batch.len(), 7, now);
-        assert_eq!(sequences(&all), (1..=batch.len() as u64).collect::<Vec<_>>());
-        assert_eq!(all[0].headers[SEQUENCE_HEADER][..8], 7u64.to_be_bytes());
+        assert_eq!(mark_of(&all), (1, batch.len() as u32));
         let tail = batch.records(2..batch.len(), 7, now);
-        assert_eq!(tail, all[2..], "a part keeps the numbers");
+        assert_eq!(mark_of(&tail), (3, batch.len() as u32 - 2), "a part keeps the numbers");
+        assert_eq!(tail[1..], all[3..]);
         assert_eq!((all[3].key.as_deref(), all[3].value.as_deref()), (Some(&[3u8][..]), Some(&[3u8, 3][..])));
         assert_eq!(batch.values(1..3).collect::<Vec<_>>(), [[1, 1], [2, 2]]);
         assert_eq!(batch.size_of(0..2) + batch.size_of(2..batch.len()), batch.size());
@@ -405,7 +409,7 @@ mod tests {
         buffer.push(b"", b"", t);
         let next = send(buffer.next(t + LINGER));
         let records = next.records(0..1, 7, now);
-        assert_eq!(sequences(&records)[0], if sent == 5 { 6 } else { sent + 1 });
+        assert_eq!(mark_of(&records), (sent + 1, 1));
         assert_eq!(records[0].value.as_deref(), Some(&[][..]), "an empty value is not a missing one");
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use rskafka::record::RecordAndOffset;
+
 use super::*;
-use crate::kafka::source::SEQUENCE_HEADER;
+use crate::kafka::sequence::Sequences;
 
 /// What a partition answers, call by call, then Ok; and what it has appended.
 #[derive(Debug, Default)]
@@ -43,10 +45,11 @@ impl Destination for Scripted {
         if script.most_records.is_some_and(|most| records.len() > most) || records.iter().any(single) {
             return error(ErrorKind::TooLarge);
         }
-        for record in records {
-            let header: [u8; 16] = record.headers[SEQUENCE_HEADER].as_slice().try_into().unwrap();
-            let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
-            script.log.push((number(&header[..8]), number(&header[8..]), record.value.unwrap()));
+        let mut sequences = Sequences::default();
+        for (offset, record) in (0..).zip(records) {
+            let record = RecordAndOffset { record, offset };
+            let sequence = sequences.of(&record).expect("every record has a number");
+            script.log.push((sequence.run, sequence.number, record.record.value.unwrap()));
         }
         Ok(())
     }
@@ -116,7 +119,7 @@ async fn a_full_buffer_makes_send_wait_and_nothing_is_lost() {
     let outcome = tokio::time::timeout(Duration::from_millis(1000), sending).await;
     assert!(outcome.is_err(), "must wait while Kafka is away");
     let accepted = sink.totals().accepted;
-    assert!((50..100).contains(&accepted), "held is bounded: {accepted}");
+    assert!((100..200).contains(&accepted), "held is bounded: {accepted}");
     // 100, 200, 400 ms apart: attempts are few.
     assert!((3..=5).contains(&parts[0].script().requests));
     parts[0].script().answers.clear();

@@ -17,7 +17,7 @@ mod reading;
 mod table;
 
 use super::Kafka;
-use rskafka::record::{Record, RecordAndOffset};
+use rskafka::record::RecordAndOffset;
 use std::collections::{BTreeMap, HashMap};
 
 /// The settings that decide where a record belongs.
@@ -91,6 +91,8 @@ pub struct Partition {
     /// After the last record.
     pub next_offset: i64,
     highest_sequences: HashMap<u64, u64>,
+    /// Run, number and offset of the last record with a mark, and the offset up to which it speaks for others.
+    marked: Option<(u64, u64, i64, i64)>,
 }
 
 impl Partition {
@@ -98,7 +100,7 @@ impl Partition {
     pub fn of_records<'r>(records: impl IntoIterator<Item = &'r RecordAndOffset>, rules: &Rules) -> Self {
         let mut partition = Self::default();
         for record in records {
-            let fate = partition.judge(&record.record, rules);
+            let fate = partition.judge(record, rules);
             partition.fates.insert(record.offset, fate);
             partition.next_offset = record.offset + 1;
         }
@@ -120,10 +122,11 @@ impl Partition {
         counts
     }
 
-    fn judge(&mut self, record: &Record, rules: &Rules) -> Fate {
+    fn judge(&mut self, record: &RecordAndOffset, rules: &Rules) -> Fate {
         if self.is_duplicate(record) {
             return Fate::Duplicate;
         }
+        let record = &record.record;
         let reading = match reading::read(record.value.as_deref()) {
             Ok(reading) => reading,
             Err(reason) => return Fate::DeadLetter(reason),
@@ -142,12 +145,22 @@ impl Partition {
         Fate::Aggregated { window_start_ms }
     }
 
-    /// Also remembers the sequence number. A header of another length than 16 bytes is none.
-    fn is_duplicate(&mut self, record: &Record) -> bool {
-        let Some(header) = record.headers.get("weather-seq") else { return false };
-        let Ok(header) = <[u8; 16]>::try_from(header.as_slice()) else { return false };
-        let number = u128::from_be_bytes(header);
-        let (run, sequence) = ((number >> 64) as u64, number as u64);
+    /// Also remembers the sequence number. A header of 16 bytes is run and number of its record; one of 20 says also how
+    /// many records from this one on are numbered in a row; any other is none.
+    fn is_duplicate(&mut self, record: &RecordAndOffset) -> bool {
+        if let Some(header) = record.record.headers.get("weather-seq")
+            && [16, 20].contains(&header.len())
+        {
+            let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number * 256 + u64::from(*byte));
+            let count = if header.len() == 20 { number(&header[16..]) } else { 1 };
+            let end = record.offset + count.max(1) as i64;
+            self.marked = Some((number(&header[..8]), number(&header[8..16]), record.offset, end));
+        }
+        let Some((run, first, offset, end)) = self.marked else { return false };
+        if record.offset >= end {
+            return false;
+        }
+        let sequence = first + (record.offset - offset) as u64;
         match self.highest_sequences.get(&run) {
             Some(&highest) if sequence <= highest => true,
             _ => {
