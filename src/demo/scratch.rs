@@ -170,9 +170,10 @@ mod tests {
         let leftover = base.join("weather-demo-killed");
         fs::create_dir_all(leftover.join("pg")).unwrap();
         fs::write(leftover.join(LOCK), "").unwrap();
-        let script = format!("sleep 1000; : {}", leftover.display());
-        let mut working = Command::new("sh").args(["-c", &script]).spawn().unwrap();
-        let mut foreign = Command::new("sleep").arg("1000").spawn().unwrap();
+        // Both end by themselves, should this test fail.
+        let script = "for i in $(seq 300); do sleep 0.1; done";
+        let mut working = Command::new("sh").args(["-c", script]).arg(&leftover).spawn().unwrap();
+        let mut foreign = Command::new("sleep").arg("30").spawn().unwrap();
         fs::write(leftover.join("processor.pid"), working.id().to_string()).unwrap();
         fs::write(leftover.join("pg/postmaster.pid"), format!("{}\n/x\n", foreign.id())).unwrap();
         // Reaped at once, as init would.
