@@ -46,6 +46,24 @@ pub struct PartitionFlush {
     pub letters: Vec<DeadLetter>,
 }
 
+impl PartitionFlush {
+    /// Why PostgreSQL does not take it, by how the partition stands there; None if that is not the reason.
+    pub fn refusal(&self, row: Option<&Standing>) -> Option<&'static str> {
+        let progress = &self.state.progress;
+        let never_flushed = Position { incarnation: 0, offset: progress.origin_offset };
+        match row {
+            None => Some("its row is gone from weather_partition"),
+            Some(row) if row.epoch != self.epoch => Some("another process has taken the partition"),
+            Some(Standing { position: None, .. }) if self.known == never_flushed => None,
+            Some(Standing { position: Some(at), .. }) if *at > progress.position() => {
+                Some("the database is ahead of this process")
+            }
+            Some(Standing { position: Some(at), .. }) if *at >= self.known => None,
+            Some(_) => Some("the database was set back to an older state"),
+        }
+    }
+}
+
 /// How a partition stands in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {

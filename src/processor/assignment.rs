@@ -40,6 +40,16 @@ pub fn fair_share(me: &str, owned: &[i32], leases: &Leases) -> Decision {
     Decision { release: owned.iter().rev().take(surplus).copied().collect(), ..Decision::default() }
 }
 
+/// Decides for the process `me` that owns these partitions and is to have the `wanted` ones, whoever else lives. What
+/// another process holds is left to it: its lease decides, as for everybody.
+pub fn given_share(me: &str, wanted: &[i32], owned: &[i32], leases: &Leases) -> Decision {
+    let free = |partition: &&i32| {
+        let owner = leases.owners.get(partition).map(Option::as_deref);
+        owner.is_some_and(|o| o.is_none_or(|o| o == me)) && !owned.contains(partition)
+    };
+    Decision { claim: wanted.iter().filter(free).copied().collect(), release: Vec::new() }
+}
+
 /// What a process has and what it should have.
 struct Share<'a> {
     process: &'a str,
@@ -115,6 +125,13 @@ mod tests {
         assert_eq!(decide("a", &leases("a", "x-----")).claim, [1, 2, 3, 4, 5]);
         assert_eq!(decide("a", &leases("ab", "xaaaa-")).claim, Vec::<i32>::new());
         assert_eq!(decide("b", &leases("ab", "xaaaa-")).claim, [5]);
+    }
+
+    #[test]
+    fn what_is_given_by_hand_is_taken_when_it_is_free() {
+        let leases = leases("b", "b-a--");
+        assert_eq!(given_share("a", &[0, 1, 2, 7], &[], &leases).claim, [1, 2]);
+        assert_eq!(given_share("a", &[0, 1, 2, 7], &[2], &leases).claim, [1]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::kafka::source::Backoff;
 use crate::postgres::failure::{Failure, FailureKind};
-use crate::postgres::flush::{FlushSession, PartitionFlush, Standing};
+use crate::postgres::flush::{FlushSession, PartitionFlush};
 use crate::postgres::summary::SummaryRow;
 use crate::processor::batch_log::BatchLog;
 use crate::processor::database::Database;
@@ -276,7 +276,7 @@ impl Flusher {
         let mut dropped = false;
         for part in work {
             let row = rows.iter().find(|row| row.partition == part.partition);
-            let Some(why) = refusal(part, row) else { continue };
+            let Some(why) = part.refusal(row) else { continue };
             if self.registry.remove(part.partition, part.epoch).is_some() {
                 self.stats.fenced.increment();
                 crate::warn!(format_args!("fenced: {why}; dropping the partition here"),
@@ -286,21 +286,5 @@ impl Flusher {
             dropped = true;
         }
         Ok(dropped)
-    }
-}
-
-/// Why PostgreSQL does not take this part, if it is for the part's own sake.
-fn refusal(part: &PartitionFlush, row: Option<&Standing>) -> Option<&'static str> {
-    let progress = &part.state.progress;
-    let never_flushed = Position { incarnation: 0, offset: progress.origin_offset };
-    match row {
-        None => Some("its row is gone from weather_partition"),
-        Some(row) if row.epoch != part.epoch => Some("another process has taken the partition"),
-        Some(Standing { position: None, .. }) if part.known == never_flushed => None,
-        Some(Standing { position: Some(at), .. }) if *at > progress.position() => {
-            Some("the database is ahead of this process")
-        }
-        Some(Standing { position: Some(at), .. }) if *at >= part.known => None,
-        Some(_) => Some("the database was set back to an older state"),
     }
 }

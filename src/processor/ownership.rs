@@ -15,7 +15,7 @@ use crate::config::Assign;
 use crate::error::{Error, Result};
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::{LeaseSession, Leases, PRUNE_PORTION};
-use crate::processor::assignment::{Decision, fair_share};
+use crate::processor::assignment::{Decision, fair_share, given_share};
 use crate::processor::bring_up::Launcher;
 use crate::processor::database::Database;
 use crate::processor::flush::Request;
@@ -212,14 +212,7 @@ impl Ownership {
         let owned: Vec<i32> = owned.iter().map(|(partition, _)| *partition).collect();
         match &self.rules.assign {
             Assign::Auto => fair_share(&self.rules.owner, &owned, leases),
-            Assign::Static(wanted) => {
-                // Held by another process: its lease decides, as for everybody.
-                let free = |p: &&i32| {
-                    let owner = leases.owners.get(p).map(Option::as_deref);
-                    owner.is_some_and(|o| o.is_none_or(|o| o == self.rules.owner)) && !owned.contains(p)
-                };
-                Decision { claim: wanted.iter().filter(free).copied().collect(), release: Vec::new() }
-            }
+            Assign::Static(wanted) => given_share(&self.rules.owner, wanted, &owned, leases),
         }
     }
 
@@ -292,7 +285,7 @@ impl Ownership {
             let done = match own.iter().find(|owned| owned.partition == *partition) {
                 // One's own worker knows whether the log is still the one that the offsets are of.
                 Some(owned) => owned.reached.get().is_some_and(|reached| at >= Some(*reached)),
-                None => at.is_some_and(|at| is_past(at, begun.get(partition).copied().flatten(), *end)),
+                None => at.is_some_and(|at| at.is_past(*end, begun.get(partition).copied().flatten())),
             };
             if done { 0 } else { at.map_or(*end, |at| end - at.offset).max(1) }
         });
@@ -318,13 +311,6 @@ impl Ownership {
         }
         Ok(())
     }
-}
-
-/// Whether another process's partition is past its end, by what the table says: the offset counts in the log that the
-/// run found, or in the one that took its place.
-fn is_past(at: Position, begun: Option<Position>, end: i64) -> bool {
-    let other_log = begun.is_some_and(|begun| begun.offset > end);
-    at.offset >= end && (!other_log || begun.is_some_and(|begun| at.incarnation > begun.incarnation))
 }
 
 /// Asks for a flush and waits for it; whether it was done in time.
