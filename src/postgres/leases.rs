@@ -87,14 +87,22 @@ UNION ALL
 SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END
 FROM weather_partition WHERE topic = $1";
 
+/// The new epoch is never one that was there before, also where the database was set back to a time before that one: it
+/// is at least the time in ms since 1970.
 const CLAIM: &str = "\
-UPDATE weather_partition SET owner = $2, epoch = epoch + 1, idle = false,
+WITH free AS (
+    SELECT partition, epoch AS epoch_before FROM weather_partition
+    WHERE topic = $1 AND partition = ANY($4)
+        AND (owner IS NULL OR owner = $2 OR lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())
+    ORDER BY partition FOR UPDATE
+)
+UPDATE weather_partition p SET owner = $2, idle = false,
+    epoch = greatest(epoch_before + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
     lease_expires_at = clock_timestamp() + $3 * interval '1 millisecond', updated_at = clock_timestamp()
-WHERE topic = $1 AND partition = ANY($4)
-    AND (owner IS NULL OR owner = $2 OR lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())
-RETURNING partition, epoch, incarnation, origin_offset, next_offset, max_event_time, watermark, idle, aggregated,
-    duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range, future, late,
-    oversized, log_memory";
+FROM free WHERE p.topic = $1 AND p.partition = free.partition
+RETURNING p.partition, epoch, epoch_before, incarnation, origin_offset, next_offset, max_event_time, watermark, idle,
+    aggregated, duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range, future,
+    late, oversized, log_memory";
 
 const OPEN_WINDOWS: &str = "\
 SELECT window_start, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum, wind_speed_sum
@@ -181,12 +189,12 @@ impl LeaseSession {
         let rows = self.session.call(client.query(CLAIM, &parameters)).await?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in rows {
-            let (partition, epoch): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let (partition, epoch, epoch_before) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let state = match progress_of(&row)? {
                 None => None,
                 Some(progress) => Some(self.state(partition, progress, &row, window_ms).await?),
             };
-            claimed.push(Claimed { partition, epoch, epoch_before: epoch - 1, state });
+            claimed.push(Claimed { partition, epoch, epoch_before, state });
         }
         Ok(claimed)
     }
