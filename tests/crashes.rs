@@ -234,3 +234,45 @@ async fn a_process_paused_past_its_lease_is_fenced() {
     pipeline.drain(&[]).await;
     assert_exact(&kafka, &pipeline).await;
 }
+
+/// A processor that has written all of a topic to which nothing more comes.
+async fn at_rest(name: &str) -> (Kafka, Pipeline, Weather) {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let pipeline = Pipeline::new(&kafka, &support::unique(name), postgres.database().await);
+    pipeline.produce(&["--count", "3000", "--rate", "0", "--partitions", "2", "--backfill", "9h"]).await;
+    let run = pipeline.spawn(&["--lease", "2s"]);
+    wait_until(&pipeline, "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition", 3_000).await;
+    (kafka, pipeline, run)
+}
+
+async fn wait_until(pipeline: &Pipeline, query: &str, wanted: i64) {
+    let start = std::time::Instant::now();
+    loop {
+        // The tables may be gone for a moment.
+        let found = if pipeline.database.has_table("weather_partition").await {
+            pipeline.database.number(query).await
+        } else {
+            -1
+        };
+        if found == wanted {
+            return;
+        }
+        assert!(start.elapsed() < RUN_LIMIT, "{query} gives {found}, not {wanted}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_was_lost_and_freed_again_is_missed_without_a_new_record() {
+    let (kafka, pipeline, run) = at_rest("freed").await;
+    // As another process that took it while this one was paused, and ended.
+    let taken =
+        "UPDATE weather_partition SET epoch = epoch + 1, owner = NULL, lease_expires_at = NULL, idle = false";
+    let before = pipeline.database.number("SELECT min(epoch) FROM weather_partition").await;
+    pipeline.database.execute(taken).await;
+    run.wait_for_line("fenced", RUN_LIMIT).await;
+    wait_until(&pipeline, "SELECT count(*) FROM weather_partition WHERE owner IS NOT NULL", 2).await;
+    let after = pipeline.database.number("SELECT min(epoch) FROM weather_partition").await;
+    assert!(after > before + 1, "{after} follows {before}");
+    assert_exact(&kafka, &pipeline).await;
+}

@@ -27,6 +27,8 @@ pub struct Leases {
     pub processes: Vec<String>,
     /// Every partition's owner whose lease has not run out, by partition.
     pub owners: BTreeMap<i32, Option<String>>,
+    /// Every partition's epoch: whoever holds it under another has lost it, also if nobody has it now.
+    pub epochs: BTreeMap<i32, i64>,
 }
 
 /// A partition that was just taken.
@@ -82,9 +84,9 @@ WHERE topic = $1 AND partition IN (
     ORDER BY partition FOR UPDATE SKIP LOCKED)";
 
 const LOOK: &str = "\
-SELECT NULL::int, owner FROM weather_process WHERE topic = $1 AND expires_at > clock_timestamp()
+SELECT NULL::int, owner, NULL::bigint FROM weather_process WHERE topic = $1 AND expires_at > clock_timestamp()
 UNION ALL
-SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END
+SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END, epoch
 FROM weather_partition WHERE topic = $1";
 
 /// The new epoch is never one that was there before, also where the database was set back to a time before that one: it
@@ -167,6 +169,7 @@ impl LeaseSession {
             match (row.try_get::<_, Option<i32>>(0)?, row.try_get::<_, Option<String>>(1)?) {
                 (Some(partition), owner) => {
                     leases.owners.insert(partition, owner);
+                    leases.epochs.insert(partition, row.try_get(2)?);
                 }
                 (None, Some(process)) => leases.processes.push(process),
                 (None, None) => {}

@@ -86,6 +86,7 @@ mod tests {
         Leases {
             processes: processes.chars().map(String::from).collect(),
             owners: (0..).zip(owners.chars().map(|c| (c != '-').then(|| c.to_string()))).collect(),
+            ..Leases::default()
         }
     }
 
@@ -148,7 +149,7 @@ mod tests {
             let mut quiet = 0;
             for round in 0..200 {
                 let me = &names[round % names.len()];
-                let view = Leases { processes: names.clone(), owners: owners.clone() };
+                let view = Leases { processes: names.clone(), owners: owners.clone(), ..Leases::default() };
                 let decision = decide(me, &view);
                 quiet = if decision == Decision::default() { quiet + 1 } else { 0 };
                 decision.claim.iter().for_each(|p| drop(owners.insert(*p, Some(me.clone()))));

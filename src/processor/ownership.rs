@@ -151,9 +151,15 @@ impl Ownership {
     }
 
     async fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<Owned>) {
-        ticking.coming_up.remove(&partition);
         match launched {
-            Ok(owned) => self.registry.insert(owned),
+            Ok(owned) if ticking.coming_up.get(&partition) == Some(&owned.epoch) => {
+                ticking.coming_up.remove(&partition);
+                self.registry.insert(owned);
+                // The flush passed over what it published before it was on the list.
+                self.launcher.changed.notify_one();
+            }
+            // Taken away, perhaps taken again, while it came up.
+            Ok(_) => {}
             // The first failure ends the process and stands for all.
             Err(error) => drop(self.failures.try_send(error)),
         }
@@ -176,7 +182,7 @@ impl Ownership {
         // Rows may be left of a topic that had more partitions.
         leases.owners.retain(|partition, _| partitions.contains(partition));
         self.stats.saw_leases(&leases);
-        owned.retain(|(partition, epoch)| !self.taken_away(*partition, *epoch, &leases));
+        owned.retain(|(partition, epoch)| !self.taken_away(ticking, *partition, *epoch, &leases));
         let decision = self.decide(&owned, &leases);
         self.say_if_waiting(ticking, &owned, &decision, &leases);
         if !decision.claim.is_empty() {
@@ -194,18 +200,24 @@ impl Ownership {
         Ok(())
     }
 
-    /// Drops a partition that somebody else holds.
-    fn taken_away(&self, partition: i32, epoch: i64, leases: &Leases) -> bool {
-        let other =
-            leases.owners.get(&partition).and_then(Option::as_deref).filter(|o| *o != self.rules.owner);
-        if let Some(other) = other
-            && self.registry.remove(partition, epoch).is_some()
-        {
-            self.stats.fenced.increment();
-            crate::warn!("fenced: another process has taken the partition; dropping it here",
-                "partition" => partition, "epoch" => epoch, "owner" => other);
+    /// Drops a partition that was taken since, whether somebody has it now or not.
+    fn taken_away(&self, ticking: &mut Ticking, partition: i32, epoch: i64, leases: &Leases) -> bool {
+        let why = match leases.epochs.get(&partition) {
+            Some(now) if *now == epoch => return false,
+            Some(now) if *now > epoch => "another process has taken the partition",
+            Some(_) => "the database was set back to an older state",
+            None => "its row is gone from weather_partition",
+        };
+        if ticking.coming_up.get(&partition) == Some(&epoch) {
+            ticking.coming_up.remove(&partition);
         }
-        other.is_some()
+        if self.registry.remove(partition, epoch).is_some() {
+            self.stats.fenced.increment();
+            let owner = leases.owners.get(&partition).and_then(Option::as_deref);
+            crate::warn!(format_args!("fenced: {why}; dropping the partition here"),
+                "partition" => partition, "epoch" => epoch, "owner" => owner.unwrap_or("nobody"));
+        }
+        true
     }
 
     fn decide(&self, owned: &[(i32, i64)], leases: &Leases) -> Decision {
