@@ -276,3 +276,36 @@ async fn a_partition_that_was_lost_and_freed_again_is_missed_without_a_new_recor
     assert!(after > before + 1, "{after} follows {before}");
     assert_exact(&kafka, &pipeline).await;
 }
+
+/// As a server does that was replaced.
+const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+#[tokio::test]
+async fn a_database_set_back_is_noticed_without_a_new_record() {
+    let (kafka, pipeline, run) = at_rest("quiet").await;
+    let tables = ["weather_summary", "weather_partial", "weather_partition", "weather_dead_letter"];
+    let each = |statement: &str| tables.map(|table| statement.replace('#', table)).join(";");
+    pipeline.database.execute(&each("CREATE TABLE backup_# AS TABLE #")).await;
+    pipeline.produce(&["--count", "3000", "--rate", "0", "--backfill", "5h", "--seed", "2"]).await;
+    let read = "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition";
+    wait_until(&pipeline, read, 6_000).await;
+    pipeline.database.execute(&each("TRUNCATE #; INSERT INTO # SELECT * FROM backup_#")).await;
+    pipeline.database.execute(CUT).await;
+    run.wait_for_line("the database was set back to an older state", RUN_LIMIT).await;
+    wait_until(&pipeline, read, 6_000).await;
+    assert_exact(&kafka, &pipeline).await;
+}
+
+#[tokio::test]
+async fn an_emptied_database_is_filled_again_without_a_new_record() {
+    let (kafka, pipeline, run) = at_rest("emptied").await;
+    pipeline
+        .database
+        .execute("TRUNCATE weather_summary, weather_partial, weather_partition, weather_dead_letter")
+        .await;
+    pipeline.database.execute(CUT).await;
+    run.wait_for_line("fenced: its row is gone", RUN_LIMIT).await;
+    wait_until(&pipeline, "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition", 3_000).await;
+    assert_exact(&kafka, &pipeline).await;
+}

@@ -32,10 +32,19 @@ pub type Request = oneshot::Sender<()>;
 struct Written {
     epoch: i64,
     position: Option<Position>,
-    idle: i64,
+    /// None: to be written again, as the windows are.
+    idle: Option<i64>,
     windows: HashMap<i64, Totals>,
     /// Kafka's time stamp of the oldest record that is not written.
     oldest_ms: Option<i64>,
+}
+
+impl Written {
+    /// Forgets what need not be there any more; the position shows whether it is.
+    fn doubt(&mut self) {
+        self.idle = None;
+        self.windows.clear();
+    }
 }
 
 /// Writes changes to PostgreSQL.
@@ -48,6 +57,8 @@ pub struct Flusher {
     interval: Duration,
     session: Option<FlushSession>,
     written: HashMap<i32, Written>,
+    /// As `Database::connections` said when that was last looked at.
+    connections: u64,
     log: BatchLog,
     stats: Arc<Stats>,
 }
@@ -63,7 +74,18 @@ impl Flusher {
         stats: Arc<Stats>,
     ) -> Self {
         let (written, log) = (HashMap::new(), BatchLog::default());
-        Self { database, registry, changed, requests, interval, session: None, written, log, stats }
+        Self {
+            database,
+            registry,
+            changed,
+            requests,
+            interval,
+            session: None,
+            written,
+            connections: 0,
+            log,
+            stats,
+        }
     }
 
     /// Works until nobody can ask for a flush any more.
@@ -140,6 +162,11 @@ impl Flusher {
         self.written.retain(|partition, written| {
             owned.iter().any(|o| o.partition == *partition && o.epoch == written.epoch)
         });
+        // Whatever is new makes a database noticed that was set back; nothing new must not leave it so.
+        let connections = self.database.connections();
+        if std::mem::replace(&mut self.connections, connections) != connections {
+            self.written.values_mut().for_each(Written::doubt);
+        }
         owned.iter().filter_map(|owned| self.changes(owned)).collect()
     }
 
@@ -151,7 +178,8 @@ impl Flusher {
         written.oldest_ms = [oldest_ms, written.oldest_ms].into_iter().flatten().min();
         let has = |window: &&Window| written.windows.get(&window.start_ms) != Some(&window.totals);
         let windows: Vec<Window> = state.windows.iter().filter(has).copied().collect();
-        let same = written.position == Some(state.progress.position()) && written.idle == state.progress.idle;
+        let same =
+            written.position == Some(state.progress.position()) && written.idle == Some(state.progress.idle);
         if same && windows.is_empty() {
             return None;
         }
@@ -224,7 +252,7 @@ impl Flusher {
         for part in work {
             let progress = &part.state.progress;
             let windows = part.state.windows.iter().map(|w| (w.start_ms, w.totals)).collect();
-            let (position, idle) = (Some(progress.position()), progress.idle);
+            let (position, idle) = (Some(progress.position()), Some(progress.idle));
             let written = Written { epoch: part.epoch, position, idle, windows, oldest_ms: None };
             self.written.insert(part.partition, written);
             let confirmation =

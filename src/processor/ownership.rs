@@ -144,6 +144,8 @@ impl Ownership {
                 }
                 Err(failure) => {
                     ticking.session = None;
+                    // The next connection may find a database that was set back to before these had rows.
+                    ticking.known.clear();
                     self.database.outage.failed(&failure);
                 }
             }
@@ -168,7 +170,12 @@ impl Ownership {
     async fn tick(&self, ticking: &mut Ticking) -> Result<(), Failure> {
         let session = match ticking.session.take() {
             Some(session) => session,
-            None => self.database.lease_session().await?,
+            None => {
+                let session = self.database.lease_session().await?;
+                // The flush looks again at what it has written.
+                self.launcher.changed.notify_one();
+                session
+            }
         };
         let partitions: Vec<i32> = self.topic.borrow().iter().copied().collect();
         if partitions != ticking.known {
