@@ -234,3 +234,78 @@ async fn a_process_paused_past_its_lease_is_fenced() {
     pipeline.drain(&[]).await;
     assert_exact(&kafka, &pipeline).await;
 }
+
+/// A processor that has written all of a topic to which nothing more comes.
+async fn at_rest(name: &str) -> (Kafka, Pipeline, Weather) {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let pipeline = Pipeline::new(&kafka, &support::unique(name), postgres.database().await);
+    pipeline.produce(&["--count", "3000", "--rate", "0", "--partitions", "2", "--backfill", "9h"]).await;
+    let run = pipeline.spawn(&["--lease", "2s"]);
+    wait_until(&pipeline, "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition", 3_000).await;
+    (kafka, pipeline, run)
+}
+
+async fn wait_until(pipeline: &Pipeline, query: &str, wanted: i64) {
+    let start = std::time::Instant::now();
+    loop {
+        // The tables may be gone for a moment.
+        let found = if pipeline.database.has_table("weather_partition").await {
+            pipeline.database.number(query).await
+        } else {
+            -1
+        };
+        if found == wanted {
+            return;
+        }
+        assert!(start.elapsed() < RUN_LIMIT, "{query} gives {found}, not {wanted}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_was_lost_and_freed_again_is_missed_without_a_new_record() {
+    let (kafka, pipeline, run) = at_rest("freed").await;
+    // As another process that took it while this one was paused, and ended.
+    let taken =
+        "UPDATE weather_partition SET epoch = epoch + 1, owner = NULL, lease_expires_at = NULL, idle = false";
+    let before = pipeline.database.number("SELECT min(epoch) FROM weather_partition").await;
+    pipeline.database.execute(taken).await;
+    run.wait_for_line("fenced", RUN_LIMIT).await;
+    wait_until(&pipeline, "SELECT count(*) FROM weather_partition WHERE owner IS NOT NULL", 2).await;
+    let after = pipeline.database.number("SELECT min(epoch) FROM weather_partition").await;
+    assert!(after > before + 1, "{after} follows {before}");
+    assert_exact(&kafka, &pipeline).await;
+}
+
+/// As a server does that was replaced.
+const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+#[tokio::test]
+async fn a_database_set_back_is_noticed_without_a_new_record() {
+    let (kafka, pipeline, run) = at_rest("quiet").await;
+    let tables = ["weather_summary", "weather_partial", "weather_partition", "weather_dead_letter"];
+    let each = |statement: &str| tables.map(|table| statement.replace('#', table)).join(";");
+    pipeline.database.execute(&each("CREATE TABLE backup_# AS TABLE #")).await;
+    pipeline.produce(&["--count", "3000", "--rate", "0", "--backfill", "5h", "--seed", "2"]).await;
+    let read = "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition";
+    wait_until(&pipeline, read, 6_000).await;
+    pipeline.database.execute(&each("TRUNCATE #; INSERT INTO # SELECT * FROM backup_#")).await;
+    pipeline.database.execute(CUT).await;
+    run.wait_for_line("the database was set back to an older state", RUN_LIMIT).await;
+    wait_until(&pipeline, read, 6_000).await;
+    assert_exact(&kafka, &pipeline).await;
+}
+
+#[tokio::test]
+async fn an_emptied_database_is_filled_again_without_a_new_record() {
+    let (kafka, pipeline, run) = at_rest("emptied").await;
+    pipeline
+        .database
+        .execute("TRUNCATE weather_summary, weather_partial, weather_partition, weather_dead_letter")
+        .await;
+    pipeline.database.execute(CUT).await;
+    run.wait_for_line("fenced: its row is gone", RUN_LIMIT).await;
+    wait_until(&pipeline, "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition", 3_000).await;
+    assert_exact(&kafka, &pipeline).await;
+}

@@ -3,6 +3,7 @@
 //! 1. `weather_partition` is advanced where the epoch is ours and the stored position is neither ahead of ours nor behind
 //!    what we know to be confirmed. Fewer rows than partitions sent means that one of them has another owner, or that
 //!    the database was set back: the statement divides by zero, and everything behind it fails with the transaction.
+//!    At one position a partition only ever falls idle: an older flush that arrives behind a newer one takes nothing back.
 //! 2. `weather_partial` takes each partition's absolute totals: overwritten, never added, so that a flush whose answer
 //!    was lost can simply be sent again.
 //! 3. The touched rows of `weather_summary` are made where missing and locked in the order of their windows, so that two
@@ -46,6 +47,24 @@ pub struct PartitionFlush {
     pub letters: Vec<DeadLetter>,
 }
 
+impl PartitionFlush {
+    /// Why PostgreSQL does not take it, by how the partition stands there; None if that is not the reason.
+    pub fn refusal(&self, row: Option<&Standing>) -> Option<&'static str> {
+        let progress = &self.state.progress;
+        let never_flushed = Position { incarnation: 0, offset: progress.origin_offset };
+        match row {
+            None => Some("its row is gone from weather_partition"),
+            Some(row) if row.epoch != self.epoch => Some("another process has taken the partition"),
+            Some(Standing { position: None, .. }) if self.known == never_flushed => None,
+            Some(Standing { position: Some(at), .. }) if *at > progress.position() => {
+                Some("the database is ahead of this process")
+            }
+            Some(Standing { position: Some(at), .. }) if *at >= self.known => None,
+            Some(_) => Some("the database was set back to an older state"),
+        }
+    }
+}
+
 /// How a partition stands in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -84,7 +103,8 @@ WITH sent AS (
 ), advanced AS (
     UPDATE weather_partition p SET incarnation = s.incarnation, origin_offset = s.origin_offset,
         next_offset = s.next_offset, high_watermark = s.high_watermark, max_event_time = s.max_event_time,
-        watermark = s.watermark, idle = s.idle, aggregated = s.aggregated, duplicates = s.duplicates,
+        idle = s.idle OR p.idle AND (p.incarnation, p.next_offset) = (s.incarnation, s.next_offset),
+        watermark = s.watermark, aggregated = s.aggregated, duplicates = s.duplicates,
         skipped = s.skipped, lost = s.lost, sampled_out = s.sampled_out, malformed = s.malformed,
         missing_timestamp = s.missing_timestamp, no_metric = s.no_metric, out_of_range = s.out_of_range,
         future = s.future, late = s.late, oversized = s.oversized, log_memory = s.log_memory,

@@ -27,6 +27,8 @@ pub struct Leases {
     pub processes: Vec<String>,
     /// Every partition's owner whose lease has not run out, by partition.
     pub owners: BTreeMap<i32, Option<String>>,
+    /// Every partition's epoch: whoever holds it under another has lost it, also if nobody has it now.
+    pub epochs: BTreeMap<i32, i64>,
 }
 
 /// A partition that was just taken.
@@ -82,19 +84,27 @@ WHERE topic = $1 AND partition IN (
     ORDER BY partition FOR UPDATE SKIP LOCKED)";
 
 const LOOK: &str = "\
-SELECT NULL::int, owner FROM weather_process WHERE topic = $1 AND expires_at > clock_timestamp()
+SELECT NULL::int, owner, NULL::bigint FROM weather_process WHERE topic = $1 AND expires_at > clock_timestamp()
 UNION ALL
-SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END
+SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END, epoch
 FROM weather_partition WHERE topic = $1";
 
+/// The new epoch is never one that was there before, also where the database was set back to a time before that one: it
+/// is at least the time in ms since 1970.
 const CLAIM: &str = "\
-UPDATE weather_partition SET owner = $2, epoch = epoch + 1, idle = false,
+WITH free AS (
+    SELECT partition, epoch AS epoch_before FROM weather_partition
+    WHERE topic = $1 AND partition = ANY($4)
+        AND (owner IS NULL OR owner = $2 OR lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())
+    ORDER BY partition FOR UPDATE
+)
+UPDATE weather_partition p SET owner = $2, idle = false,
+    epoch = greatest(epoch_before + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
     lease_expires_at = clock_timestamp() + $3 * interval '1 millisecond', updated_at = clock_timestamp()
-WHERE topic = $1 AND partition = ANY($4)
-    AND (owner IS NULL OR owner = $2 OR lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())
-RETURNING partition, epoch, incarnation, origin_offset, next_offset, max_event_time, watermark, idle, aggregated,
-    duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range, future, late,
-    oversized, log_memory";
+FROM free WHERE p.topic = $1 AND p.partition = free.partition
+RETURNING p.partition, epoch, epoch_before, incarnation, origin_offset, next_offset, max_event_time, watermark, idle,
+    aggregated, duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range, future,
+    late, oversized, log_memory";
 
 const OPEN_WINDOWS: &str = "\
 SELECT window_start, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum, wind_speed_sum
@@ -105,15 +115,17 @@ UPDATE weather_partition SET owner = NULL, lease_expires_at = NULL, updated_at =
 WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($3::int[], $4::bigint[]))";
 
 /// An idle partition's event time is taken to run with the database's clock: it holds nothing back, and nothing that
-/// may still come on time is final.
+/// may still come on time is final. Without an owner nobody knows whether a partition is still idle, and one that has no
+/// row yet has passed nothing.
 const FINISH: &str = "\
 UPDATE weather_summary SET is_final = true, updated_at = clock_timestamp()
 WHERE (window_start, window_end) IN (
     SELECT window_start, window_end FROM weather_summary
     WHERE NOT is_final AND reading_count > 0 AND window_end <= (
-        SELECT min(CASE WHEN idle
-            THEN greatest(watermark, (now() AT TIME ZONE 'UTC') - $2 * interval '1 millisecond')
-            ELSE coalesce(watermark, '-infinity') END)
+        SELECT CASE WHEN count(*) = cardinality($3::int[])
+            THEN min(CASE WHEN idle AND lease_expires_at > clock_timestamp()
+                THEN greatest(watermark, (now() AT TIME ZONE 'UTC') - $2 * interval '1 millisecond')
+                ELSE coalesce(watermark, '-infinity') END) END
         FROM weather_partition WHERE topic = $1 AND partition = ANY($3::int[]))
     FOR UPDATE SKIP LOCKED)";
 
@@ -159,6 +171,7 @@ impl LeaseSession {
             match (row.try_get::<_, Option<i32>>(0)?, row.try_get::<_, Option<String>>(1)?) {
                 (Some(partition), owner) => {
                     leases.owners.insert(partition, owner);
+                    leases.epochs.insert(partition, row.try_get(2)?);
                 }
                 (None, Some(process)) => leases.processes.push(process),
                 (None, None) => {}
@@ -181,12 +194,12 @@ impl LeaseSession {
         let rows = self.session.call(client.query(CLAIM, &parameters)).await?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in rows {
-            let (partition, epoch): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let (partition, epoch, epoch_before) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let state = match progress_of(&row)? {
                 None => None,
                 Some(progress) => Some(self.state(partition, progress, &row, window_ms).await?),
             };
-            claimed.push(Claimed { partition, epoch, epoch_before: epoch - 1, state });
+            claimed.push(Claimed { partition, epoch, epoch_before, state });
         }
         Ok(claimed)
     }

@@ -40,6 +40,16 @@ pub fn fair_share(me: &str, owned: &[i32], leases: &Leases) -> Decision {
     Decision { release: owned.iter().rev().take(surplus).copied().collect(), ..Decision::default() }
 }
 
+/// Decides for the process `me` that owns these partitions and is to have the `wanted` ones, whoever else lives. What
+/// another process holds is left to it: its lease decides, as for everybody.
+pub fn given_share(me: &str, wanted: &[i32], owned: &[i32], leases: &Leases) -> Decision {
+    let free = |partition: &&i32| {
+        let owner = leases.owners.get(partition).map(Option::as_deref);
+        owner.is_some_and(|o| o.is_none_or(|o| o == me)) && !owned.contains(partition)
+    };
+    Decision { claim: wanted.iter().filter(free).copied().collect(), release: Vec::new() }
+}
+
 /// What a process has and what it should have.
 struct Share<'a> {
     process: &'a str,
@@ -76,6 +86,7 @@ mod tests {
         Leases {
             processes: processes.chars().map(String::from).collect(),
             owners: (0..).zip(owners.chars().map(|c| (c != '-').then(|| c.to_string()))).collect(),
+            ..Leases::default()
         }
     }
 
@@ -118,6 +129,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_by_hand_is_taken_when_it_is_free() {
+        let leases = leases("b", "b-a--");
+        assert_eq!(given_share("a", &[0, 1, 2, 7], &[], &leases).claim, [1, 2]);
+        assert_eq!(given_share("a", &[0, 1, 2, 7], &[2], &leases).claim, [1]);
+    }
+
+    #[test]
     fn its_own_lease_without_the_partition_is_taken_again() {
         assert_eq!(fair_share("a", &[], &leases("a", "aa")).claim, [0, 1]);
     }
@@ -131,7 +149,7 @@ mod tests {
             let mut quiet = 0;
             for round in 0..200 {
                 let me = &names[round % names.len()];
-                let view = Leases { processes: names.clone(), owners: owners.clone() };
+                let view = Leases { processes: names.clone(), owners: owners.clone(), ..Leases::default() };
                 let decision = decide(me, &view);
                 quiet = if decision == Decision::default() { quiet + 1 } else { 0 };
                 decision.claim.iter().for_each(|p| drop(owners.insert(*p, Some(me.clone()))));

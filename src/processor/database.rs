@@ -1,5 +1,7 @@
 //! Connections to PostgreSQL for the processor's tasks, each with the tables checked and its statements prepared.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -21,6 +23,7 @@ pub struct Database {
     owner: String,
     window_ms: i64,
     lease: std::time::Duration,
+    connections: AtomicU64,
     /// Says once that PostgreSQL is away, whichever task notices.
     pub outage: Outage,
 }
@@ -35,6 +38,7 @@ impl Database {
             owner: owner.to_owned(),
             window_ms: crate::processor::milliseconds(config.window),
             lease: config.lease,
+            connections: AtomicU64::new(0),
         }
     }
 
@@ -86,11 +90,21 @@ impl Database {
         LeaseSession::prepare(self.checked().await?, &self.topic, &self.owner, self.lease).await
     }
 
+    /// How many connections there were so far. What was written through an earlier one may be gone: the database may have
+    /// been set back between the two.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// A connection whose tables are as they should be, whatever was done to them meanwhile.
     async fn checked(&self) -> Result<Session, Failure> {
         let session = Session::open(&self.config).await?;
         match schema::set_up(&session, &self.topic, self.window_ms).await {
-            Ok(()) => Ok(session),
+            Ok(()) => {
+                // Relaxed here and where it is read: nothing else hangs on it.
+                self.connections.fetch_add(1, Ordering::Relaxed);
+                Ok(session)
+            }
             Err(SetupError::Failed(failure)) => Err(failure),
             // At run time it can only be waited for: somebody is changing tables.
             Err(SetupError::Refused(error)) => Err(Failure::new(FailureKind::Setup, error.to_string())),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::kafka::source::Backoff;
 use crate::postgres::failure::{Failure, FailureKind};
-use crate::postgres::flush::{FlushSession, PartitionFlush, Standing};
+use crate::postgres::flush::{FlushSession, PartitionFlush};
 use crate::postgres::summary::SummaryRow;
 use crate::processor::batch_log::BatchLog;
 use crate::processor::database::Database;
@@ -32,10 +32,19 @@ pub type Request = oneshot::Sender<()>;
 struct Written {
     epoch: i64,
     position: Option<Position>,
-    idle: i64,
+    /// None: to be written again, as the windows are.
+    idle: Option<i64>,
     windows: HashMap<i64, Totals>,
     /// Kafka's time stamp of the oldest record that is not written.
     oldest_ms: Option<i64>,
+}
+
+impl Written {
+    /// Forgets what need not be there any more; the position shows whether it is.
+    fn doubt(&mut self) {
+        self.idle = None;
+        self.windows.clear();
+    }
 }
 
 /// Writes changes to PostgreSQL.
@@ -48,6 +57,8 @@ pub struct Flusher {
     interval: Duration,
     session: Option<FlushSession>,
     written: HashMap<i32, Written>,
+    /// As `Database::connections` said when that was last looked at.
+    connections: u64,
     log: BatchLog,
     stats: Arc<Stats>,
 }
@@ -63,7 +74,18 @@ impl Flusher {
         stats: Arc<Stats>,
     ) -> Self {
         let (written, log) = (HashMap::new(), BatchLog::default());
-        Self { database, registry, changed, requests, interval, session: None, written, log, stats }
+        Self {
+            database,
+            registry,
+            changed,
+            requests,
+            interval,
+            session: None,
+            written,
+            connections: 0,
+            log,
+            stats,
+        }
     }
 
     /// Works until nobody can ask for a flush any more.
@@ -140,6 +162,11 @@ impl Flusher {
         self.written.retain(|partition, written| {
             owned.iter().any(|o| o.partition == *partition && o.epoch == written.epoch)
         });
+        // Whatever is new makes a database noticed that was set back; nothing new must not leave it so.
+        let connections = self.database.connections();
+        if std::mem::replace(&mut self.connections, connections) != connections {
+            self.written.values_mut().for_each(Written::doubt);
+        }
         owned.iter().filter_map(|owned| self.changes(owned)).collect()
     }
 
@@ -151,7 +178,8 @@ impl Flusher {
         written.oldest_ms = [oldest_ms, written.oldest_ms].into_iter().flatten().min();
         let has = |window: &&Window| written.windows.get(&window.start_ms) != Some(&window.totals);
         let windows: Vec<Window> = state.windows.iter().filter(has).copied().collect();
-        let same = written.position == Some(state.progress.position()) && written.idle == state.progress.idle;
+        let same =
+            written.position == Some(state.progress.position()) && written.idle == Some(state.progress.idle);
         if same && windows.is_empty() {
             return None;
         }
@@ -224,7 +252,7 @@ impl Flusher {
         for part in work {
             let progress = &part.state.progress;
             let windows = part.state.windows.iter().map(|w| (w.start_ms, w.totals)).collect();
-            let (position, idle) = (Some(progress.position()), progress.idle);
+            let (position, idle) = (Some(progress.position()), Some(progress.idle));
             let written = Written { epoch: part.epoch, position, idle, windows, oldest_ms: None };
             self.written.insert(part.partition, written);
             let confirmation =
@@ -276,7 +304,7 @@ impl Flusher {
         let mut dropped = false;
         for part in work {
             let row = rows.iter().find(|row| row.partition == part.partition);
-            let Some(why) = refusal(part, row) else { continue };
+            let Some(why) = part.refusal(row) else { continue };
             if self.registry.remove(part.partition, part.epoch).is_some() {
                 self.stats.fenced.increment();
                 crate::warn!(format_args!("fenced: {why}; dropping the partition here"),
@@ -286,21 +314,5 @@ impl Flusher {
             dropped = true;
         }
         Ok(dropped)
-    }
-}
-
-/// Why PostgreSQL does not take this part, if it is for the part's own sake.
-fn refusal(part: &PartitionFlush, row: Option<&Standing>) -> Option<&'static str> {
-    let progress = &part.state.progress;
-    let never_flushed = Position { incarnation: 0, offset: progress.origin_offset };
-    match row {
-        None => Some("its row is gone from weather_partition"),
-        Some(row) if row.epoch != part.epoch => Some("another process has taken the partition"),
-        Some(Standing { position: None, .. }) if part.known == never_flushed => None,
-        Some(Standing { position: Some(at), .. }) if *at > progress.position() => {
-            Some("the database is ahead of this process")
-        }
-        Some(Standing { position: Some(at), .. }) if *at >= part.known => None,
-        Some(_) => Some("the database was set back to an older state"),
     }
 }

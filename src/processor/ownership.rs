@@ -15,7 +15,7 @@ use crate::config::Assign;
 use crate::error::{Error, Result};
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::{LeaseSession, Leases, PRUNE_PORTION};
-use crate::processor::assignment::{Decision, fair_share};
+use crate::processor::assignment::{Decision, fair_share, given_share};
 use crate::processor::bring_up::Launcher;
 use crate::processor::database::Database;
 use crate::processor::flush::Request;
@@ -144,6 +144,8 @@ impl Ownership {
                 }
                 Err(failure) => {
                     ticking.session = None;
+                    // The next connection may find a database that was set back to before these had rows.
+                    ticking.known.clear();
                     self.database.outage.failed(&failure);
                 }
             }
@@ -151,9 +153,15 @@ impl Ownership {
     }
 
     async fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<Owned>) {
-        ticking.coming_up.remove(&partition);
         match launched {
-            Ok(owned) => self.registry.insert(owned),
+            Ok(owned) if ticking.coming_up.get(&partition) == Some(&owned.epoch) => {
+                ticking.coming_up.remove(&partition);
+                self.registry.insert(owned);
+                // The flush passed over what it published before it was on the list.
+                self.launcher.changed.notify_one();
+            }
+            // Taken away, perhaps taken again, while it came up.
+            Ok(_) => {}
             // The first failure ends the process and stands for all.
             Err(error) => drop(self.failures.try_send(error)),
         }
@@ -162,7 +170,12 @@ impl Ownership {
     async fn tick(&self, ticking: &mut Ticking) -> Result<(), Failure> {
         let session = match ticking.session.take() {
             Some(session) => session,
-            None => self.database.lease_session().await?,
+            None => {
+                let session = self.database.lease_session().await?;
+                // The flush looks again at what it has written.
+                self.launcher.changed.notify_one();
+                session
+            }
         };
         let partitions: Vec<i32> = self.topic.borrow().iter().copied().collect();
         if partitions != ticking.known {
@@ -176,7 +189,7 @@ impl Ownership {
         // Rows may be left of a topic that had more partitions.
         leases.owners.retain(|partition, _| partitions.contains(partition));
         self.stats.saw_leases(&leases);
-        owned.retain(|(partition, epoch)| !self.taken_away(*partition, *epoch, &leases));
+        owned.retain(|(partition, epoch)| !self.taken_away(ticking, *partition, *epoch, &leases));
         let decision = self.decide(&owned, &leases);
         self.say_if_waiting(ticking, &owned, &decision, &leases);
         if !decision.claim.is_empty() {
@@ -194,32 +207,31 @@ impl Ownership {
         Ok(())
     }
 
-    /// Drops a partition that somebody else holds.
-    fn taken_away(&self, partition: i32, epoch: i64, leases: &Leases) -> bool {
-        let other =
-            leases.owners.get(&partition).and_then(Option::as_deref).filter(|o| *o != self.rules.owner);
-        if let Some(other) = other
-            && self.registry.remove(partition, epoch).is_some()
-        {
-            self.stats.fenced.increment();
-            crate::warn!("fenced: another process has taken the partition; dropping it here",
-                "partition" => partition, "epoch" => epoch, "owner" => other);
+    /// Drops a partition that was taken since, whether somebody has it now or not.
+    fn taken_away(&self, ticking: &mut Ticking, partition: i32, epoch: i64, leases: &Leases) -> bool {
+        let why = match leases.epochs.get(&partition) {
+            Some(now) if *now == epoch => return false,
+            Some(now) if *now > epoch => "another process has taken the partition",
+            Some(_) => "the database was set back to an older state",
+            None => "its row is gone from weather_partition",
+        };
+        if ticking.coming_up.get(&partition) == Some(&epoch) {
+            ticking.coming_up.remove(&partition);
         }
-        other.is_some()
+        if self.registry.remove(partition, epoch).is_some() {
+            self.stats.fenced.increment();
+            let owner = leases.owners.get(&partition).and_then(Option::as_deref);
+            crate::warn!(format_args!("fenced: {why}; dropping the partition here"),
+                "partition" => partition, "epoch" => epoch, "owner" => owner.unwrap_or("nobody"));
+        }
+        true
     }
 
     fn decide(&self, owned: &[(i32, i64)], leases: &Leases) -> Decision {
         let owned: Vec<i32> = owned.iter().map(|(partition, _)| *partition).collect();
         match &self.rules.assign {
             Assign::Auto => fair_share(&self.rules.owner, &owned, leases),
-            Assign::Static(wanted) => {
-                // Held by another process: its lease decides, as for everybody.
-                let free = |p: &&i32| {
-                    let owner = leases.owners.get(p).map(Option::as_deref);
-                    owner.is_some_and(|o| o.is_none_or(|o| o == self.rules.owner)) && !owned.contains(p)
-                };
-                Decision { claim: wanted.iter().filter(free).copied().collect(), release: Vec::new() }
-            }
+            Assign::Static(wanted) => given_share(&self.rules.owner, wanted, &owned, leases),
         }
     }
 
@@ -292,7 +304,7 @@ impl Ownership {
             let done = match own.iter().find(|owned| owned.partition == *partition) {
                 // One's own worker knows whether the log is still the one that the offsets are of.
                 Some(owned) => owned.reached.get().is_some_and(|reached| at >= Some(*reached)),
-                None => at.is_some_and(|at| is_past(at, begun.get(partition).copied().flatten(), *end)),
+                None => at.is_some_and(|at| at.is_past(*end, begun.get(partition).copied().flatten())),
             };
             if done { 0 } else { at.map_or(*end, |at| end - at.offset).max(1) }
         });
@@ -318,13 +330,6 @@ impl Ownership {
         }
         Ok(())
     }
-}
-
-/// Whether another process's partition is past its end, by what the table says: the offset counts in the log that the
-/// run found, or in the one that took its place.
-fn is_past(at: Position, begun: Option<Position>, end: i64) -> bool {
-    let other_log = begun.is_some_and(|begun| begun.offset > end);
-    at.offset >= end && (!other_log || begun.is_some_and(|begun| at.incarnation > begun.incarnation))
 }
 
 /// Asks for a flush and waits for it; whether it was done in time.

@@ -143,6 +143,15 @@ pub struct Position {
     pub offset: i64,
 }
 
+impl Position {
+    /// Whether a bounded run that ends at offset `end` is done here, by what the table says; `begun` is what it said when
+    /// the run began. The offset counts in the log that the run found, or in the one that took its place.
+    pub fn is_past(self, end: i64, begun: Option<Self>) -> bool {
+        let other_log = begun.is_some_and(|begun| begun.offset > end);
+        self.offset >= end && (!other_log || begun.is_some_and(|begun| self.incarnation > begun.incarnation))
+    }
+}
+
 /// The newest sequence number of one run of a producer, in this partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {

@@ -1,0 +1,133 @@
+//! The statements of `src/postgres/flush.rs`: one transaction, seen by others when it commits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weather::processor::checkpoint::encode_log_memory;
+use weather::processor::state::Position;
+use weather::processor::window::Totals;
+
+use super::{Answer, Call, Database, Part, Progressed, Request, Stored, Trouble, touched};
+use crate::trace::{Checked, Trace};
+
+/// The statement that checks the epochs and moves the offsets.
+pub(super) const ADVANCE: u32 = 0;
+/// The statement that waits for the rows of the summary.
+pub(super) const LOCK_ROWS: u32 = 2;
+const RECOMPUTE: u32 = 3;
+const COMMIT: u32 = 4;
+
+/// What a transaction has written and others do not see yet.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// Windows whose rows it changes.
+    pub touched: BTreeSet<i64>,
+    summary: BTreeMap<i64, Totals>,
+}
+
+impl Database {
+    pub(super) fn flush(&mut self, call: &mut Call, now_ms: i64, trace: &mut Trace) -> Checked<Progressed> {
+        let Request::Flush(parts) = &call.request else { return Ok(Progressed::Ended(Ok(Answer::Done))) };
+        match call.statement {
+            ADVANCE => {
+                if !parts.iter().all(|part| self.may_advance(part)) {
+                    trace.note("fenced in the database", &[call.client as i64]);
+                    return Ok(Progressed::Ended(Err(Trouble::Fenced)));
+                }
+                for part in parts {
+                    self.row_locks.insert(part.partition, call.id);
+                }
+                call.transaction.touched = touched(parts);
+            }
+            LOCK_ROWS => {
+                for window in &call.transaction.touched {
+                    self.window_locks.insert(*window, call.id);
+                }
+            }
+            RECOMPUTE => {
+                let sum = |window: &i64| (*window, self.recomputed(*window, parts));
+                call.transaction.summary = call.transaction.touched.iter().map(sum).collect();
+            }
+            COMMIT => {
+                self.audit_continuity(call.client, parts, &call.transaction.summary)?;
+                self.commit(parts, &call.transaction, now_ms);
+                trace.note("flush committed", &numbers(call.client, parts));
+                self.audit_flush(call.client, parts, &call.transaction.touched)?;
+                return Ok(Progressed::Ended(Ok(Answer::Done)));
+            }
+            // The partials are written, and seen with the rest.
+            _ => {}
+        }
+        Ok(Progressed::Further)
+    }
+
+    /// The fence: the epoch is ours, and the table is neither ahead of us nor behind what it once confirmed.
+    fn may_advance(&self, part: &Part) -> bool {
+        let progress = &part.state.progress;
+        let never_flushed = Position { incarnation: 0, offset: progress.origin_offset };
+        self.tables.partitions.get(&part.partition).is_some_and(|row| {
+            let in_range = match row.position() {
+                None => part.known == never_flushed,
+                Some(at) => (part.known..=progress.position()).contains(&at),
+            };
+            row.epoch == part.epoch && in_range
+        })
+    }
+
+    /// The sum of a window's partials: what others have committed, with what this transaction writes over it.
+    pub(super) fn recomputed(&self, window: i64, parts: &[Part]) -> Totals {
+        let own = |partition: i32| {
+            let part = parts.iter().find(|part| part.partition == partition)?;
+            part.windows.iter().find(|w| w.start_ms == window).map(|w| w.totals)
+        };
+        let mut sum = Totals::default();
+        for partition in self.tables.partitions.keys() {
+            let stored = || self.tables.partials.get(&(*partition, window)).copied();
+            if let Some(totals) = own(*partition).or_else(stored) {
+                sum.merge(&totals);
+            }
+        }
+        sum
+    }
+
+    fn commit(&mut self, parts: &[Part], transaction: &Transaction, now_ms: i64) {
+        for part in parts {
+            if let Some(row) = self.tables.partitions.get_mut(&part.partition) {
+                row.lease_expires_ms = Some(now_ms + self.lease_ms);
+                row.stored = Some(stored(part, row.stored.as_ref()));
+            }
+            for window in &part.windows {
+                self.tables.partials.insert((part.partition, window.start_ms), window.totals);
+            }
+            for letter in &part.letters {
+                let key = (part.partition, letter.incarnation, letter.offset);
+                self.tables.letters.entry(key).or_insert(letter.reason);
+            }
+        }
+        for (window, totals) in &transaction.summary {
+            let row = self.tables.summary.entry(*window).or_default();
+            row.totals = *totals;
+        }
+    }
+}
+
+/// A part's columns, as a claim reads them back.
+fn stored(part: &Part, before: Option<&Stored>) -> Stored {
+    let mut progress = part.state.progress;
+    // A flush that arrives late takes nothing back.
+    let idle = before.is_some_and(|b| b.progress.idle != 0 && b.progress.position() == progress.position());
+    progress.idle = progress.idle.max(i64::from(idle));
+    // Not columns: what is in the table is flushed.
+    progress.flushed_incarnation = progress.incarnation;
+    progress.flushed_offset = progress.next_offset;
+    Stored { progress, memory: encode_log_memory(&part.state), ledger: part.ledger.clone() }
+}
+
+fn numbers(client: u64, parts: &[Part]) -> Vec<i64> {
+    let mut numbers = vec![client as i64];
+    for part in parts {
+        let windows: i64 = part.windows.iter().map(|w| w.totals.readings).sum();
+        let progress = &part.state.progress;
+        numbers.extend([i64::from(part.partition), part.epoch, progress.next_offset, progress.idle, windows]);
+    }
+    numbers
+}

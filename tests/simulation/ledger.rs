@@ -1,0 +1,306 @@
+//! What became of every offset, kept by plain code beside the program's state: the oracle.
+//!
+//! A ledger goes wherever the state goes (worker, checkpoint file, PostgreSQL) and is checked against it there. It does
+//! not parse, knows what each record really is, and looks into the log whether what the source says is true. Two rules
+//! make "exactly once" of it: a ledger has one entry an offset, in order; and what PostgreSQL commits must continue the
+//! ledger that it had.
+
+use std::collections::BTreeMap;
+
+use weather::processor::dead_letter::DeadLetter;
+use weather::processor::partition::{Sequence, Settings};
+use weather::processor::state::{REASONS, State};
+use weather::processor::watermark::NONE;
+use weather::processor::window::Totals;
+use weather::reading::Reason;
+
+use crate::kafka::{Log, Record, Records, Slot, Truth};
+use crate::trace::{Checked, ensure};
+
+/// What became of an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Aggregated,
+    Duplicate,
+    Rejected(Reason),
+    /// Rejected in a flood: counted, not kept.
+    SampledOut(Reason),
+    /// No record there.
+    Skipped,
+    /// Kafka no longer had it, or nobody can read it.
+    Lost,
+}
+
+/// An offset of a generation of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub generation: i64,
+    pub offset: i64,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    /// The state beside it was put together from what two owners wrote; it must never be stored or taken up again.
+    pub void: bool,
+    pub entries: Vec<Entry>,
+    /// Which log is being read.
+    pub generation: i64,
+    pub incarnation: i64,
+    pub next_offset: i64,
+    max_event_time_ms: i64,
+    pub watermark_ms: i64,
+    /// Greatest number of each run.
+    runs: BTreeMap<u64, u64>,
+    pub windows: BTreeMap<i64, Totals>,
+    /// Kept dead letters by incarnation and offset.
+    pub letters: BTreeMap<(i64, i64), Reason>,
+    aggregated: i64,
+    duplicates: i64,
+    skipped: i64,
+    lost: i64,
+    sampled_out: i64,
+    rejected: [i64; REASONS],
+}
+
+/// By what a batch was judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Judging<'a> {
+    pub settings: Settings,
+    pub now_ms: i64,
+    /// The dead letters that the program kept of it.
+    pub kept: &'a [DeadLetter],
+}
+
+impl Ledger {
+    /// Nothing read yet.
+    pub fn starting_at(generation: i64, offset: i64) -> Self {
+        Self {
+            void: false,
+            entries: Vec::new(),
+            generation,
+            incarnation: 0,
+            next_offset: offset,
+            max_event_time_ms: NONE,
+            watermark_ms: NONE,
+            runs: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            aggregated: 0,
+            duplicates: 0,
+            skipped: 0,
+            lost: 0,
+            sampled_out: 0,
+            rejected: [0; REASONS],
+        }
+    }
+
+    /// A batch was applied.
+    pub fn apply(&mut self, log: &Log, generation: i64, records: &Records, judging: Judging<'_>) -> Checked {
+        self.same_log(generation)?;
+        // A shorter delay moves the watermark at once.
+        self.observe(self.max_event_time_ms, &judging.settings);
+        for (offset, record) in records {
+            if *offset < self.next_offset {
+                continue;
+            }
+            self.skip_to(log, generation, *offset)?;
+            let outcome = self.judge(*offset, record, &judging);
+            self.enter(outcome);
+        }
+        let kept = judging
+            .kept
+            .iter()
+            .all(|letter| self.letters.get(&(letter.incarnation, letter.offset)) == Some(&letter.reason));
+        ensure!(kept, "dead letters {:?} were kept of records that are none", judging.kept);
+        Ok(())
+    }
+
+    /// Reading went on at an offset; what lies between has no record.
+    pub fn skip_to(&mut self, log: &Log, generation: i64, to: i64) -> Checked {
+        self.same_log(generation)?;
+        while self.next_offset < to {
+            let slot = log.slot(generation, self.next_offset);
+            let empty = matches!(slot, Some(Slot::Gone(_) | Slot::Marker));
+            ensure!(empty, "offset {} was skipped, but there is {slot:?}", self.next_offset);
+            self.enter(Outcome::Skipped);
+        }
+        Ok(())
+    }
+
+    /// Reading went on at an offset; what lies between is lost.
+    pub fn lose_to(&mut self, log: &Log, generation: i64, to: i64) -> Checked {
+        self.same_log(generation)?;
+        while self.next_offset < to {
+            let slot = log.slot(generation, self.next_offset);
+            let lost = log.is_deleted(generation, self.next_offset)
+                || matches!(slot, Some(Slot::Gone(_) | Slot::Corrupt));
+            ensure!(lost, "offset {} counts as lost, but there is {slot:?}", self.next_offset);
+            self.enter(Outcome::Lost);
+        }
+        Ok(())
+    }
+
+    /// Reading went on in the log that took the place of this one.
+    pub fn start_over(&mut self, generation: i64, at: i64) -> Checked {
+        ensure!(generation > self.generation, "started over in the same log");
+        ensure!(at == 0, "started over at {at}, not at the start");
+        (self.generation, self.next_offset) = (generation, at);
+        self.incarnation += 1;
+        Ok(())
+    }
+
+    /// A log of which nothing was read may be replaced unnoticed.
+    fn same_log(&mut self, generation: i64) -> Checked {
+        if self.generation != generation {
+            let unread = self.entries.last().is_none_or(|entry| entry.generation != self.generation);
+            ensure!(unread && self.next_offset == 0, "went on in another log at {}", self.next_offset);
+            self.generation = generation;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, offset: i64, record: &Record, judging: &Judging<'_>) -> Outcome {
+        if let Some(sequence) = record.sequence {
+            let newest = self.runs.entry(sequence.run).or_insert(0);
+            if sequence.number <= *newest {
+                return Outcome::Duplicate;
+            }
+            *newest = sequence.number;
+        }
+        let settings = &judging.settings;
+        let reason = match record.truth {
+            Truth::Bad(reason) => reason,
+            Truth::Reading { event_time_ms, .. }
+                if event_time_ms > judging.now_ms + settings.max_future_ms =>
+            {
+                Reason::Future
+            }
+            Truth::Reading { event_time_ms, metrics } => {
+                let start_ms = event_time_ms - event_time_ms.rem_euclid(settings.window_ms);
+                if start_ms + settings.window_ms > self.watermark_ms {
+                    self.observe(event_time_ms, settings);
+                    add(self.windows.entry(start_ms).or_default(), metrics);
+                    return Outcome::Aggregated;
+                }
+                Reason::Late
+            }
+        };
+        match judging.kept.iter().any(|letter| letter.offset == offset) {
+            true => Outcome::Rejected(reason),
+            false => Outcome::SampledOut(reason),
+        }
+    }
+
+    fn observe(&mut self, event_time_ms: i64, settings: &Settings) {
+        self.max_event_time_ms = self.max_event_time_ms.max(event_time_ms);
+        if self.max_event_time_ms > NONE {
+            let watermark_ms = self.max_event_time_ms - settings.out_of_orderness_ms;
+            self.watermark_ms = self.watermark_ms.max(watermark_ms);
+        }
+    }
+
+    fn enter(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Aggregated => self.aggregated += 1,
+            Outcome::Duplicate => self.duplicates += 1,
+            Outcome::Skipped => self.skipped += 1,
+            Outcome::Lost => self.lost += 1,
+            Outcome::Rejected(reason) => {
+                self.rejected[reason.index()] += 1;
+                self.letters.insert((self.incarnation, self.next_offset), reason);
+            }
+            Outcome::SampledOut(reason) => {
+                self.rejected[reason.index()] += 1;
+                self.sampled_out += 1;
+            }
+        }
+        self.entries.push(Entry { generation: self.generation, offset: self.next_offset, outcome });
+        self.next_offset += 1;
+    }
+
+    /// Whether this is what a state says.
+    pub fn agrees(&self, state: &State, window_ms: i64) -> Checked {
+        if self.void {
+            return Ok(());
+        }
+        let p = &state.progress;
+        let said = [
+            p.incarnation,
+            p.next_offset,
+            p.max_event_time_ms,
+            p.watermark_ms,
+            p.aggregated,
+            p.duplicates,
+            p.skipped,
+            p.lost,
+            p.sampled_out,
+        ];
+        let known = [
+            self.incarnation,
+            self.next_offset,
+            self.max_event_time_ms,
+            self.watermark_ms,
+            self.aggregated,
+            self.duplicates,
+            self.skipped,
+            self.lost,
+            self.sampled_out,
+        ];
+        ensure!(
+            said == known,
+            "incarnation, next offset, event time, watermark, aggregated, duplicates, skipped, lost, sampled out: the \
+             state says {said:?}, the ledger {known:?}"
+        );
+        ensure!(p.rejected == self.rejected, "rejected: {:?}, the ledger {:?}", p.rejected, self.rejected);
+        ensure!(p.accounts_for_every_offset(), "offsets are not accounted for: {p:?}");
+        let runs: BTreeMap<u64, u64> = state.runs.iter().map(|run| (run.id, run.sequence)).collect();
+        ensure!(runs == self.runs, "runs: the state says {runs:?}, the ledger {:?}", self.runs);
+        for window in &state.windows {
+            let known = self.windows.get(&window.start_ms);
+            ensure!(known == Some(&window.totals), "window: the state says {window:?}, the ledger {known:?}");
+        }
+        for (start_ms, totals) in &self.windows {
+            let held = state.windows.iter().any(|window| window.start_ms == *start_ms);
+            let closed = start_ms + window_ms <= self.watermark_ms;
+            ensure!(held || closed, "the open window {start_ms} is missing: {totals:?}");
+        }
+        Ok(())
+    }
+
+    /// Whether this ledger goes on where another one ends.
+    pub fn continues(&self, before: &Self) -> bool {
+        self.entries.starts_with(&before.entries)
+    }
+
+    /// Whether a record with this mark, or a later one of its run, was read.
+    pub fn has_seen(&self, sequence: Sequence) -> bool {
+        self.runs.get(&sequence.run).is_some_and(|newest| sequence.number <= *newest)
+    }
+
+    /// Whether there is nothing more to read. Of a log that nothing was read of it need not be known that it was replaced.
+    pub fn is_at_the_end_of(&self, log: &Log) -> bool {
+        self.next_offset == log.latest() && (self.generation == log.generation() || self.next_offset == 0)
+    }
+
+    /// How many records are in windows.
+    pub fn aggregated(&self) -> i64 {
+        self.aggregated
+    }
+
+    /// How many records were sampled out.
+    pub fn sampled_out(&self) -> i64 {
+        self.sampled_out
+    }
+}
+
+/// Adds a reading to a window.
+pub fn add(totals: &mut Totals, metrics: [Option<i64>; 3]) {
+    totals.readings += 1;
+    for (i, metric) in metrics.into_iter().enumerate() {
+        if let Some(value) = metric {
+            totals.counts[i] += 1;
+            totals.sums[i] += value;
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The task of `src/processor/bring_up.rs`: which state a partition that was just taken goes on from.
+
+use std::rc::Rc;
+
+use weather::processor::checkpoint::{Checkpoint, Choice, choose, decode_log_memory};
+use weather::processor::state::State;
+use weather::processor::window::Window;
+
+use super::Shared;
+use super::backoff::Backoff;
+use super::worker::{Taken, Unit};
+use crate::database::ClaimedRow;
+use crate::env::Env;
+use crate::ledger::Ledger;
+use crate::trace::{Checked, Violation, ensure};
+use crate::volume::{current, previous};
+
+/// A partition that was taken, with its open windows.
+#[derive(Debug)]
+pub struct Claimed {
+    pub row: ClaimedRow,
+    pub windows: Vec<Window>,
+}
+
+#[derive(Debug)]
+enum Step {
+    ReadPrevious,
+    ReadCurrent,
+    FirstOffset,
+    Backoff { until_ms: i64 },
+}
+
+#[derive(Debug)]
+pub struct Launch {
+    pub partition: i32,
+    claimed: Claimed,
+    /// Files that can be read, the newest first.
+    found: Vec<(Checkpoint, Rc<Ledger>)>,
+    step: Step,
+    backoff: Backoff,
+}
+
+impl Launch {
+    pub fn new(claimed: Claimed) -> Self {
+        let (found, backoff) = (Vec::new(), Backoff::default());
+        Self { partition: claimed.row.partition, claimed, found, step: Step::ReadPrevious, backoff }
+    }
+
+    pub fn due_ms(&self, env: &Env) -> i64 {
+        if let Step::Backoff { until_ms } = self.step { until_ms } else { env.now_ms() }
+    }
+
+    /// The unit, once it is there.
+    pub fn step(&mut self, shared: &Shared, env: &mut Env) -> Checked<Option<Unit>> {
+        match self.step {
+            Step::ReadPrevious => {
+                self.read(&previous(self.partition), shared, env)?;
+                self.step = Step::ReadCurrent;
+            }
+            Step::ReadCurrent => {
+                self.read(&current(self.partition), shared, env)?;
+                return self.choose(shared, env);
+            }
+            Step::FirstOffset => return self.start_anew(shared, env),
+            Step::Backoff { .. } => self.step = Step::FirstOffset,
+        }
+        Ok(None)
+    }
+
+    fn read(&mut self, name: &str, shared: &Shared, env: &Env) -> Checked {
+        let Some(bytes) = env.volumes[shared.volume].read(name) else { return Ok(()) };
+        let Ok(checkpoint) = Checkpoint::decode(bytes) else { return Ok(()) };
+        // What stands behind its end is not part of it.
+        let ledger = env.ledger_of(&checkpoint.encode());
+        let ledger =
+            ledger.ok_or_else(|| Violation(format!("{name} was accepted, but nobody wrote that")))?;
+        if checkpoint.partition == self.partition {
+            self.found.insert(0, (checkpoint, ledger));
+        }
+        Ok(())
+    }
+
+    fn choose(&mut self, shared: &Shared, env: &mut Env) -> Checked<Option<Unit>> {
+        let row = &self.claimed.row;
+        let position = row.stored.as_ref().map(|stored| stored.progress.position());
+        let who = [shared.instance as i64, i64::from(row.partition), row.epoch];
+        for (mut file, ledger) in std::mem::take(&mut self.found) {
+            if choose(&file, row.epoch_before, position) == Choice::File {
+                env.trace.note(
+                    "going on from the file",
+                    &[who[0], who[1], who[2], file.state.progress.next_offset],
+                );
+                ensure!(!ledger.void, "a checkpoint of a state that nobody ever had was taken up");
+                // As a claim does: what came while nobody looked is not known yet.
+                file.state.progress.idle = 0;
+                return self.launch(file.state, file.pending, ledger, shared, env).map(Some);
+            }
+        }
+        let Some(stored) = row.stored.clone() else {
+            self.step = Step::FirstOffset;
+            return Ok(None);
+        };
+        env.trace.note("going on from the table", &[who[0], who[1], who[2], stored.progress.next_offset]);
+        let (marks, runs) =
+            decode_log_memory(&stored.memory).map_err(|e| Violation(format!("log_memory: {e}")))?;
+        let windows = std::mem::take(&mut self.claimed.windows);
+        let state = State { progress: stored.progress, windows, runs, marks };
+        let mut ledger = stored.ledger;
+        // Its windows are read after it is claimed. Whoever takes so long that the lease runs out in between may read
+        // what the next owner writes; the fence is what makes that harmless.
+        if env.database.tables.partitions.get(&self.partition).is_none_or(|row| row.epoch != who[2]) {
+            Rc::make_mut(&mut ledger).void = true;
+        }
+        self.launch(state, Vec::new(), ledger, shared, env).map(Some)
+    }
+
+    fn start_anew(&mut self, shared: &Shared, env: &mut Env) -> Checked<Option<Unit>> {
+        if env.kafka.away || env.rng.chance(env.chances.kafka_error) {
+            self.step = Step::Backoff { until_ms: env.now_ms() + self.backoff.next_ms() };
+            return Ok(None);
+        }
+        let log = env.kafka.log(self.partition);
+        let offset = if env.plan.from_latest { log.latest() } else { log.earliest() };
+        let ledger = Rc::new(Ledger::starting_at(log.generation(), offset));
+        env.trace.note("starting anew", &[shared.instance as i64, i64::from(self.partition), offset]);
+        self.launch(State::starting_at(offset), Vec::new(), ledger, shared, env).map(Some)
+    }
+
+    fn launch(
+        &self,
+        state: State,
+        pending: Vec<weather::processor::dead_letter::DeadLetter>,
+        ledger: Rc<Ledger>,
+        shared: &Shared,
+        env: &Env,
+    ) -> Checked<Unit> {
+        let (partition, epoch) = (self.partition, self.claimed.row.epoch);
+        let end_offset = shared.end_offsets.as_ref().and_then(|ends| ends.get(&partition).copied());
+        ensure!(
+            pending.iter().all(
+                |letter| ledger.letters.get(&(letter.incarnation, letter.offset)) == Some(&letter.reason)
+            ),
+            "the checkpoint of partition {partition} has dead letters that its state does not count"
+        );
+        let taken = Taken { partition, epoch, state, pending, ledger, end_offset };
+        Unit::new(taken, shared.settings, env.now_ms())
+    }
+}

@@ -1,0 +1,238 @@
+//! The task of `src/kafka/source.rs`: the records of one partition from an offset on.
+//!
+//! Every call to Kafka is a step, and may fail. An event is handed over when the channel of one has room. What a failed
+//! answer is isolated from is left out: a fetch here ends before what cannot be read.
+
+use std::collections::VecDeque;
+
+use weather::processor::state::Mark;
+
+use super::backoff::Backoff;
+use super::worker::{Event, Read};
+use crate::env::{Env, NEVER};
+use crate::kafka::{FetchError, Log, Records, Slot, mark_of};
+
+/// Tries at a batch that cannot be read before it counts as lost.
+const UNREADABLE_TRIES: u32 = 3;
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Connect,
+    Backoff {
+        until_ms: i64,
+    },
+    Earliest,
+    Latest {
+        earliest: i64,
+    },
+    /// The newer known record, then, unless that is there, the older one.
+    CompareNewest {
+        range: (i64, i64),
+    },
+    CompareOldest {
+        newest: Option<bool>,
+        range: (i64, i64),
+    },
+    /// Asks only when what came before was taken.
+    Room,
+    Poll {
+        until_ms: i64,
+    },
+}
+
+#[derive(Debug)]
+pub struct Source {
+    partition: i32,
+    next_offset: i64,
+    marks: [Option<Mark>; 2],
+    unreadable: u32,
+    backoff: Backoff,
+    step: Step,
+    /// Which log it is connected to.
+    generation: i64,
+    /// Waits for room in the channel.
+    sending: VecDeque<Read>,
+}
+
+impl Source {
+    pub fn new(partition: i32, next_offset: i64, marks: [Option<Mark>; 2]) -> Self {
+        Self {
+            partition,
+            next_offset,
+            marks,
+            unreadable: 0,
+            backoff: Backoff::default(),
+            step: Step::Connect,
+            generation: 0,
+            sending: VecDeque::new(),
+        }
+    }
+
+    pub fn due_ms(&self, room: bool, env: &Env) -> i64 {
+        let when = |ready| if ready { env.now_ms() } else { NEVER };
+        if !self.sending.is_empty() {
+            return when(room);
+        }
+        match self.step {
+            Step::Backoff { until_ms } => until_ms,
+            Step::Room => when(room),
+            Step::Poll { until_ms } => {
+                let log = env.kafka.log(self.partition);
+                let answer = log.latest() > self.next_offset || self.is_cut_off(env);
+                if answer { env.now_ms() } else { until_ms }
+            }
+            _ => env.now_ms(),
+        }
+    }
+
+    fn is_cut_off(&self, env: &Env) -> bool {
+        env.kafka.away || env.kafka.log(self.partition).generation() != self.generation
+    }
+
+    pub fn step(&mut self, channel: &mut Option<Read>, env: &mut Env) {
+        if let Some(read) = self.sending.pop_front() {
+            *channel = Some(read);
+            return;
+        }
+        match self.step {
+            Step::Backoff { .. } => self.step = Step::Connect,
+            Step::Room => self.step = Step::Poll { until_ms: env.now_ms() + env.plan.fetch_wait_ms },
+            _ => self.call(env),
+        }
+    }
+
+    /// A call to Kafka.
+    fn call(&mut self, env: &mut Env) {
+        if matches!(self.step, Step::Connect) {
+            self.generation = env.kafka.log(self.partition).generation();
+        }
+        if self.is_cut_off(env) || env.rng.chance(env.chances.kafka_error) {
+            env.database.disturb(env.now_ms());
+            return self.fail(env.now_ms());
+        }
+        let log = env.kafka.log(self.partition);
+        match self.step {
+            Step::Connect => self.step = Step::Earliest,
+            Step::Earliest => self.step = Step::Latest { earliest: log.earliest() },
+            Step::Latest { earliest } => {
+                if self.marks[0].is_some_and(|m| m.offset < earliest) && self.marks[0] != self.marks[1] {
+                    self.marks[0] = self.marks[1];
+                    self.send(Event::FirstMarkGone);
+                }
+                self.step = Step::CompareNewest { range: (earliest, log.latest()) };
+            }
+            Step::CompareNewest { range } => match self.compare(1, range, log) {
+                Err(()) => self.fail(env.now_ms()),
+                Ok(newest) if newest == Some(true) || self.marks[0] == self.marks[1] => {
+                    self.decide(newest, None, range);
+                }
+                Ok(newest) => self.step = Step::CompareOldest { newest, range },
+            },
+            Step::CompareOldest { newest, range } => match self.compare(0, range, log) {
+                Err(()) => self.fail(env.now_ms()),
+                Ok(oldest) => self.decide(newest, oldest, range),
+            },
+            _ => self.poll(env),
+        }
+    }
+
+    fn fail(&mut self, now_ms: i64) {
+        self.step = Step::Backoff { until_ms: now_ms + self.backoff.next_ms() };
+    }
+
+    fn send(&mut self, event: Event) {
+        self.sending.push_back(Read { generation: self.generation, event });
+    }
+
+    /// Whether the log still has a known record; None if it cannot be told.
+    fn compare(&self, which: usize, range: (i64, i64), log: &Log) -> Result<Option<bool>, ()> {
+        let Some(mark) = self.marks[which].filter(|mark| (range.0..range.1).contains(&mark.offset)) else {
+            return Ok(None);
+        };
+        match log.fetch(mark.offset, 1) {
+            Ok(records) => {
+                let found = records.first().map(|(offset, record)| mark_of(*offset, record));
+                Ok(found.filter(|found| found.offset == mark.offset).map(|found| found == mark))
+            }
+            Err(FetchError::ControlBatch | FetchError::Unreadable) => Ok(None),
+            Err(FetchError::OutOfRange) => Err(()),
+        }
+    }
+
+    /// What became of the log, by its newest and its oldest known record.
+    fn decide(&mut self, newest: Option<bool>, oldest: Option<bool>, (earliest, latest): (i64, i64)) {
+        match (newest, oldest) {
+            (Some(false), Some(true)) => self.start_over(self.next_offset.min(latest), latest),
+            (Some(false), _) | (None, Some(false)) => self.start_over(earliest, latest),
+            (_, Some(true)) | (Some(true), _) if self.next_offset > latest => self.start_over(latest, latest),
+            _ if self.next_offset > latest && earliest > 0 => self.start_over(latest, latest),
+            _ if self.next_offset > latest => self.start_over(earliest, latest),
+            _ if self.next_offset < earliest => {
+                self.next_offset = earliest;
+                self.send(Event::Lost { to: earliest });
+            }
+            _ => {}
+        }
+        self.send(Event::Recognised);
+        self.step = Step::Room;
+    }
+
+    fn start_over(&mut self, at: i64, end: i64) {
+        self.next_offset = at;
+        self.marks = [None; 2];
+        self.send(Event::StartedOver { at, end });
+    }
+
+    fn poll(&mut self, env: &mut Env) {
+        let log = env.kafka.log(self.partition);
+        self.step = Step::Room;
+        match log.fetch(self.next_offset, env.plan.fetch_records) {
+            Ok(records) => {
+                self.backoff.reset();
+                self.unreadable = 0;
+                let again = if env.rng.chance(env.chances.replay) { env.rng.between(1, 5) } else { 0 };
+                self.pass_on(env.kafka.log(self.partition), records, again);
+            }
+            Err(FetchError::ControlBatch) => self.skip(),
+            Err(FetchError::Unreadable) => {
+                if self.unreadable < UNREADABLE_TRIES {
+                    self.unreadable += 1;
+                    return self.fail(env.now_ms());
+                }
+                self.next_offset += 1;
+                self.send(Event::Lost { to: self.next_offset });
+            }
+            Err(FetchError::OutOfRange) => self.fail(env.now_ms()),
+        }
+    }
+
+    fn pass_on(&mut self, log: &Log, records: Records, again: i64) {
+        if let Some((offset, record)) = records.last() {
+            let mark = mark_of(*offset, record);
+            let mut batch = before(log, self.next_offset, again);
+            batch.extend(records);
+            self.next_offset = mark.offset + 1;
+            self.marks = [self.marks[0].or(Some(mark)), Some(mark)];
+            self.send(Event::Records { records: batch, mark, high_watermark: log.latest() });
+        } else if log.latest() <= self.next_offset {
+            self.send(Event::CaughtUp);
+        } else {
+            self.skip();
+        }
+    }
+
+    fn skip(&mut self) {
+        self.next_offset += 1;
+        self.send(Event::Skipped { to: self.next_offset });
+    }
+}
+
+/// Records just before an offset: a broker gives whole batches.
+fn before(log: &Log, offset: i64, count: i64) -> Records {
+    let offsets = (offset - count).max(log.earliest())..offset;
+    let record = |at| match log.slot(log.generation(), at) {
+        Some(Slot::Record(record)) => Some((at, std::rc::Rc::clone(record))),
+        _ => None,
+    };
+    offsets.filter_map(record).collect()
+}

@@ -1,0 +1,325 @@
+//! The task of `src/processor/worker.rs`: it holds one partition's state, and is its only writer.
+//!
+//! The flush runs on another thread, so each store that it can see is a step of its own: letters into the outbox, then the
+//! state that counts them; and on a confirmation the state, then the outbox, then what is published.
+
+use std::rc::Rc;
+
+use weather::processor::checkpoint::Checkpoint;
+use weather::processor::dead_letter::{DeadLetter, Outbox};
+use weather::processor::partition::{Confirmation, Incoming, Partition, Settings};
+use weather::processor::published::{self, Reader, Writer};
+use weather::processor::state::{Mark, Position, State};
+
+use super::source::Source;
+use crate::env::{Env, NEVER};
+use crate::kafka::Records;
+use crate::ledger::{Judging, Ledger};
+use crate::trace::{Checked, ensure};
+
+/// What a source tells, in the order of its log.
+#[derive(Debug)]
+pub enum Event {
+    Records {
+        records: Records,
+        mark: Mark,
+        high_watermark: i64,
+    },
+    CaughtUp,
+    Skipped {
+        to: i64,
+    },
+    Lost {
+        to: i64,
+    },
+    StartedOver {
+        at: i64,
+        /// The offset after the newest record that the log has now.
+        end: i64,
+    },
+    FirstMarkGone,
+    /// The log is the one that was read before, or what came of it was told; said after each new connection.
+    Recognised,
+}
+
+/// An event, and which log it is of.
+#[derive(Debug)]
+pub struct Read {
+    pub generation: i64,
+    pub event: Event,
+}
+
+/// A checkpoint to be written.
+#[derive(Debug)]
+pub struct Image {
+    pub bytes: Vec<u8>,
+    pub positions: (Position, Position),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Start,
+    Select,
+    /// The batch is applied; its letters go into the outbox.
+    Letters,
+    /// Then others may see the state, and the flush hears of it.
+    Publish {
+        notify: bool,
+    },
+    /// The state has let go of what is confirmed; the outbox does now.
+    ConfirmOutbox(Confirmation),
+}
+
+/// What a partition is taken with.
+#[derive(Debug)]
+pub struct Taken {
+    pub partition: i32,
+    pub epoch: i64,
+    pub state: State,
+    pub pending: Vec<DeadLetter>,
+    pub ledger: Rc<Ledger>,
+    pub end_offset: Option<i64>,
+}
+
+/// One partition that a process owns: the worker, and what it shares with the other tasks.
+pub struct Unit {
+    pub partition: i32,
+    pub epoch: i64,
+    settings: Settings,
+    end_offset: Option<i64>,
+    core: Partition,
+    ledger: Rc<Ledger>,
+    writer: Writer,
+    letters: Vec<DeadLetter>,
+    last_record_ms: i64,
+    /// When the ledger had its last record in a window.
+    aggregated_ms: i64,
+    reading: bool,
+    recognised: bool,
+    step: Step,
+    // Seen by the other tasks.
+    pub published: Reader,
+    pub published_ledger: Rc<Ledger>,
+    pub outbox: Outbox,
+    /// What the flush told last, until the worker hears of it.
+    confirmed: Option<Confirmation>,
+    /// Where a bounded run has come to this partition's end, once it has.
+    pub reached: Option<Position>,
+    pub asked: bool,
+    pub image: Option<Image>,
+    /// None once the unit is paused.
+    pub source: Option<Source>,
+    /// The channel of one from the source.
+    pub event: Option<Read>,
+}
+
+impl Unit {
+    pub fn new(taken: Taken, settings: Settings, now_ms: i64) -> Checked<Self> {
+        let Taken { partition, epoch, state, pending, ledger, end_offset } = taken;
+        ledger.agrees(&state, settings.window_ms)?;
+        let (writer, published) = published::channel(&state);
+        let mut outbox = Outbox::default();
+        outbox.extend(pending);
+        Ok(Self {
+            partition,
+            epoch,
+            settings,
+            end_offset,
+            writer,
+            letters: Vec::new(),
+            last_record_ms: now_ms,
+            aggregated_ms: now_ms,
+            reading: true,
+            recognised: false,
+            step: Step::Start,
+            published,
+            published_ledger: Rc::clone(&ledger),
+            outbox,
+            confirmed: None,
+            reached: None,
+            asked: false,
+            image: None,
+            source: Some(Source::new(partition, state.progress.next_offset, state.marks)),
+            event: None,
+            core: Partition::new(settings, state),
+            ledger,
+        })
+    }
+
+    /// Takes no more records; the state stays.
+    pub fn pause(&mut self) {
+        self.source = None;
+    }
+
+    /// The flush tells what PostgreSQL has.
+    pub fn confirm(&mut self, confirmation: Confirmation) {
+        self.confirmed = Some(confirmation);
+    }
+
+    /// Whether the worker has something to do.
+    pub fn is_ready(&self) -> bool {
+        let takes = self.reading && !self.outbox.is_full();
+        let news = self.confirmed.is_some() || self.asked;
+        !matches!(self.step, Step::Select) || news || takes && (self.event.is_some() || self.source.is_none())
+    }
+
+    /// When the source has something to do.
+    pub fn source_due_ms(&self, env: &Env) -> i64 {
+        self.source.as_ref().map_or(NEVER, |source| source.due_ms(self.event.is_none(), env))
+    }
+
+    pub fn source_step(&mut self, env: &mut Env) {
+        if let Some(source) = &mut self.source {
+            source.step(&mut self.event, env);
+        }
+    }
+
+    /// One step of the worker; whether the flush is to hear of it.
+    pub fn step(&mut self, clock_ms: i64, env: &mut Env) -> Checked<bool> {
+        match self.step {
+            Step::Start => self.step = Step::Letters,
+            Step::Select => self.select(clock_ms, env)?,
+            Step::Letters => {
+                self.outbox.extend(self.letters.drain(..));
+                self.step = Step::Publish { notify: true };
+            }
+            Step::Publish { notify } => {
+                let changed_from = self.core.take_changed();
+                self.writer.publish(self.core.state(), changed_from);
+                self.published_ledger = Rc::clone(&self.ledger);
+                ensure!(self.published.read() == *self.core.state(), "what is published is not the state");
+                self.step = Step::Select;
+                return Ok(notify);
+            }
+            Step::ConfirmOutbox(confirmation) => {
+                self.outbox.confirm(confirmation.position);
+                self.step = Step::Publish { notify: false };
+            }
+        }
+        Ok(false)
+    }
+
+    fn select(&mut self, clock_ms: i64, env: &mut Env) -> Checked {
+        if let Some(confirmation) = self.confirmed.take() {
+            self.core.confirm(confirmation);
+            self.step = Step::ConfirmOutbox(confirmation);
+        } else if self.asked {
+            self.asked = false;
+            self.image = Some(self.checkpoint(clock_ms, env));
+        } else if let Some(read) = self.event.take() {
+            self.handle(read, clock_ms, env)?;
+            self.ledger.agrees(self.core.state(), self.settings.window_ms)?;
+            self.check_idle(env)?;
+        } else {
+            self.reading = false;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, read: Read, clock_ms: i64, env: &mut Env) -> Checked {
+        let Read { generation, event } = read;
+        let log = env.kafka.log(self.partition);
+        match event {
+            Event::Records { records, mark, high_watermark } => {
+                let aggregated = self.core.state().progress.aggregated;
+                self.apply(&records, clock_ms);
+                self.core.remember(mark);
+                if self.core.state().progress.aggregated > aggregated {
+                    self.last_record_ms = env.trace.now_ms;
+                    self.core.set_idle(false);
+                } else if mark.offset + 1 >= high_watermark {
+                    self.idle_if_silent(env);
+                }
+                let judging = Judging { settings: self.settings, now_ms: clock_ms, kept: &self.letters };
+                let before = self.ledger.aggregated();
+                Rc::make_mut(&mut self.ledger).apply(log, generation, &records, judging)?;
+                if self.ledger.aggregated() > before {
+                    self.aggregated_ms = env.trace.now_ms;
+                }
+            }
+            Event::CaughtUp => {
+                if !self.idle_if_silent(env) {
+                    return Ok(());
+                }
+            }
+            Event::Skipped { to } => {
+                self.core.skip_to(to);
+                Rc::make_mut(&mut self.ledger).skip_to(log, generation, to)?;
+            }
+            Event::Lost { to } => {
+                self.core.lose_to(to);
+                Rc::make_mut(&mut self.ledger).lose_to(log, generation, to)?;
+            }
+            Event::StartedOver { at, end } => {
+                self.core.start_over(at);
+                self.end_offset = self.end_offset.map(|_| end);
+                Rc::make_mut(&mut self.ledger).start_over(generation, at)?;
+            }
+            Event::FirstMarkGone => self.core.forget_first_mark(),
+            Event::Recognised => self.recognised = true,
+        }
+        let progress = &self.core.state().progress;
+        env.trace
+            .note("handled", &[i64::from(self.partition), self.epoch, progress.next_offset, progress.idle]);
+        self.end_if_done();
+        self.step = Step::Letters;
+        Ok(())
+    }
+
+    fn apply(&mut self, records: &Records, clock_ms: i64) {
+        // Parsing scrambles the values.
+        let mut values: Vec<Option<Vec<u8>>> =
+            records.iter().map(|(_, record)| record.value.as_deref().map(<[u8]>::to_vec)).collect();
+        let incoming = records.iter().zip(&mut values).map(|((offset, record), value)| Incoming {
+            offset: *offset,
+            value: value.as_deref_mut(),
+            sequence: record.sequence,
+        });
+        self.core.apply(incoming, clock_ms);
+        self.letters.extend(self.core.take_rejected());
+    }
+
+    /// Whether it is news that the partition is idle.
+    fn idle_if_silent(&mut self, env: &Env) -> bool {
+        env.now_ms() - self.last_record_ms >= env.plan.idle_timeout_ms && self.core.set_idle(true)
+    }
+
+    /// Idle is who has been silent for the time-out, or has reached the end of its work.
+    fn check_idle(&self, env: &Env) -> Checked {
+        let progress = &self.core.state().progress;
+        let silent = env.now_ms() - self.aggregated_ms >= env.plan.idle_timeout_ms;
+        let ended = self.end_offset.is_some_and(|end| progress.next_offset >= end);
+        let (partition, at) = (self.partition, progress.next_offset);
+        ensure!(
+            progress.idle == 0 || silent || ended,
+            "partition {partition} is idle at {at}, but not silent"
+        );
+        Ok(())
+    }
+
+    fn end_if_done(&mut self) {
+        let position = self.core.state().progress.position();
+        if self.recognised && self.end_offset.is_some_and(|end| position.offset >= end) {
+            self.core.set_idle(true);
+            // Only the first time counts; what comes later is behind the end.
+            self.reached.get_or_insert(position);
+        }
+    }
+
+    fn checkpoint(&self, clock_ms: i64, env: &mut Env) -> Image {
+        let state = self.core.state();
+        let positions = (state.progress.position(), state.progress.flushed());
+        let checkpoint = Checkpoint {
+            topic: "t".to_owned(),
+            partition: self.partition,
+            epoch: self.epoch,
+            window_ms: self.settings.window_ms,
+            written_ms: clock_ms,
+            pending: self.outbox.before(positions.0),
+            state: state.clone(),
+        };
+        let bytes = checkpoint.encode();
+        env.remember_image(&bytes, Rc::clone(&self.ledger));
+        Image { bytes, positions }
+    }
+}
