@@ -24,7 +24,7 @@ rustPlatform.buildRustPackage {
       ../clippy.toml
       ../rustfmt.toml
       ../src
-      (lib.fileset.maybeMissing ../tests)
+      (lib.fileset.difference ../tests ../tests/deploy)
       (lib.fileset.maybeMissing ../benches)
     ];
   };
