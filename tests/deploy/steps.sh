@@ -108,6 +108,12 @@ deploy_with_kustomize() { # OVERLAY
   say "kubectl apply -k, $1: everything ready in $((SECONDS - start)) s"
 }
 
+# The namespace, in which no pod may be made: for when the objects alone matter.
+without_pods() {
+  quietly kubectl apply -f "$work/k8s/base/namespace.yaml"
+  quietly k create quota no-pods --hard=pods=0
+}
+
 wait_until_ready() {
   local workload
   for workload in $(k get statefulsets,deployments --output=name); do
@@ -133,6 +139,16 @@ nothing_is_left() {
   local left='[.items[] | select(.spec.claimRef.namespace == "weather" and .spec.persistentVolumeReclaimPolicy == "Delete")] | length'
   ! kubectl get namespace weather >/dev/null 2>&1 || fail 'the namespace is still there'
   eventually 60 'volumes are deleted' eval "[ \"\$(kubectl get persistentvolumes --output=json | jq '$left')\" = 0 ]"
+}
+
+# Its image, Kafka and PostgreSQL are at example.com, so that no pod could run; but the API server has to take the objects.
+accept_overlay_for_a_real_cluster() {
+  local overlay=$work/k8s/overlays/production
+  echo secret | tee "$overlay/postgres-password" >"$overlay/kafka-password"
+  without_pods
+  quietly kubectl apply -k "$overlay"
+  grep -qi warning "$work/output" && fail "$(<"$work/output")"
+  undeploy_with_kustomize production
 }
 
 # What the API server stored of Terraform's objects and of the overlay's.
