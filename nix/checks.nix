@@ -1,5 +1,6 @@
 # `nix flake check`: everything that needs no running service.
 {
+  lib,
   runCommand,
   cargo,
   clippy,
@@ -17,6 +18,11 @@ let
     name: tools: command:
     weather.overrideAttrs (old: {
       pname = "weather-${name}";
+      # A test reads the README.
+      src = lib.fileset.toSource {
+        root = ../.;
+        fileset = lib.fileset.union weather.files ../README.md;
+      };
       nativeBuildInputs = old.nativeBuildInputs ++ tools;
       # Static linking is for the image; tests link as on any developer's machine.
       env = removeAttrs old.env [ "RUSTFLAGS" ];

@@ -10,23 +10,24 @@
 }:
 let
   manifest = lib.importTOML ../Cargo.toml;
+  # Only what cargo reads: a change of documents, manifests or Terraform does not rebuild the program.
+  files = lib.fileset.unions [
+    ../Cargo.toml
+    ../Cargo.lock
+    ../clippy.toml
+    ../rustfmt.toml
+    ../src
+    (lib.fileset.difference ../tests ../tests/deploy)
+    (lib.fileset.maybeMissing ../benches)
+  ];
 in
 rustPlatform.buildRustPackage {
   pname = manifest.package.name;
   inherit (manifest.package) version;
 
-  # Only what cargo reads: a change of documents, manifests or Terraform does not rebuild the program.
   src = lib.fileset.toSource {
     root = ../.;
-    fileset = lib.fileset.unions [
-      ../Cargo.toml
-      ../Cargo.lock
-      ../clippy.toml
-      ../rustfmt.toml
-      ../src
-      (lib.fileset.maybeMissing ../tests)
-      (lib.fileset.maybeMissing ../benches)
-    ];
+    fileset = files;
   };
   cargoLock.lockFile = ../Cargo.lock;
 
@@ -43,6 +44,8 @@ rustPlatform.buildRustPackage {
     nuke-refs $out/bin/weather
   '';
   allowedReferences = [ ];
+
+  passthru = { inherit files; };
 
   meta = {
     inherit (manifest.package) description;

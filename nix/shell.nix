@@ -11,9 +11,13 @@
   apacheKafka,
   jdk21_headless,
   maven,
+  chromium,
+  chromedriver,
+  python3,
   opentofu,
   kubectl,
   jq,
+  openssl,
   nixfmt,
   nixpkgs,
 }:
@@ -28,6 +32,10 @@ mkShell {
     apacheKafka
     jdk21_headless
     maven
+    # The dashboard is tested in a real browser.
+    chromium
+    chromedriver
+    python3
     opentofu
     # Terraform's licence is not a free one; OpenTofu understands the same files and commands.
     (writeShellScriptBin "terraform" ''exec tofu "$@"'')
@@ -37,6 +45,7 @@ mkShell {
       exec nix --extra-experimental-features 'nix-command flakes' run ${nixpkgs}#minikube -- "$@"
     '')
     jq
+    openssl
     nixfmt
   ];
   env.JAVA_HOME = jdk21_headless.home;

@@ -16,6 +16,11 @@ variable "kube_context" {
   description = "The context in the kubeconfig, such as minikube; null = the current one."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.kube_context == null || try(length(var.kube_context), 0) > 0
+    error_message = "kube_context: expected a context's name as `kubectl config get-contexts` shows them, or null."
+  }
 }
 
 variable "namespace" {
@@ -34,6 +39,11 @@ variable "storage_class" {
   description = "Storage class of every volume; null = the cluster's default class."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.storage_class == null || can(regex("^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", var.storage_class))
+    error_message = "storage_class: expected a class's name as `kubectl get storageclass` shows them, or null."
+  }
 }
 
 variable "storage" {
@@ -256,6 +266,11 @@ variable "kafka_image" {
   description = "The broker's image; null = apache/kafka:4.1.0, with ZooKeeper confluentinc/cp-kafka:7.5.0."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.kafka_image == null || can(regex("^[a-z0-9][a-z0-9._/:-]*[a-zA-Z0-9._-]+(@sha256:[0-9a-f]{64})?$", var.kafka_image))
+    error_message = "kafka_image: expected an image's name such as apache/kafka:4.1.0."
+  }
 }
 
 variable "kafka_retention_hours" {
@@ -271,7 +286,7 @@ variable "kafka_retention_hours" {
 }
 
 variable "kafka_heap" {
-  description = "The broker's Java heap; its memory limit in resources.kafka has to leave as much again for the rest."
+  description = "The broker's Java heap; its memory limit in resources.kafka has to leave half as much again for the rest."
   type        = string
   default     = "512m"
   nullable    = false
@@ -280,6 +295,14 @@ variable "kafka_heap" {
     condition     = can(regex("^[1-9][0-9]*[mg]$", var.kafka_heap))
     error_message = "kafka_heap: expected megabytes or gigabytes as Java writes them, such as 512m or 2g."
   }
+  validation {
+    condition = try(
+      tonumber(regex("^[0-9]+", var.kafka_heap)) * { m = 1, g = 1024 }[regex("[mg]$", var.kafka_heap)] * 1.5 <=
+      tonumber(regex("^[0-9]+", var.resources.kafka.memory_limit)) * { M = 1, G = 1024 }[regex("[MG]", var.resources.kafka.memory_limit)],
+      true
+    )
+    error_message = "kafka_heap: Java needs half as much again beside its heap. Give resources.kafka.memory_limit at least that, or a smaller heap."
+  }
 }
 
 variable "zookeeper_image" {
@@ -287,6 +310,11 @@ variable "zookeeper_image" {
   type        = string
   default     = "zookeeper:3.9.2"
   nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._/:-]*[a-zA-Z0-9._-]+(@sha256:[0-9a-f]{64})?$", var.zookeeper_image))
+    error_message = "zookeeper_image: expected an image's name such as zookeeper:3.9.2."
+  }
 }
 
 # --- PostgreSQL ---
@@ -328,6 +356,11 @@ variable "postgres_image" {
   type        = string
   default     = "postgres:18"
   nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._/:-]*[a-zA-Z0-9._-]+(@sha256:[0-9a-f]{64})?$", var.postgres_image))
+    error_message = "postgres_image: expected an image's name such as postgres:18."
+  }
 }
 
 # --- resources ---
@@ -380,5 +413,15 @@ variable "resources" {
       for memory in [r.memory_request, r.memory_limit] : can(regex("^[1-9][0-9]*[MG]i$", memory))
     ]]))
     error_message = "resources: expected memory such as 128Mi or 1Gi."
+  }
+  validation {
+    condition = alltrue([for r in values(var.resources) : try(
+      tonumber(trimsuffix(r.cpu_request, "m")) * (endswith(r.cpu_request, "m") ? 1 : 1000) <=
+      tonumber(trimsuffix(r.cpu_limit, "m")) * (endswith(r.cpu_limit, "m") ? 1 : 1000) &&
+      tonumber(regex("^[0-9]+", r.memory_request)) * (endswith(r.memory_request, "Gi") ? 1024 : 1) <=
+      tonumber(regex("^[0-9]+", r.memory_limit)) * (endswith(r.memory_limit, "Gi") ? 1024 : 1),
+      true
+    )])
+    error_message = "resources: a request is larger than its limit. Who raises one may have to raise the other."
   }
 }

@@ -23,8 +23,13 @@ locals {
     WEATHER_CHECKPOINT_DIR = "/checkpoint"
   })
   producer_environment = merge(local.kafka_environment, {
-    WEATHER_BACKFILL   = var.producer_backfill
-    WEATHER_INTERVAL   = format("%.0fus", 60000000 / var.producer_rate)
+    WEATHER_BACKFILL = var.producer_backfill
+    # Whole microseconds where they are exact, else to the nanosecond.
+    WEATHER_INTERVAL = (
+      60000000 % var.producer_rate == 0
+      ? format("%.0fus", 60000000 / var.producer_rate)
+      : format("%.0fns", 60000000000 / var.producer_rate)
+    )
     WEATHER_PARTITIONS = tostring(var.topic_partitions)
   })
 

