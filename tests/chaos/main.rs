@@ -10,8 +10,10 @@
 mod support;
 
 mod network;
+mod processes;
 mod rig;
 mod scale;
+mod services;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::oracle::{Expected, Rules};
 use crate::support::pipeline::RUN_LIMIT;
-use crate::support::{Database, Folder, Kafka, Postgres, Proxy, Weather};
+use crate::support::{Database, Folder, Kafka, Postgres, Proxy, Weather, unique};
 
 /// The longest that a process may take to end in order.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(20);
@@ -20,7 +20,7 @@ CREATE TABLE audit_taken (app TEXT, partition INT, epoch BIGINT);
 CREATE TABLE audit_write (app TEXT, partition INT, epoch BIGINT, transaction BIGINT);
 CREATE TABLE audit_partial (app TEXT, partition INT, transaction BIGINT);
 CREATE TABLE audit_back (app TEXT, what TEXT);
-CREATE FUNCTION audit_partition() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION audit_partition() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE app TEXT := current_setting('application_name');
 BEGIN
     IF NEW.epoch > OLD.epoch THEN
@@ -35,12 +35,12 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-CREATE FUNCTION audit_partial() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION audit_partial() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO audit_partial VALUES (current_setting('application_name'), NEW.partition, txid_current());
     RETURN NULL;
 END $$;
-CREATE FUNCTION audit_summary() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION audit_summary() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF NEW.reading_count < OLD.reading_count THEN
         INSERT INTO audit_back VALUES (current_setting('application_name'), format('window %s became %s', OLD, NEW));
@@ -49,6 +49,7 @@ BEGIN
 END $$;
 CREATE TRIGGER audit AFTER UPDATE ON weather_partition FOR EACH ROW EXECUTE FUNCTION audit_partition();
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON weather_partial FOR EACH ROW EXECUTE FUNCTION audit_partial();
+CREATE TRIGGER audit AFTER INSERT ON weather_dead_letter FOR EACH ROW EXECUTE FUNCTION audit_partial();
 CREATE TRIGGER audit AFTER UPDATE ON weather_summary FOR EACH ROW EXECUTE FUNCTION audit_summary()";
 
 /// What the audit has against the processes, a line each.
@@ -58,7 +59,7 @@ UNION ALL
 SELECT format('%s wrote partition %s under epoch %s, which it has not taken', w.app, w.partition, w.epoch)
 FROM audit_write w WHERE NOT EXISTS (SELECT FROM audit_taken t WHERE (t.app, t.partition, t.epoch) = (w.app, w.partition, w.epoch))
 UNION ALL
-SELECT format('%s wrote sums of partition %s without its offset', p.app, p.partition) FROM audit_partial p
+SELECT format('%s wrote sums or dead letters of partition %s without its offset', p.app, p.partition) FROM audit_partial p
 WHERE NOT EXISTS (SELECT FROM audit_write w WHERE (w.transaction, w.app, w.partition) = (p.transaction, p.app, p.partition))";
 
 /// A topic with the database and the folder that belong to it.
@@ -111,6 +112,16 @@ impl Rig {
         self
     }
 
+    /// Lets the program work as a new role with no more rights than rows need; its name.
+    pub(crate) async fn with_a_poor_role(mut self) -> (Self, String) {
+        let role = unique("poor");
+        let grant = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public";
+        self.database.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'poor'; {grant} TO {role}")).await;
+        let (_, server) = self.url.rsplit_once('@').expect("the URL has a user");
+        self.url = format!("postgres://{role}:poor@{server}");
+        (self, role)
+    }
+
     /// `weather producer`.
     pub(crate) fn producer(&self, arguments: &[&str]) -> Weather {
         let common = ["producer", "--brokers", &self.brokers, "--topic", &self.topic, "--log-sent", "none"];
@@ -119,8 +130,17 @@ impl Rig {
 
     /// `weather process`, known to PostgreSQL by this name.
     pub(crate) fn process(&self, name: &str, arguments: &[&str]) -> Weather {
+        self.process_at(&self.url, name, arguments)
+    }
+
+    /// The same, but with no proxy before PostgreSQL.
+    pub(crate) fn process_without_proxy(&self, name: &str, arguments: &[&str]) -> Weather {
+        self.process_at(self.database.url(), name, arguments)
+    }
+
+    fn process_at(&self, url: &str, name: &str, arguments: &[&str]) -> Weather {
         let folder = self.checkpoints.path().to_str().expect("the folder's name is UTF-8");
-        let url = format!("{}?application_name={name}", self.url);
+        let url = format!("{url}?application_name={name}");
         let common = ["process", "--brokers", &self.brokers, "--topic", &self.topic, "--listen", ""];
         let own = ["--database-url", &url, "--checkpoint-dir", folder];
         Weather::spawn(common.iter().chain(&own).chain(arguments))

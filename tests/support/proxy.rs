@@ -29,6 +29,8 @@ const ADVERTISED: &[u8] = b"\0\x09127.0.0.1";
 pub enum Protocol {
     /// Apache Kafka's.
     Kafka,
+    /// The same, but clients hear of the broker's own address: after the first question they go round the proxy.
+    KafkaAsItIs,
     /// PostgreSQL's, version 3, without encryption.
     Postgres,
 }
@@ -309,7 +311,7 @@ impl Shared {
     /// Notes what a message means, and whether a fault strikes it.
     fn look_at(&self, direction: Direction, message: &mut [u8], talk: &Mutex<Talk>) -> Option<Fault> {
         let moment = match self.protocol {
-            Protocol::Kafka => self.kafka_moment(direction, message, &mut lock(talk)),
+            Protocol::Kafka | Protocol::KafkaAsItIs => self.kafka_moment(direction, message, &mut lock(talk)),
             Protocol::Postgres => postgres_moment(direction, message, &mut lock(talk)),
         }?;
         let mut armed = self.armed();
@@ -332,7 +334,7 @@ impl Shared {
         }
         match talk.asked.pop_front()? {
             PRODUCE => Some(Moment::ProduceAnswer),
-            METADATA => {
+            METADATA if self.protocol == Protocol::Kafka => {
                 self.advertise(message);
                 None
             }
