@@ -14,6 +14,7 @@ mod processes;
 mod rig;
 mod scale;
 mod services;
+mod tables;
 mod volume;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
