@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod logs;
 mod network;
 mod processes;
 mod rig;

@@ -93,9 +93,22 @@ impl Rig {
         label: &str,
         partitions: i32,
     ) -> Self {
-        let (topic, database) = (kafka.topic(label, partitions).await, postgres.database().await);
+        let topic = kafka.topic(label, partitions).await;
+        Self::of_topic(kafka, postgres, &topic).await
+    }
+
+    /// The same with a topic that is there.
+    pub(crate) async fn of_topic(kafka: Kafka, postgres: &Postgres, topic: &str) -> Self {
+        let database = postgres.database().await;
         let (brokers, url) = (kafka.brokers(), database.url().to_owned());
-        Self { kafka, topic, database, checkpoints: Folder::new("checkpoints"), brokers, url }
+        Self {
+            kafka,
+            topic: topic.to_owned(),
+            database,
+            checkpoints: Folder::new("checkpoints"),
+            brokers,
+            url,
+        }
     }
 
     /// Lets the program reach Kafka only through the proxy.
