@@ -1,8 +1,9 @@
 //! The network between the program and its services: cut, stalled, half open, slow, and answers that get lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::rig::Rig;
+use crate::rig::{RESUMED, Rig};
+use crate::support::kafka::record;
 use crate::support::proxy::{Fault, Moment, Network, Protocol};
 use crate::support::{Kafka, Postgres, Proxy, Weather};
 
@@ -15,6 +16,8 @@ const TIMES: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(700);
 /// Longer than any single call may wait for its answer, so that only giving the connection up helps.
 const SILENCE: Duration = Duration::from_secs(22);
+/// How soon a process ends that is asked to; the manifests give it twice as long.
+const GRACE: Duration = Duration::from_secs(15);
 
 /// Everything that a network does to connections, one after the other.
 async fn trouble(rig: &Rig, proxy: &Proxy) {
@@ -134,4 +137,56 @@ async fn answers_to_the_producer_get_lost() {
         counts.get("duplicates").is_some_and(|count| *count > 0),
         "what was sent twice is there: {counts:?}"
     );
+}
+
+/// Neither service answers any more.
+#[tokio::test]
+async fn ended_while_nothing_answers() {
+    let _alone = crate::alone().await;
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let to_kafka = Proxy::start(Protocol::Kafka, kafka.port()).await;
+    let to_postgres = Proxy::start(Protocol::Postgres, postgres.port()).await;
+    let rig = Rig::new(kafka, &postgres, "chaos_ended", 4).await;
+    let producer = rig.producer(&LOAD);
+    let rig = rig.kafka_through(&to_kafka).postgres_through(&to_postgres);
+    let process = rig.process("one", &["--checkpoint-interval", "100ms"]);
+    rig.wait_for_more().await;
+    to_postgres.set(Network::HalfOpen);
+    // So that there is something that only the files have.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    to_kafka.set(Network::HalfOpen);
+    let asked = Instant::now();
+    process.sigterm();
+    process.succeed(GRACE).await;
+    println!("SIGTERM while nothing answers: ended after {:?}", asked.elapsed());
+    to_kafka.set(Network::Well);
+    to_postgres.set(Network::Well);
+    let second = rig.process("two", &[]);
+    second.wait_for_line("going on from the checkpoint file", RESUMED).await;
+    rig.assert_exact(&[&producer, &second]).await;
+}
+
+/// More dead letters than are kept in memory, and nowhere to put them.
+#[tokio::test]
+async fn dead_letters_that_cannot_be_written_wait() {
+    let _turn = crate::together().await;
+    let postgres = Postgres::shared();
+    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
+    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_letters", 1).await.postgres_through(&proxy);
+    let process = rig.process("one", &[]);
+    process.wait_for_line("took a partition", RESUMED).await;
+    proxy.set(Network::Cut);
+    // Below the rate from which on only a sample is kept.
+    for _ in 0..80 {
+        rig.kafka.produce(&rig.topic, 0, (0..60).map(|_| record("x".repeat(4096))).collect()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    proxy.set(Network::Well);
+    let expected = rig.assert_exact(&[&process]).await;
+    assert_eq!(expected.counts()["malformed"], 4_800);
+    let kept = rig.database.number("SELECT count(*) FROM weather_dead_letter").await;
+    let peak_mib = process.usage().peak_rss_bytes >> 20;
+    println!("{kept} of 4,800 dead letters kept, with a peak of {peak_mib} MiB of memory");
+    // What was in memory is all there. What waited in Kafka came in a flood then, of which a sample is kept.
+    assert!(kept > 2_000 && peak_mib < 96);
 }
