@@ -16,7 +16,9 @@ mod rig;
 mod scale;
 mod services;
 mod tables;
+mod upgrade;
 mod volume;
+mod windows;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

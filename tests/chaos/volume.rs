@@ -1,7 +1,9 @@
-//! The volume of checkpoint files: full, unwritable, gone while the program works.
+//! The volume of checkpoint files: full, unwritable, gone while the program works, files exchanged.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
+
+use weather::processor::checkpoint::Checkpoint;
 
 use crate::rig::Rig;
 use crate::support::pipeline::RUN_LIMIT;
@@ -68,4 +70,30 @@ async fn a_volume_that_goes_away_under_a_running_process_harms_nothing() {
     let third = rig.process("three", &OFTEN);
     third.wait_for_line("another owner since", RUN_LIMIT).await;
     rig.assert_exact(&[&producer, &third]).await;
+}
+
+#[tokio::test]
+async fn exchanged_files_are_passed_over() {
+    let _turn = crate::together().await;
+    let rig = Rig::new(Kafka::shared(), &Postgres::shared(), "chaos_exchanged", 3).await;
+    let more = async |seed| {
+        let arguments = ["--count", "3000", "--rate", "0", "--backfill", "4h", "--seed", seed];
+        rig.producer(&[&arguments[..], &LOAD[2..]].concat()).succeed(RUN_LIMIT).await;
+    };
+    more("1").await;
+    rig.drain().await;
+    more("2").await;
+    let file = |partition: i32| rig.checkpoints.path().join(format!("{}-{partition}.ckpt", rig.topic));
+    for partition in 0..3 {
+        // So that nothing whole is left to fall back on.
+        let _ = std::fs::remove_file(file(partition).with_extension("ckpt.prev"));
+    }
+    let kept = std::fs::read(file(0)).expect("it is there");
+    std::fs::rename(file(1), file(0)).expect("it is there");
+    std::fs::write(file(1), &kept).expect("the folder is ours");
+    let other = Checkpoint { topic: "another".to_owned(), ..Checkpoint::decode(&kept).expect("it is whole") };
+    std::fs::write(file(2), other.encode()).expect("the folder is ours");
+    let said = rig.drain().await.stderr().join("\n");
+    assert_eq!(said.matches("is of partition").count(), 3, "{said}");
+    rig.assert_exact(&[]).await;
 }
