@@ -52,8 +52,8 @@ pub enum Event {
     Records {
         /// The records.
         records: Vec<RecordAndOffset>,
-        /// The last of them, to be remembered.
-        mark: Mark,
+        /// The first and the last of them, to be remembered.
+        marks: [Mark; 2],
         /// The offset after the newest readable record.
         high_watermark: i64,
     },
@@ -200,13 +200,13 @@ impl Source {
 
     async fn pass_on(&mut self, leader: &Leader, fetched: Fetched) -> Result<Result<(), KafkaError>, Ended> {
         let Fetched { records, high_watermark } = fetched;
-        if let Some(last) = records.last() {
-            let mark = mark_of(last);
-            self.next_offset = mark.offset + 1;
-            self.marks = [self.marks[0].or(Some(mark)), Some(mark)];
+        if let (Some(first), Some(last)) = (records.first(), records.last()) {
+            let marks = [mark_of(first), mark_of(last)];
+            self.next_offset = marks[1].offset + 1;
+            self.marks = [self.marks[0].or(Some(marks[0])), Some(marks[1])];
             self.isolated = self.isolated.saturating_sub(1);
             self.empty = 0;
-            return self.send(Event::Records { records, mark, high_watermark }).await.map(Ok);
+            return self.send(Event::Records { records, marks, high_watermark }).await.map(Ok);
         }
         if high_watermark <= self.next_offset {
             return self.send(Event::CaughtUp { high_watermark }).await.map(Ok);

@@ -136,20 +136,37 @@ ON CONFLICT (window_start, window_end) DO NOTHING";
 const LOCK_ROWS: &str = "\
 SELECT 1 FROM weather_summary WHERE window_start = ANY($1::timestamp[]) ORDER BY window_start, window_end FOR UPDATE";
 
-const RECOMPUTE: &str = "\
-UPDATE weather_summary s SET
-    avg_temp = (t.temp_sum / 1000000.0 / NULLIF(t.temp_count, 0))::double precision,
-    avg_humidity = (t.humidity_sum / 1000000.0 / NULLIF(t.humidity_count, 0))::double precision,
-    avg_wind_speed = (t.wind_speed_sum / 1000000.0 / NULLIF(t.wind_speed_count, 0))::double precision,
-    reading_count = t.reading_count, updated_at = clock_timestamp()
-FROM (
-    SELECT window_start, sum(reading_count)::bigint AS reading_count,
-        sum(temp_count) AS temp_count, sum(humidity_count) AS humidity_count, sum(wind_speed_count) AS wind_speed_count,
-        sum(temp_sum) AS temp_sum, sum(humidity_sum) AS humidity_sum, sum(wind_speed_sum) AS wind_speed_sum
-    FROM weather_partial WHERE topic = $1 AND window_start = ANY($2::timestamp[]) GROUP BY window_start
-) t
+/// What the rows of `weather_summary` have to be, by all partitions' partials of the topic `$1`.
+macro_rules! averages {
+    () => {
+        "SELECT window_start, sum(reading_count)::bigint AS reading_count,
+        (sum(temp_sum) / 1000000.0 / NULLIF(sum(temp_count), 0))::double precision AS avg_temp,
+        (sum(humidity_sum) / 1000000.0 / NULLIF(sum(humidity_count), 0))::double precision AS avg_humidity,
+        (sum(wind_speed_sum) / 1000000.0 / NULLIF(sum(wind_speed_count), 0))::double precision AS avg_wind_speed
+    FROM weather_partial WHERE topic = $1"
+    };
+}
+
+const RECOMPUTE: &str = concat!(
+    "UPDATE weather_summary s SET avg_temp = t.avg_temp, avg_humidity = t.avg_humidity,
+    avg_wind_speed = t.avg_wind_speed, reading_count = t.reading_count, updated_at = clock_timestamp()
+FROM (",
+    averages!(),
+    " AND window_start = ANY($2::timestamp[]) GROUP BY window_start) t
 WHERE s.window_start = t.window_start AND s.window_end = t.window_start + $3 * interval '1 millisecond'
-RETURNING s.window_start, s.window_end, s.avg_temp, s.avg_humidity, s.avg_wind_speed, s.reading_count, s.is_final";
+RETURNING s.window_start, s.window_end, s.avg_temp, s.avg_humidity, s.avg_wind_speed, s.reading_count, s.is_final"
+);
+
+/// A flush changes partials and rows together, so where one statement sees them differ, somebody else was at it.
+const CHANGED_BY_OTHERS: &str = concat!(
+    "SELECT t.window_start FROM (",
+    averages!(),
+    " GROUP BY window_start) t
+LEFT JOIN weather_summary s
+    ON s.window_start = t.window_start AND s.window_end = t.window_start + $2 * interval '1 millisecond'
+WHERE (s.reading_count, s.avg_temp, s.avg_humidity, s.avg_wind_speed)
+    IS DISTINCT FROM (t.reading_count, t.avg_temp, t.avg_humidity, t.avg_wind_speed)"
+);
 
 const LETTERS: &str = "\
 INSERT INTO weather_dead_letter (topic, partition, incarnation, \"offset\", reason, payload, payload_bytes)
@@ -238,6 +255,29 @@ impl FlushSession {
         letters?;
         commit?;
         rows.iter().map(SummaryRow::from_columns).collect()
+    }
+
+    /// Sets the rows of the summary right that are not what the partials say, since somebody changed or deleted them; how
+    /// many there were.
+    pub async fn mend(&self) -> Result<usize, Failure> {
+        let (client, window_ms) = (&self.session.client, self.window_ms as f64);
+        let parameters: [&(dyn ToSql + Sync); 2] = [&self.topic, &window_ms];
+        let changed = self.session.call(client.query(CHANGED_BY_OTHERS, &parameters)).await?;
+        let windows = changed.iter().map(|row| row.try_get(0)).collect::<Result<Vec<SystemTime>, _>>()?;
+        if windows.is_empty() {
+            return Ok(0);
+        }
+        let row_parameters: [&(dyn ToSql + Sync); 2] = [&windows, &window_ms];
+        let summary_parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &windows, &window_ms];
+        let statements = async {
+            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+            client.execute(&self.make_rows, &row_parameters).await?;
+            client.execute(&self.lock_rows, &row_parameters[..1]).await?;
+            client.execute(&self.recompute, &summary_parameters).await?;
+            client.batch_execute("COMMIT").await
+        };
+        self.session.call(statements).await?;
+        Ok(windows.len())
     }
 
     /// How these partitions stand in the database: to find which one is fenced.

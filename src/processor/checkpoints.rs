@@ -4,6 +4,7 @@
 //! again at the next interval.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,31 +47,37 @@ impl Checkpoints {
 
     /// Writes the files of all partitions that moved since their last one.
     pub async fn write_all(&mut self) {
+        let (mut wrote, mut failure) = (false, None);
         for owned in self.registry.all() {
             self.stats.checkpointing.work();
-            self.write(&owned).await;
+            match self.write(&owned).await {
+                Ok(moved) => wrote |= moved,
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        // A full volume may still take the small files: it is well only when all of them could be written.
+        match failure {
+            Some(error) => self.stats.checkpoint_folder.failed(&error),
+            None if wrote => self.stats.checkpoint_folder.ok(),
+            None => {}
         }
         self.stats.checkpointing.rest();
     }
 
-    async fn write(&mut self, owned: &Owned) {
+    /// Whether there was anything to write.
+    async fn write(&mut self, owned: &Owned) -> io::Result<bool> {
         let asked = Instant::now();
-        let Some(image) = owned.checkpoint().await else { return };
+        let Some(image) = owned.checkpoint().await else { return Ok(false) };
         let (stamp, bytes) = ((owned.epoch, image.positions), image.bytes.len());
         let (store, partition) = (Arc::clone(&self.store), owned.partition);
         if self.written.get(&partition) == Some(&stamp) {
             self.stats.file_is_current(partition, bytes);
-            return;
+            return Ok(false);
         }
-        match spawn_blocking(move || store.write(partition, &image.bytes)).await {
-            Ok(Ok(())) => {
-                self.written.insert(partition, stamp);
-                self.stats.checkpoint.record(asked.elapsed());
-                self.stats.file_is_current(partition, bytes);
-                self.stats.checkpoint_folder.ok();
-            }
-            Ok(Err(error)) => self.stats.checkpoint_folder.failed(&error),
-            Err(error) => self.stats.checkpoint_folder.failed(&error),
-        }
+        spawn_blocking(move || store.write(partition, &image.bytes)).await.map_err(io::Error::other)??;
+        self.written.insert(partition, stamp);
+        self.stats.checkpoint.record(asked.elapsed());
+        self.stats.file_is_current(partition, bytes);
+        Ok(true)
     }
 }

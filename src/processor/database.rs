@@ -80,9 +80,16 @@ impl Database {
         address(&self.config)
     }
 
-    /// A connection for flushes.
+    /// A connection for flushes; the summary is what the partials say.
     pub async fn flush_session(&self) -> Result<FlushSession, Failure> {
-        FlushSession::prepare(self.checked().await?, &self.topic, self.window_ms, self.lease).await
+        let checked = self.checked().await?;
+        let session = FlushSession::prepare(checked, &self.topic, self.window_ms, self.lease).await?;
+        let mended = session.mend().await?;
+        if mended > 0 {
+            crate::warn!("rows of weather_summary were changed or deleted by others; set right",
+                "windows" => mended);
+        }
+        Ok(session)
     }
 
     /// A connection for leases.

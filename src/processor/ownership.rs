@@ -188,6 +188,10 @@ impl Ownership {
         let mut leases = session.beat(&owned, shares).await?;
         // Rows may be left of a topic that had more partitions.
         leases.owners.retain(|partition, _| partitions.contains(partition));
+        if leases.owners.len() < partitions.len() {
+            // Rows were deleted by hand: they are made again at the next tick.
+            ticking.known.clear();
+        }
         self.stats.saw_leases(&leases);
         owned.retain(|(partition, epoch)| !self.taken_away(ticking, *partition, *epoch, &leases));
         let decision = self.decide(&owned, &leases);

@@ -105,7 +105,7 @@ impl Worker {
 
     async fn handle(&mut self, event: Event, last_record: &mut Instant) {
         match event {
-            Event::Records { mut records, mark, high_watermark } => {
+            Event::Records { mut records, marks, high_watermark } => {
                 self.high_watermark.set(high_watermark);
                 if let Some(first) = records.first() {
                     self.oldest.note(first.record.timestamp.timestamp_millis());
@@ -119,12 +119,12 @@ impl Worker {
                     value: record.record.value.as_deref_mut(),
                 });
                 self.partition.apply(incoming, self.clock.now_ms());
-                self.partition.remember(mark);
+                marks.into_iter().for_each(|mark| self.partition.remember(mark));
                 // What is rejected moves no watermark, so it must not hold windows back either.
                 if self.partition.state().progress.aggregated > aggregated {
                     *last_record = Instant::now();
                     self.partition.set_idle(false);
-                } else if mark.offset + 1 >= high_watermark {
+                } else if marks[1].offset + 1 >= high_watermark {
                     self.idle_if_silent(*last_record);
                 }
             }

@@ -63,6 +63,11 @@ impl Kafka {
         Self { version: Version::V4_1, port, private: None }
     }
 
+    /// A broker that somebody else has started, such as an embedded one.
+    pub fn at(port: u16) -> Self {
+        Self { version: Version::V4_1, port, private: None }
+    }
+
     /// A broker of this test alone. `settings` are lines of `server.properties`, such as `num.partitions=6` or
     /// `log.retention.check.interval.ms=500`, which win over those of `service.sh`.
     pub async fn private(version: Version, settings: &[&str]) -> Self {
@@ -192,17 +197,22 @@ impl Kafka {
 
     /// All records of a partition up to its end as it is now.
     pub async fn read(&self, topic: &str, partition: i32) -> Vec<RecordAndOffset> {
+        let mut records = Vec::new();
+        self.read_each(topic, partition, |record| records.push(record)).await;
+        records
+    }
+
+    /// The same without keeping them.
+    pub async fn read_each(&self, topic: &str, partition: i32, mut each: impl FnMut(RecordAndOffset)) {
         let (mut offset, end) = self.offsets(topic, partition).await;
         let client = self.partition(topic, partition).await;
-        let mut records = Vec::new();
         while offset < end {
             let fetched = client.fetch_records(offset, 1..FETCH_BYTES_MAX, 1_000);
             let (batch, _) = within(CALL_LIMIT, "fetching", fetched).await.expect("the records can be read");
             // What compaction or a transaction left empty answers nothing.
             offset = batch.last().map_or(offset + 1, |record| record.offset + 1);
-            records.extend(batch.into_iter().filter(|record| record.offset < end));
+            batch.into_iter().filter(|record| record.offset < end).for_each(&mut each);
         }
-        records
     }
 
     /// Gives a topic more partitions.

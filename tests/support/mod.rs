@@ -3,6 +3,7 @@
 //! - [`Kafka`] and [`Postgres`]: the ones that `tests/run` started for all tests (`shared`), or a private one to kill,
 //!   stop and restart on the same port.
 //! - [`Weather`]: the built program, its output line by line, signals, CPU time and memory.
+//! - [`Proxy`]: a network between the two that cuts, stalls, goes silent and loses answers.
 //! - [`pipeline`]: the usual steps: a topic, readings, a database, `weather process` on them.
 //! - [`oracle`]: what `weather_summary` has to hold, computed from the topic by other code than the product's.
 //!
@@ -17,12 +18,14 @@ pub mod oracle;
 pub mod pipeline;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod service;
 pub mod weather;
 
 pub use kafka::Kafka;
 pub use postgres::{Database, Postgres};
 pub use process::Process;
+pub use proxy::Proxy;
 pub use weather::Weather;
 
 use std::path::{Path, PathBuf};

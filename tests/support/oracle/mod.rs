@@ -99,12 +99,15 @@ impl Partition {
     /// The partition that holds these records.
     pub fn of_records<'r>(records: impl IntoIterator<Item = &'r RecordAndOffset>, rules: &Rules) -> Self {
         let mut partition = Self::default();
-        for record in records {
-            let fate = partition.judge(record, rules);
-            partition.fates.insert(record.offset, fate);
-            partition.next_offset = record.offset + 1;
-        }
+        records.into_iter().for_each(|record| partition.add(record, rules));
         partition
+    }
+
+    /// Takes the next record of the log in.
+    pub fn add(&mut self, record: &RecordAndOffset, rules: &Rules) {
+        let fate = self.judge(record, rules);
+        self.fates.insert(record.offset, fate);
+        self.next_offset = record.offset + 1;
     }
 
     /// How many records there are of each fate, as `weather_partition` calls them: `aggregated`, `duplicates` and the
@@ -185,11 +188,24 @@ pub struct Expected {
 impl Expected {
     /// Reads all partitions up to their ends as they are now.
     pub async fn of_topic(kafka: &Kafka, topic: &str, rules: Rules) -> Self {
+        let numbers = kafka.partitions(topic).await;
+        // A thread each: they are read at once.
+        let reading = numbers.into_iter().map(|number| {
+            let (kafka, topic) = (Kafka::at(kafka.port()), topic.to_owned());
+            tokio::task::spawn_blocking(move || (number, read_partition(&kafka, &topic, number, &rules)))
+        });
+        let reading: Vec<_> = reading.collect();
         let mut partitions = BTreeMap::new();
-        for partition in kafka.partitions(topic).await {
-            let records = kafka.read(topic, partition).await;
-            partitions.insert(partition, Partition::of_records(&records, &rules));
+        for task in reading {
+            let (number, partition) = task.await.expect("the partition can be read");
+            partitions.insert(number, partition);
         }
+        Self { topic: topic.to_owned(), rules, partitions }
+    }
+
+    /// Of a topic with one partition whose log was changed: of these records, in the order in which they could be read.
+    pub fn of_log(topic: &str, log: &[RecordAndOffset], rules: Rules) -> Self {
+        let partitions = BTreeMap::from([(0, Partition::of_records(log, &rules))]);
         Self { topic: topic.to_owned(), rules, partitions }
     }
 
@@ -212,4 +228,11 @@ impl Expected {
         }
         counts
     }
+}
+
+fn read_partition(kafka: &Kafka, topic: &str, number: i32, rules: &Rules) -> Partition {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut partition = Partition::default();
+    runtime.block_on(kafka.read_each(topic, number, |record| partition.add(&record, rules)));
+    partition
 }

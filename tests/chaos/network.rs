@@ -1,0 +1,192 @@
+//! The network between the program and its services: cut, stalled, half open, slow, and answers that get lost.
+
+use std::time::{Duration, Instant};
+
+use crate::rig::{RESUMED, Rig};
+use crate::support::kafka::record;
+use crate::support::proxy::{Fault, Moment, Network, Protocol};
+use crate::support::{Kafka, Postgres, Proxy, Weather};
+
+/// A load that goes on until its producer is ended, a little of it late, malformed or ahead of the clock.
+const LOAD: [&str; 8] =
+    ["--rate", "4000", "--late-ratio", "0.01", "--malformed-ratio", "0.002", "--linger", "20ms"];
+/// Times that every short fault comes.
+const TIMES: u32 = 5;
+/// Between two of them.
+const BETWEEN: Duration = Duration::from_millis(700);
+/// Longer than any single call may wait for its answer, so that only giving the connection up helps.
+const SILENCE: Duration = Duration::from_secs(22);
+/// How soon a process ends that is asked to; the manifests give it twice as long.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Everything that a network does to connections, one after the other.
+async fn trouble(rig: &Rig, proxy: &Proxy) {
+    for _ in 0..TIMES {
+        proxy.cut();
+        tokio::time::sleep(BETWEEN).await;
+    }
+    println!("cut: goes on after {:?}", rig.wait_for_more().await);
+    proxy.for_a_while(Network::Cut, Duration::from_secs(3)).await;
+    println!("refused for 3 s: goes on after {:?}", rig.wait_for_more().await);
+    proxy.for_a_while(Network::Slow(Duration::from_millis(150)), Duration::from_secs(4)).await;
+    println!("slow for 4 s: goes on after {:?}", rig.wait_for_more().await);
+    proxy.for_a_while(Network::Stalled, Duration::from_secs(5)).await;
+    println!("stalled for 5 s: goes on after {:?}", rig.wait_for_more().await);
+}
+
+fn lines(run: &Weather, words: &str) -> usize {
+    run.stderr().iter().filter(|line| line.contains(words)).count()
+}
+
+#[tokio::test]
+async fn postgresql_behind_a_bad_network() {
+    let _turn = crate::together().await;
+    let postgres = Postgres::shared();
+    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
+    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_postgres", 4).await.postgres_through(&proxy);
+    let producer = rig.producer(&LOAD);
+    let process = rig.process("one", &[]);
+    rig.wait_for_more().await;
+    trouble(&rig, &proxy).await;
+    // The last of it: the server's host is gone without a word, then there is another one.
+    proxy.for_a_while(Network::HalfOpen, SILENCE).await;
+    println!("half open: goes on after {:?}", rig.wait_for_more().await);
+    assert!(lines(&process, "not available") <= 12, "{:#?}", process.stderr());
+    rig.assert_exact(&[&producer, &process]).await;
+}
+
+#[tokio::test]
+async fn commits_and_their_answers_get_lost() {
+    let _turn = crate::together().await;
+    let postgres = Postgres::shared();
+    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
+    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_commit", 4).await.postgres_through(&proxy);
+    let producer = rig.producer(&LOAD);
+    let process = rig.process("one", &["--flush-interval", "20ms"]);
+    rig.wait_for_more().await;
+    for times in 1..=TIMES {
+        for moment in [Moment::Commit, Moment::CommitAnswer] {
+            proxy.arm(moment, Fault::Cut, 1);
+        }
+        proxy.wait_for_strikes(2 * u64::from(times)).await;
+        rig.wait_for_more().await;
+    }
+    rig.assert_exact(&[&producer, &process]).await;
+}
+
+/// Killed while a flush's COMMIT, or the answer to it, is on its way.
+#[tokio::test]
+async fn killed_on_either_side_of_a_commit() {
+    let _turn = crate::together().await;
+    let postgres = Postgres::shared();
+    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
+    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_killed", 4).await.postgres_through(&proxy);
+    let producer = rig.producer(&LOAD);
+    let mut strikes = 0;
+    for round in 0..2 * TIMES {
+        let process = rig.process("killed", &["--checkpoint-interval", "50ms", "--flush-interval", "20ms"]);
+        rig.wait_for_more().await;
+        let moment = if round % 2 == 0 { Moment::CommitAnswer } else { Moment::Commit };
+        proxy.arm(moment, Fault::Hold, 1);
+        strikes += 1;
+        proxy.wait_for_strikes(strikes).await;
+        // The checkpoint files go on without the answer; every other time long enough for one.
+        tokio::time::sleep(Duration::from_millis(if round % 4 < 2 { 0 } else { 150 })).await;
+        process.kill9().await;
+    }
+    rig.assert_exact(&[&producer]).await;
+}
+
+#[tokio::test]
+async fn kafka_behind_a_bad_network() {
+    let _turn = crate::together().await;
+    let kafka = Kafka::shared();
+    let proxy = Proxy::start(Protocol::Kafka, kafka.port()).await;
+    let rig = Rig::new(kafka, &Postgres::shared(), "chaos_kafka", 4).await.kafka_through(&proxy);
+    let producer = rig.producer(&LOAD);
+    let process = rig.process("one", &[]);
+    rig.wait_for_more().await;
+    trouble(&rig, &proxy).await;
+    proxy.for_a_while(Network::HalfOpen, SILENCE).await;
+    println!("half open: goes on after {:?}", rig.wait_for_more().await);
+    for run in [&producer, &process] {
+        assert!(lines(run, "not available") <= 12, "{:#?}", run.stderr());
+    }
+    rig.assert_exact(&[&producer, &process]).await;
+}
+
+#[tokio::test]
+async fn answers_to_the_producer_get_lost() {
+    let _turn = crate::together().await;
+    let kafka = Kafka::shared();
+    let proxy = Proxy::start(Protocol::Kafka, kafka.port()).await;
+    let rig = Rig::new(kafka, &Postgres::shared(), "chaos_answers", 4).await.kafka_through(&proxy);
+    let producer = rig.producer(&LOAD);
+    let process = rig.process("one", &[]);
+    rig.wait_for_more().await;
+    for times in 1..=TIMES {
+        for moment in [Moment::ProduceAnswer, Moment::Produce] {
+            proxy.arm(moment, Fault::Cut, 1);
+        }
+        proxy.wait_for_strikes(2 * u64::from(times)).await;
+        rig.wait_for_more().await;
+    }
+    let expected = rig.assert_exact(&[&producer, &process]).await;
+    let counts = expected.counts();
+    assert!(
+        counts.get("duplicates").is_some_and(|count| *count > 0),
+        "what was sent twice is there: {counts:?}"
+    );
+}
+
+/// Neither service answers any more.
+#[tokio::test]
+async fn ended_while_nothing_answers() {
+    let _alone = crate::alone().await;
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let to_kafka = Proxy::start(Protocol::Kafka, kafka.port()).await;
+    let to_postgres = Proxy::start(Protocol::Postgres, postgres.port()).await;
+    let rig = Rig::new(kafka, &postgres, "chaos_ended", 4).await;
+    let producer = rig.producer(&LOAD);
+    let rig = rig.kafka_through(&to_kafka).postgres_through(&to_postgres);
+    let process = rig.process("one", &["--checkpoint-interval", "100ms"]);
+    rig.wait_for_more().await;
+    to_postgres.set(Network::HalfOpen);
+    // So that there is something that only the files have.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    to_kafka.set(Network::HalfOpen);
+    let asked = Instant::now();
+    process.sigterm();
+    process.succeed(GRACE).await;
+    println!("SIGTERM while nothing answers: ended after {:?}", asked.elapsed());
+    to_kafka.set(Network::Well);
+    to_postgres.set(Network::Well);
+    let second = rig.process("two", &[]);
+    second.wait_for_line("going on from the checkpoint file", RESUMED).await;
+    rig.assert_exact(&[&producer, &second]).await;
+}
+
+/// More dead letters than are kept in memory, and nowhere to put them.
+#[tokio::test]
+async fn dead_letters_that_cannot_be_written_wait() {
+    let _turn = crate::together().await;
+    let postgres = Postgres::shared();
+    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
+    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_letters", 1).await.postgres_through(&proxy);
+    let process = rig.process("one", &[]);
+    process.wait_for_line("took a partition", RESUMED).await;
+    proxy.set(Network::Cut);
+    // Below the rate from which on only a sample is kept.
+    for _ in 0..80 {
+        rig.kafka.produce(&rig.topic, 0, (0..60).map(|_| record("x".repeat(4096))).collect()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    proxy.set(Network::Well);
+    let expected = rig.assert_exact(&[&process]).await;
+    assert_eq!(expected.counts()["malformed"], 4_800);
+    let kept = rig.database.number("SELECT count(*) FROM weather_dead_letter").await;
+    let peak_mib = process.usage().peak_rss_bytes >> 20;
+    println!("{kept} of 4,800 dead letters kept, with a peak of {peak_mib} MiB of memory");
+    // What was in memory is all there. What waited in Kafka came in a flood then, of which a sample is kept.
+    assert!(kept > 2_000 && peak_mib < 96);
+}
