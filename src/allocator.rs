@@ -15,13 +15,13 @@
 //! reads from Kafka bounds that, by the size of fetches.
 //!
 //! # Proof
-//! - Which side a block belongs to follows from its layout alone ([`class_of`]), and callers pass the same layout to
+//! - Which side a block belongs to follows from its layout alone (`class_of`), and callers pass the same layout to
 //!   `dealloc` and `realloc` as to `alloc`; so a block of ours never reaches the system, nor one of the system's us.
 //! - A block is either out, or in exactly one magazine: `alloc` takes it out of the list before it returns it, `dealloc`
 //!   puts it into one, and magazines move between thread and depot as a whole, by their head.
 //! - Blocks of a class do not overlap: each was cut once from a chunk, at the chunk's next free byte. All sizes are
 //!   multiples of 16 and chunks are aligned to 16, so every block is; larger alignments are the system's.
-//! - Links are written into a block only while it is free, and the smallest holds both ([`Block`]).
+//! - Links are written into a block only while it is free, and the smallest holds both (`Block`).
 //! - A thread's cache is reached from that thread alone, for no longer than one call, and nothing in these calls allocates
 //!   through this allocator or unwinds: there is one reference to it at a time. It has no destructor, so it can be used
 //!   until the thread's last moment.
