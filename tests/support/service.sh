@@ -35,12 +35,14 @@ set_up() {
   fi
 }
 
-# run_java VERSION DIR CLASS ARGUMENT…: small and quick to start rather than fast; temporary files stay in DIR.
+# run_java VERSION DIR CLASS ARGUMENT…: small and quick to start rather than fast, unless WEATHER_TEST_JAVA_OPTIONS says
+# otherwise; temporary files stay in DIR.
 run_java() {
-  local version=$1 dir=$2
+  local version=$1 dir=$2 options
   shift 2
-  exec "$WEATHER_TEST_JAVA" -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
-    -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.io.tmpdir="$dir" \
+  read -ra options <<<"${WEATHER_TEST_JAVA_OPTIONS:--Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
+  exec "$WEATHER_TEST_JAVA" "${options[@]}" -XX:-UsePerfData -XX:+ExitOnOutOfMemoryError \
+    -Djava.awt.headless=true -Djava.io.tmpdir="$dir" \
     -Dlog4j.configuration="file:$here/log4j.properties" -cp "$WEATHER_TEST_JARS/kafka-$version/*" "$@"
 }
 

@@ -1,0 +1,140 @@
+//! The broker of a benchmark, and topics filled with readings.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rskafka::chrono::{DateTime, Utc};
+use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder};
+use rskafka::record::Record;
+use weather::embedded::{self, Broker};
+use weather::kafka::sequence;
+use weather::processor::partition::Sequence;
+
+use super::readings::{self, Form};
+
+/// Readings of one produce request when a topic is filled.
+const BATCH: u64 = 2_000;
+/// Longest wait for a new topic to be led.
+const TOPIC_LIMIT: Duration = Duration::from_secs(20);
+
+/// What each record of a topic carries besides the reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dress {
+    /// Nothing: as producers send that know nothing of `weather`.
+    Plain,
+    /// The station as key, and the numbers of a request in its first record's header: as `weather producer` sends.
+    Sequenced,
+    /// The station as key, and run and number in a header of each record.
+    EachSequenced,
+}
+
+/// Where the topics of the benchmarks are.
+pub struct Kafka {
+    /// What `--brokers` takes.
+    pub brokers: String,
+    /// Whether it is Apache Kafka, or whatever else the environment names.
+    pub is_real: bool,
+    /// Lives as long as this value.
+    _embedded: Option<Broker>,
+}
+
+impl Kafka {
+    /// The broker that `WEATHER_BENCH_KAFKA` names, else one in this process that holds `bytes`.
+    pub async fn start(bytes: usize) -> Self {
+        if let Some(brokers) = super::setting("WEATHER_BENCH_KAFKA") {
+            return Self { brokers, is_real: true, _embedded: None };
+        }
+        let options = embedded::Options { limit_bytes: bytes, ..embedded::Options::default() };
+        let broker = Broker::start(options).await.expect("a port of loopback");
+        Self { brokers: broker.address().to_string(), is_real: false, _embedded: Some(broker) }
+    }
+
+    /// A client made anew.
+    pub async fn client(&self) -> Client {
+        let brokers = self.brokers.split(',').map(str::to_owned).collect();
+        ClientBuilder::new(brokers).build().await.expect("a broker that answers")
+    }
+
+    /// Creates a topic with a name that no other run has used.
+    pub async fn topic(&self, label: &str, partitions: i32) -> String {
+        let name = format!("bench-{label}-{}-{}", std::process::id(), now_ms() % 100_000_000);
+        let controller = self.client().await.controller_client().expect("a controller");
+        controller.create_topic(&name, partitions, 1, 10_000).await.expect("a new topic");
+        name
+    }
+
+    /// Deletes a topic, so that a broker on disk does not fill up.
+    pub async fn delete(&self, topic: &str) {
+        if self.is_real {
+            let controller = self.client().await.controller_client().expect("a controller");
+            let _ = controller.delete_topic(topic, 10_000).await;
+        }
+    }
+
+    /// A connection of its own to one partition; waits until the partition is led.
+    pub async fn partition(&self, topic: &str, partition: i32) -> PartitionClient {
+        let client = self.client().await;
+        let connect = client.partition_client(topic, partition, UnknownTopicHandling::Retry);
+        tokio::time::timeout(TOPIC_LIMIT, connect).await.expect("a leader in time").expect("a leader")
+    }
+
+    /// A topic with so many readings, number 0 first, spread over the partitions in batches.
+    pub async fn filled(&self, label: &str, partitions: i32, count: u64, dress: Dress) -> String {
+        let topic = self.topic(label, partitions).await;
+        // So that the last is in the past: a reading from the future is a dead letter.
+        let start_ms = now_ms() - (count as i64 + 10_000) * readings::INTERVAL_MS;
+        let mut tasks = tokio::task::JoinSet::new();
+        for partition in 0..partitions {
+            let connection = self.partition(&topic, partition).await;
+            tasks.spawn(async move {
+                let (first, step) = (partition as u64 * BATCH, partitions as u64 * BATCH);
+                for (turn, start) in (first..count).step_by(step as usize).enumerate() {
+                    let numbers = start..(start + BATCH).min(count);
+                    let records = records(numbers, turn as u64 * BATCH, start_ms, dress);
+                    connection.produce(records, Compression::NoCompression).await.expect("records are taken");
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.expect("a topic that can be filled");
+        }
+        topic
+    }
+}
+
+/// These readings as records; `sequence` numbers them within their partition.
+fn records(numbers: std::ops::Range<u64>, sequence: u64, start_ms: i64, dress: Dress) -> Vec<Record> {
+    let timestamp = DateTime::from_timestamp_millis(now_ms()).expect("a time of this age");
+    let first = Sequence { run: 7, number: sequence + 1 };
+    let mark = sequence::mark(first, numbers.clone().count() as u32);
+    (0..)
+        .zip(numbers)
+        .map(|(index, number)| {
+            let mut value = Vec::with_capacity(128);
+            readings::write(Form::EpochMs, number, start_ms, &mut value);
+            let mut record = record(value, timestamp);
+            let mark = match dress {
+                Dress::Sequenced if index == 0 => Some(mark.clone()),
+                Dress::EachSequenced => {
+                    Some([first.run.to_be_bytes(), (first.number + index).to_be_bytes()].concat())
+                }
+                _ => None,
+            };
+            record.headers.extend(mark.map(|mark| (sequence::HEADER.to_owned(), mark)));
+            record.key = (dress != Dress::Plain).then(|| readings::key(number).into_bytes());
+            record
+        })
+        .collect()
+}
+
+/// A record with this value alone.
+pub fn record(value: Vec<u8>, timestamp: DateTime<Utc>) -> Record {
+    Record { key: None, value: Some(value), headers: BTreeMap::new(), timestamp }
+}
+
+/// The wall clock, ms since 1970.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+    i64::try_from(since.as_millis()).expect("it is before the year 292,000,000")
+}

@@ -1,0 +1,78 @@
+//! Readings for the benchmarks: about 100 bytes each, the same in every run.
+
+use std::io::Write;
+
+/// Event time between two readings: 10,000 a minute, as the producer's default.
+pub const INTERVAL_MS: i64 = 6;
+
+/// How a message writes what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Epoch in ms: what the producer sends.
+    EpochMs,
+    /// The time as ISO 8601.
+    Iso8601,
+    /// Metrics that are null or missing.
+    Nulls,
+    /// Three fields that nobody asks for.
+    MoreFields,
+    /// Cut in the middle: a dead letter.
+    Malformed,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Form; 5] = [Form::EpochMs, Form::Iso8601, Form::Nulls, Form::MoreFields, Form::Malformed];
+
+    /// The name of its benchmark.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::EpochMs => "epoch",
+            Form::Iso8601 => "iso8601",
+            Form::Nulls => "nulls",
+            Form::MoreFields => "more-fields",
+            Form::Malformed => "malformed",
+        }
+    }
+}
+
+/// The reading of this number, its event time counted from `start_ms`.
+pub fn write(form: Form, number: u64, start_ms: i64, value: &mut Vec<u8>) {
+    let event_ms = start_ms + number as i64 * INTERVAL_MS;
+    // Digits that look measured: no two neighbours are equal, none needs a generator of randomness.
+    let mix = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (temperature, humidity, wind) = ((mix >> 20) % 4500, (mix >> 32) % 1000, (mix >> 44) % 3000);
+    let (t, h, w) = (temperature as f64 / 100.0 - 10.0, humidity as f64 / 10.0, wind as f64 / 100.0);
+    let station = number % 100;
+    value.clear();
+    let written = match form {
+        Form::EpochMs | Form::Malformed => write!(
+            value,
+            r#"{{"station":"station-{station:03}","timestamp":{event_ms},"temperature":{t:.2},"humidity":{h:.1},"wind_speed":{w:.2}}}"#
+        ),
+        Form::Iso8601 => write!(
+            value,
+            r#"{{"station":"station-{station:03}","timestamp":"2026-06-01T12:{:02}:{:02}.{:03}Z","temperature":{t:.2},"humidity":{h:.1},"wind_speed":{w:.2}}}"#,
+            event_ms / 60_000 % 60,
+            event_ms / 1_000 % 60,
+            event_ms % 1_000
+        ),
+        Form::Nulls => write!(
+            value,
+            r#"{{"station":"station-{station:03}","timestamp":{event_ms},"temperature":null,"wind_speed":{w:.2}}}"#
+        ),
+        Form::MoreFields => write!(
+            value,
+            r#"{{"station":"station-{station:03}","timestamp":{event_ms},"temperature":{t:.2},"humidity":{h:.1},"wind_speed":{w:.2},"battery":87,"firmware":"2.1.7","place":{{"lat":21.0,"lon":105.8}}}}"#
+        ),
+    };
+    written.expect("a Vec takes everything");
+    if form == Form::Malformed {
+        value.truncate(value.len() / 2);
+    }
+}
+
+/// The station's name, by which the producer keys.
+pub fn key(number: u64) -> String {
+    format!("station-{:03}", number % 100)
+}
