@@ -11,8 +11,9 @@
 //! only then new blocks are cut from a chunk of the system's. So threads meet once in a magazine of blocks, and what
 //! one of them frees the other one allocates again while it is warm.
 //!
-//! Chunks are never given back: the program keeps the memory for the most small blocks that it had at one time. What
-//! reads from Kafka bounds that, by the size of fetches.
+//! Chunks are never given back, nor do blocks change their class: the program keeps, for each class, the memory for the
+//! most blocks that it had at one time, which the size of fetches bounds, and what the magazines of its threads hold (640
+//! KiB a thread at most).
 //!
 //! # Proof
 //! - Which side a block belongs to follows from its layout alone (`class_of`), and callers pass the same layout to
@@ -23,7 +24,8 @@
 //!   multiples of 16 and chunks are aligned to 16, so every block is; larger alignments are the system's.
 //! - Links are written into a block only while it is free, and the smallest holds both (`Block`).
 //! - A thread's cache is reached from that thread alone, for no longer than one call, and nothing in these calls allocates
-//!   through this allocator or unwinds: there is one reference to it at a time. It has no destructor, so it can be used
+//!   through this allocator or unwinds (on Linux a lock of the standard library is a word in place; elsewhere it may be
+//!   allocated, so the program uses this allocator on Linux alone): there is one reference to it at a time. It has no destructor, so it can be used
 //!   until the thread's last moment.
 //! - Between threads a block's contents travel under the depot's lock, or however the program handed the block over.
 

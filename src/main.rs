@@ -5,8 +5,11 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use weather::allocator::{self, Allocator};
+use weather::allocator;
+#[cfg(target_os = "linux")]
+use weather::allocator::Allocator;
 use weather::cli::{self, Command, Invocation, Run};
 use weather::config::LogLevel;
 use weather::error::{Error, Result};
@@ -14,6 +17,8 @@ use weather::shutdown::{self, Shutdown};
 use weather::telemetry::log;
 use weather::{demo, inspect, processor, producer};
 
+// Elsewhere the standard library's locks may allocate, which this allocator must not do.
+#[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
@@ -53,7 +58,8 @@ fn start(run: Run) -> Result<()> {
     let cannot_start = |e: std::io::Error| Error::failure(format!("cannot start: {e}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Threads for blocking work come and go.
+        // Threads for blocking work would come and go, each leaving a little memory behind.
+        .thread_keep_alive(Duration::from_secs(86_400))
         .on_thread_stop(allocator::give_back)
         .build()
         .map_err(cannot_start)?;

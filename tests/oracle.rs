@@ -146,7 +146,10 @@ fn a_mark_may_speak_for_the_records_behind_it() {
         marked.headers.get_mut("weather-seq").expect("a mark").extend(count.to_be_bytes());
         marked
     };
-    let plain = || reading(START_MS, 20.0);
+    // One time stamp, as a producer gives all records of a request.
+    let stamp = marked(1, 1).timestamp;
+    let plain = || Record { timestamp: stamp, ..reading(START_MS, 20.0) };
+    let marked = |sequence, count| Record { timestamp: stamp, ..marked(sequence, count) };
     // 1 2 3, the first two of them again, and then 4 and one without a number.
     let records = vec![marked(1, 3), plain(), plain(), marked(1, 2), plain(), marked(4, 1), plain()];
     let (new, old) = (window(0), Fate::Duplicate);

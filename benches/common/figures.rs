@@ -66,7 +66,8 @@ impl Figures {
     /// Reports work in this process that began then.
     pub fn finish(&mut self, start: Instant, cpu_before: Duration) {
         self.elapsed = start.elapsed();
-        self.cpu = cpu_time() - cpu_before;
+        // A thread that has ended takes its time with it.
+        self.cpu = cpu_time().saturating_sub(cpu_before);
         self.peak_rss_bytes = peak_rss_bytes();
         self.report();
     }

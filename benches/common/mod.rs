@@ -17,11 +17,12 @@ pub mod program;
 pub mod readings;
 pub mod table;
 
-/// Whether a benchmark was asked for: `cargo bench -- WORDS…` runs those whose names contain one of the words.
+/// Whether a benchmark, or something of a group of them, was asked for: `cargo bench -- WORDS…` runs those whose names
+/// begin with one of the words, or one of whose words they begin with.
 pub fn wanted(name: &str) -> bool {
     // What cargo adds begins with a dash.
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
-    words.peek().is_none() || words.any(|word| name.contains(&word))
+    words.peek().is_none() || words.any(|word| name.starts_with(&word) || word.starts_with(name))
 }
 
 /// A setting of the environment, if it is there and not empty.

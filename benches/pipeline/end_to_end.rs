@@ -14,11 +14,11 @@ const FETCH_BYTES: usize = 1 << 20;
 /// What a reading takes in the embedded broker, at most.
 const STORED_BYTES: usize = 200;
 
-/// Fills two topics and reads them in turns.
+/// Fills topics, one for each dress of records, and reads them in turns.
 pub async fn run() {
     let real = setting("WEATHER_BENCH_KAFKA").is_some();
     let count = number("WEATHER_BENCH_READINGS", if real { 4_000_000 } else { 500_000 });
-    let kafka = Kafka::start(2 * count as usize * STORED_BYTES).await;
+    let kafka = Kafka::start(3 * count as usize * STORED_BYTES).await;
     let table = Table::named();
     if table.is_none() {
         println!(
@@ -27,13 +27,18 @@ pub async fn run() {
     }
     let plain = kafka.filled("plain", PARTITIONS, count, Dress::Plain).await;
     let sequenced = kafka.filled("sequenced", PARTITIONS, count, Dress::Sequenced).await;
+    let each = kafka.filled("each-sequenced", PARTITIONS, count, Dress::EachSequenced).await;
     let mut runs: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
     for _ in 0..number("WEATHER_BENCH_RUNS", 5) {
-        for (name, topic) in [("process", &plain), ("process-sequenced", &sequenced)] {
+        for (name, topic) in
+            [("process", &plain), ("process-sequenced", &sequenced), ("process-each-sequenced", &each)]
+        {
             runs.entry(name).or_default().push(process(&kafka, topic, table.as_ref(), count).await);
         }
-        for (name, threads) in [("bare-1-thread", 1), ("bare-2-threads", 2)] {
-            let loop_ = program::bare(&kafka.brokers, &plain, PARTITIONS, threads, FETCH_BYTES);
+        for (name, topic, threads) in
+            [("bare-1-thread", &plain, 1), ("bare-2-threads", &plain, 2), ("bare-each-sequenced", &each, 2)]
+        {
+            let loop_ = program::bare(&kafka.brokers, topic, PARTITIONS, threads, FETCH_BYTES);
             runs.entry(name).or_default().push(program::run(loop_).await);
         }
     }
@@ -43,6 +48,7 @@ pub async fn run() {
     ratios(&runs);
     kafka.delete(&plain).await;
     kafka.delete(&sequenced).await;
+    kafka.delete(&each).await;
 }
 
 /// One run over all of a topic, from no state at all.

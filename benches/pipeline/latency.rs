@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, PartitionClient};
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::common::figures::Figures;
@@ -24,6 +25,8 @@ const PARTITIONS: usize = 4;
 const EVERY: Duration = Duration::from_millis(6);
 /// Between two queries: what a time may be too long by.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Longest that a probe may take.
+const LIMIT: Duration = Duration::from_secs(30);
 /// Not counted: connections are made, tables are set up.
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -64,10 +67,8 @@ async fn case(name: &str, table: &Table, load: Option<&str>, flags: &[&str]) {
     let length = Duration::from_secs(number("WEATHER_BENCH_SECONDS", 20));
     let sent = Sent::default();
     let probes = tokio::spawn(send(partitions, length + WARM_UP, Arc::clone(&sent)));
-    let before = process.usage();
-    let begin = Instant::now();
-    let mut figures = watch(name, &table.connect().await, &sent, length).await;
-    probes.await.expect("probes are sent");
+    let (before, begin) = (process.usage(), Instant::now());
+    let mut figures = watch(name, &table.connect().await, &sent, &probes).await;
     figures.elapsed = begin.elapsed();
     let usage = process.usage();
     figures.cpu = usage.cpu - before.cpu;
@@ -101,13 +102,21 @@ async fn send(partitions: Vec<Arc<PartitionClient>>, length: Duration, sent: Sen
     tasks.join_all().await;
 }
 
-/// Looks at the table until `length` is over, and notes how old each probe was when it was first seen.
-async fn watch(name: &str, client: &Client, sent: &Sent, length: Duration) -> Figures {
+/// Looks at the table until every probe was seen, and notes how old each was then.
+///
+/// # Panics
+/// When one is not seen within [`LIMIT`] of the last: that is no latency, it is a loss.
+async fn watch(name: &str, client: &Client, sent: &Sent, probes: &JoinHandle<()>) -> Figures {
     const STATES: &str = "SELECT partition, next_offset FROM weather_partition";
     let statement = client.prepare(STATES).await.expect("the tables are there");
     let mut figures = Figures::new(name, "reading");
     let begin = Instant::now();
-    while begin.elapsed() < length + WARM_UP {
+    let mut last_sent = begin;
+    while !probes.is_finished() || sent_and_unseen(sent) {
+        if !probes.is_finished() {
+            last_sent = Instant::now();
+        }
+        assert!(last_sent.elapsed() < LIMIT, "readings are not in the table after {LIMIT:?}");
         let rows = client.query(&statement, &[]).await.expect("PostgreSQL answers");
         let now = Instant::now();
         for row in rows {
@@ -122,6 +131,10 @@ async fn watch(name: &str, client: &Client, sent: &Sent, length: Duration) -> Fi
         tokio::time::sleep(LOOK_EVERY).await;
     }
     figures
+}
+
+fn sent_and_unseen(sent: &Sent) -> bool {
+    sent.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|waiting| !waiting.is_empty())
 }
 
 /// Takes out the probes below an offset; when they were due. Answers may come out of order: offsets are what counts.

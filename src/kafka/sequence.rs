@@ -8,14 +8,19 @@
 //! offsets without a gap, and so the first record of a request speaks for all of it:
 //!
 //! ```text
-//! 20 bytes   run u64 · number u64 · count u32   this record and the count - 1 that follow it have number, number + 1, …
+//! 20 bytes   run u64 · number u64 · count u32   this record and the count - 1 behind it have number, number + 1, …
 //! 16 bytes   run u64 · number u64               this record has the number
 //! ```
 //!
 //! rskafka makes a map, a string and a vector of each header: marks on every record double the cost of reading them.
 //!
-//! Reading from the middle of a request on (`--from` a time), the records up to the next mark are taken as new.
+//! All records of a request have one time stamp. A mark speaks for no other: where requests of several producers were mixed
+//! after the fact, as a tool that copies topics may do, no record gets a number that is another one's.
+//!
+//! Where reading begins in the middle of a request (a log that was cut there, a first record that compaction took), the
+//! records up to the next mark have no number, and are taken as new.
 
+use rskafka::chrono::{DateTime, Utc};
 use rskafka::record::RecordAndOffset;
 
 use crate::processor::partition::Sequence;
@@ -32,11 +37,20 @@ pub fn mark(first: Sequence, count: u32) -> Vec<u8> {
     mark
 }
 
-/// Finds the numbers of records, which have to come in the order of their offsets, whole requests at a time.
+/// The last record with a mark.
+#[derive(Debug)]
+struct Marked {
+    first: Sequence,
+    offset: i64,
+    /// Behind the last record that the mark speaks for.
+    end: i64,
+    timestamp: DateTime<Utc>,
+}
+
+/// Finds the numbers of records, which have to come in the order of their offsets.
 #[derive(Debug, Default)]
 pub struct Sequences {
-    /// The last mark: first number, its offset, and the offset behind the last record that it speaks for.
-    marked: Option<(Sequence, i64, i64)>,
+    marked: Option<Marked>,
 }
 
 impl Sequences {
@@ -48,11 +62,15 @@ impl Sequences {
             false => record.record.headers.get(HEADER),
         };
         if let Some((first, count)) = header.and_then(|header| parse(header)) {
-            self.marked = Some((first, record.offset, record.offset.saturating_add(count)));
+            let (offset, timestamp) = (record.offset, record.record.timestamp);
+            self.marked = Some(Marked { first, offset, end: offset.saturating_add(count), timestamp });
             return Some(first);
         }
-        let (first, start, _) = self.marked.filter(|(_, _, end)| record.offset < *end)?;
-        let index = u64::try_from(record.offset - start).ok()?;
+        let Marked { first, offset, end, timestamp } = self.marked.as_ref()?;
+        if record.offset >= *end || record.record.timestamp != *timestamp {
+            return None;
+        }
+        let index = u64::try_from(record.offset - offset).ok()?;
         Some(Sequence { run: first.run, number: first.number.checked_add(index)? })
     }
 }
@@ -70,7 +88,6 @@ fn parse(header: &[u8]) -> Option<(Sequence, i64)> {
 
 #[cfg(test)]
 mod tests {
-    use rskafka::chrono::DateTime;
     use rskafka::record::Record;
 
     use super::*;
@@ -101,6 +118,10 @@ mod tests {
         let records = [record(100, Some(mark(first, 3))), record(102, None)];
         assert_eq!(numbers(&records), [Some((7, 41)), Some((7, 43))]);
         assert_eq!(numbers(&[record(101, None)]), [None], "from the middle on");
+        let mut other = record(101, None);
+        other.record.timestamp = DateTime::from_timestamp_millis(1).unwrap();
+        let records = [record(100, Some(mark(first, 3))), other, record(102, None)];
+        assert_eq!(numbers(&records), [Some((7, 41)), None, Some((7, 43))], "somebody else's in between");
     }
 
     #[test]

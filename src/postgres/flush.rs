@@ -165,8 +165,11 @@ const CHANGED_BY_OTHERS: &str = concat!(
 LEFT JOIN weather_summary s
     ON s.window_start = t.window_start AND s.window_end = t.window_start + $2 * interval '1 millisecond'
 WHERE (s.reading_count, s.avg_temp, s.avg_humidity, s.avg_wind_speed)
-    IS DISTINCT FROM (t.reading_count, t.avg_temp, t.avg_humidity, t.avg_wind_speed)"
+    IS DISTINCT FROM (t.reading_count, t.avg_temp, t.avg_humidity, t.avg_wind_speed)
+ORDER BY t.window_start LIMIT 1000"
 );
+/// Most rows that are set right in one transaction: the limit of the statement above.
+const MENDED_AT_ONCE: usize = 1_000;
 
 const LETTERS: &str = "\
 INSERT INTO weather_dead_letter (topic, partition, incarnation, \"offset\", reason, payload, payload_bytes)
@@ -258,8 +261,19 @@ impl FlushSession {
     }
 
     /// Sets the rows of the summary right that are not what the partials say, since somebody changed or deleted them; how
-    /// many there were.
+    /// many there were. After an error the session may be inside of a transaction: it is of no more use.
     pub async fn mend(&self) -> Result<usize, Failure> {
+        let mut mended = 0;
+        loop {
+            let portion = self.mend_portion().await?;
+            mended += portion;
+            if portion < MENDED_AT_ONCE {
+                return Ok(mended);
+            }
+        }
+    }
+
+    async fn mend_portion(&self) -> Result<usize, Failure> {
         let (client, window_ms) = (&self.session.client, self.window_ms as f64);
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.topic, &window_ms];
         let changed = self.session.call(client.query(CHANGED_BY_OTHERS, &parameters)).await?;

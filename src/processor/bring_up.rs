@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 use crate::config::StartFrom;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
+use crate::kafka::sequence::Sequences;
 use crate::kafka::source::{self, Backoff, Source};
 use crate::postgres::leases::Claimed;
 use crate::processor::checkpoint::{Choice, choose};
@@ -145,6 +146,7 @@ impl Launcher {
             clock: self.clock,
             reached: Arc::clone(&reached),
             recognised: false,
+            sequences: Sequences::default(),
         };
         let tasks = Tasks {
             source: tokio::spawn(source.run()).abort_handle(),

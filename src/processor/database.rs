@@ -82,14 +82,25 @@ impl Database {
 
     /// A connection for flushes; the summary is what the partials say.
     pub async fn flush_session(&self) -> Result<FlushSession, Failure> {
-        let checked = self.checked().await?;
-        let session = FlushSession::prepare(checked, &self.topic, self.window_ms, self.lease).await?;
-        let mended = session.mend().await?;
-        if mended > 0 {
-            crate::warn!("rows of weather_summary were changed or deleted by others; set right",
-                "windows" => mended);
+        let session = self.unmended_flush_session().await?;
+        match session.mend().await {
+            Ok(0) => Ok(session),
+            Ok(mended) => {
+                crate::warn!("rows of weather_summary were changed or deleted by others; set right",
+                    "windows" => mended);
+                Ok(session)
+            }
+            // A repair that takes too long must not keep what is new from being written.
+            Err(failure) => {
+                crate::warn!("cannot compare weather_summary with weather_partial; going on without",
+                    "reason" => failure);
+                self.unmended_flush_session().await
+            }
         }
-        Ok(session)
+    }
+
+    async fn unmended_flush_session(&self) -> Result<FlushSession, Failure> {
+        FlushSession::prepare(self.checked().await?, &self.topic, self.window_ms, self.lease).await
     }
 
     /// A connection for leases.

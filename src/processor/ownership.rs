@@ -300,9 +300,16 @@ impl Ownership {
         session: &LeaseSession,
         ends: &BTreeMap<i32, i64>,
     ) -> Result<(), Failure> {
+        let own = self.registry.all();
+        let unwritten = |at: &Position, owned: &Owned| owned.published.progress().flushed() < *at;
+        let reached: Option<Vec<bool>> =
+            own.iter().map(|owned| owned.reached.get().map(|at| unwritten(at, owned))).collect();
+        if reached.is_some_and(|unwritten| unwritten.contains(&true)) {
+            // All is read: nothing more will come that the next flush could wait for.
+            flush_now(&self.flushes, HAND_OVER.min(self.rules.lease / 2)).await;
+        }
         let positions = session.positions().await?;
         let begun = &*ticking.begun.get_or_insert_with(|| positions.clone());
-        let own = self.registry.all();
         let left = ends.iter().map(|(partition, end)| {
             let at = positions.get(partition).copied().flatten();
             let done = match own.iter().find(|owned| owned.partition == *partition) {

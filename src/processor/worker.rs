@@ -74,6 +74,8 @@ pub struct Worker {
     pub reached: Arc<OnceLock<Position>>,
     /// Whether the source has recognised the log.
     pub recognised: bool,
+    /// Finds the producer's numbers of records.
+    pub sequences: Sequences,
 }
 
 impl Worker {
@@ -111,11 +113,9 @@ impl Worker {
                     self.oldest.note(first.record.timestamp.timestamp_millis());
                 }
                 let aggregated = self.partition.state().progress.aggregated;
-                // What is fetched at once begins and ends with a request of the producer.
-                let mut sequences = Sequences::default();
                 let incoming = records.iter_mut().map(|record| Incoming {
                     offset: record.offset,
-                    sequence: sequences.of(record),
+                    sequence: self.sequences.of(record),
                     value: record.record.value.as_deref_mut(),
                 });
                 self.partition.apply(incoming, self.clock.now_ms());
@@ -139,6 +139,7 @@ impl Worker {
             Event::Lost { to } => self.partition.lose_to(to),
             Event::StartedOver { at, end } => {
                 self.partition.start_over(at);
+                self.sequences = Sequences::default();
                 self.ownership.end_offset = self.ownership.end_offset.map(|_| end);
             }
             Event::FirstMarkGone => self.partition.forget_first_mark(),

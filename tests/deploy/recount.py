@@ -39,7 +39,11 @@ def recount(lines):
         if not line.startswith("Partition:"):
             continue
         partition, headers, value = line.rstrip("\n").split("\t", 2)
-        run, number = marked[partition] = mark(headers) or (marked[partition][0], marked[partition][1] + 1)
+        before = marked.get(partition)
+        marked[partition] = mark(headers) or (before and (before[0], before[1] + 1))
+        if not marked[partition]:
+            sys.exit(f"recount: the first record of {partition} has no number")
+        run, number = marked[partition]
         if number <= newest[partition, run]:
             duplicates += 1
             continue

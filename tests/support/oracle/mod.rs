@@ -91,8 +91,9 @@ pub struct Partition {
     /// After the last record.
     pub next_offset: i64,
     highest_sequences: HashMap<u64, u64>,
-    /// Run, number and offset of the last record with a mark, and the offset up to which it speaks for others.
-    marked: Option<(u64, u64, i64, i64)>,
+    /// Run, number, offset and time stamp of the last record with a mark, and the offset up to which it speaks for others
+    /// of the same time stamp.
+    marked: Option<(u64, u64, i64, i64, i64)>,
 }
 
 impl Partition {
@@ -157,10 +158,11 @@ impl Partition {
             let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number * 256 + u64::from(*byte));
             let count = if header.len() == 20 { number(&header[16..]) } else { 1 };
             let end = record.offset + count.max(1) as i64;
-            self.marked = Some((number(&header[..8]), number(&header[8..16]), record.offset, end));
+            let stamp = record.record.timestamp.timestamp_millis();
+            self.marked = Some((number(&header[..8]), number(&header[8..16]), record.offset, stamp, end));
         }
-        let Some((run, first, offset, end)) = self.marked else { return false };
-        if record.offset >= end {
+        let Some((run, first, offset, stamp, end)) = self.marked else { return false };
+        if record.offset >= end || record.record.timestamp.timestamp_millis() != stamp {
             return false;
         }
         let sequence = first + (record.offset - offset) as u64;
