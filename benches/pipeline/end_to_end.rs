@@ -94,8 +94,13 @@ fn report(name: &str, runs: &[Run], count: u64) {
 
 /// Medians of the ratios of runs that stood side by side.
 fn ratios(runs: &BTreeMap<&str, Vec<Run>>) {
-    let pairs =
-        [("process", "bare-1-thread"), ("process", "bare-2-threads"), ("process-sequenced", "process")];
+    let pairs = [
+        ("process", "bare-1-thread"),
+        ("process", "bare-2-threads"),
+        ("process-sequenced", "process"),
+        ("process-each-sequenced", "process"),
+        ("process-each-sequenced", "bare-each-sequenced"),
+    ];
     for (a, b) in pairs {
         let of = |key: fn(&Run) -> f64| {
             let ratios: Vec<f64> = runs[a].iter().zip(&runs[b]).map(|(a, b)| key(a) / key(b)).collect();

@@ -38,6 +38,10 @@ use buffer::{Buffer, Limits, Next, Pushed};
 
 /// Far below what a broker takes by default (1 MiB), and large enough that requests cost little beside records.
 const BATCH_BYTES: usize = 128 * 1024;
+/// Before compression. rskafka's sockets hold the end of a request back until its beginning is acknowledged, which a broker
+/// delays by 40 ms unless more is behind it: requests of 20 to 100 KB wait, larger ones hardly. With snappy batches of
+/// 128 KiB gave 69,000 readings a second, these 900,000.
+const COMPRESSED_BATCH_BYTES: usize = 512 * 1024;
 /// What all partitions may hold together, while each may hold two batches.
 const HELD_BYTES: usize = 12 * 1024 * 1024;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -185,9 +189,13 @@ impl Sink {
                 leader: None,
             })
             .collect();
+        let batch_bytes = match compression {
+            Compression::NoCompression => BATCH_BYTES,
+            _ => COMPRESSED_BATCH_BYTES,
+        };
         let limits = Limits {
-            batch_bytes: BATCH_BYTES,
-            held_bytes: (HELD_BYTES / partitions.max(1) as usize).max(2 * BATCH_BYTES),
+            batch_bytes,
+            held_bytes: (HELD_BYTES / partitions.max(1) as usize).max(2 * batch_bytes),
             linger: options.linger,
         };
         Self::with(destinations, cluster.topic(), limits, options)
