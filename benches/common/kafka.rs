@@ -1,7 +1,7 @@
 //! The broker of a benchmark, and topics filled with readings.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rskafka::chrono::{DateTime, Utc};
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
@@ -10,6 +10,7 @@ use rskafka::record::Record;
 use weather::embedded::{self, Broker};
 use weather::kafka::sequence;
 use weather::processor::partition::Sequence;
+use weather::time::now_ms;
 
 use super::readings::{self, Form};
 
@@ -131,10 +132,4 @@ fn records(numbers: std::ops::Range<u64>, sequence: u64, start_ms: i64, dress: D
 /// A record with this value alone.
 pub fn record(value: Vec<u8>, timestamp: DateTime<Utc>) -> Record {
     Record { key: None, value: Some(value), headers: BTreeMap::new(), timestamp }
-}
-
-/// The wall clock, ms since 1970.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
-    i64::try_from(since.as_millis()).expect("it is before the year 292,000,000")
 }

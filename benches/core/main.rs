@@ -12,7 +12,6 @@ mod support;
 use std::time::{Duration, Instant};
 
 use common::figures::{Figures, cpu_time, repeat};
-use common::kafka::now_ms;
 use common::readings::{self, Form};
 use common::{program, wanted};
 use weather::allocator::Allocator;
@@ -23,6 +22,7 @@ use weather::processor::published;
 use weather::processor::state::{Progress, State};
 use weather::processor::window::{Totals, Window};
 use weather::reading::Parser;
+use weather::time::now_ms;
 
 /// As in the program.
 #[global_allocator]

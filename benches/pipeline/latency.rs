@@ -14,7 +14,9 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::common::figures::Figures;
-use super::common::kafka::{Kafka, now_ms, record};
+use weather::time::now_ms;
+
+use super::common::kafka::{Kafka, record};
 use super::common::number;
 use super::common::program::{self, Folder};
 use super::common::readings::{self, Form};

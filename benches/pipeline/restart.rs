@@ -6,7 +6,9 @@ use rskafka::chrono::DateTime;
 use rskafka::client::partition::Compression;
 
 use super::common::figures::Figures;
-use super::common::kafka::{Kafka, now_ms, record};
+use weather::time::now_ms;
+
+use super::common::kafka::{Kafka, record};
 use super::common::number;
 use super::common::program::{self, Folder};
 use super::common::readings::{self, Form};

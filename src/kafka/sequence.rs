@@ -57,11 +57,7 @@ impl Sequences {
     /// The record's number, if it has one. A header of another length is none.
     #[inline]
     pub fn of(&mut self, record: &RecordAndOffset) -> Option<Sequence> {
-        let header = match record.record.headers.is_empty() {
-            true => None,
-            false => record.record.headers.get(HEADER),
-        };
-        if let Some((first, count)) = header.and_then(|header| parse(header)) {
+        if let Some((first, count)) = record.record.headers.get(HEADER).and_then(|header| parse(header)) {
             let (offset, timestamp) = (record.offset, record.record.timestamp);
             self.marked = Some(Marked { first, offset, end: offset.saturating_add(count), timestamp });
             return Some(first);

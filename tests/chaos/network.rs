@@ -41,9 +41,7 @@ fn lines(run: &Weather, words: &str) -> usize {
 #[tokio::test]
 async fn postgresql_behind_a_bad_network() {
     let _turn = crate::together().await;
-    let postgres = Postgres::shared();
-    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
-    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_postgres", 4).await.postgres_through(&proxy);
+    let (proxy, rig) = Rig::behind_postgres("chaos_postgres", 4).await;
     let producer = rig.producer(&LOAD);
     let process = rig.process("one", &[]);
     rig.wait_for_more().await;
@@ -58,9 +56,7 @@ async fn postgresql_behind_a_bad_network() {
 #[tokio::test]
 async fn commits_and_their_answers_get_lost() {
     let _turn = crate::together().await;
-    let postgres = Postgres::shared();
-    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
-    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_commit", 4).await.postgres_through(&proxy);
+    let (proxy, rig) = Rig::behind_postgres("chaos_commit", 4).await;
     let producer = rig.producer(&LOAD);
     let process = rig.process("one", &["--flush-interval", "20ms"]);
     rig.wait_for_more().await;
@@ -78,9 +74,7 @@ async fn commits_and_their_answers_get_lost() {
 #[tokio::test]
 async fn killed_on_either_side_of_a_commit() {
     let _turn = crate::together().await;
-    let postgres = Postgres::shared();
-    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
-    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_killed", 4).await.postgres_through(&proxy);
+    let (proxy, rig) = Rig::behind_postgres("chaos_killed", 4).await;
     let producer = rig.producer(&LOAD);
     let mut strikes = 0;
     for round in 0..2 * TIMES {
@@ -100,9 +94,7 @@ async fn killed_on_either_side_of_a_commit() {
 #[tokio::test]
 async fn kafka_behind_a_bad_network() {
     let _turn = crate::together().await;
-    let kafka = Kafka::shared();
-    let proxy = Proxy::start(Protocol::Kafka, kafka.port()).await;
-    let rig = Rig::new(kafka, &Postgres::shared(), "chaos_kafka", 4).await.kafka_through(&proxy);
+    let (proxy, rig) = Rig::behind_kafka("chaos_kafka", 4).await;
     let producer = rig.producer(&LOAD);
     let process = rig.process("one", &[]);
     rig.wait_for_more().await;
@@ -118,9 +110,7 @@ async fn kafka_behind_a_bad_network() {
 #[tokio::test]
 async fn answers_to_the_producer_get_lost() {
     let _turn = crate::together().await;
-    let kafka = Kafka::shared();
-    let proxy = Proxy::start(Protocol::Kafka, kafka.port()).await;
-    let rig = Rig::new(kafka, &Postgres::shared(), "chaos_answers", 4).await.kafka_through(&proxy);
+    let (proxy, rig) = Rig::behind_kafka("chaos_answers", 4).await;
     let producer = rig.producer(&LOAD);
     let process = rig.process("one", &[]);
     rig.wait_for_more().await;
@@ -170,9 +160,7 @@ async fn ended_while_nothing_answers() {
 #[tokio::test]
 async fn dead_letters_that_cannot_be_written_wait() {
     let _turn = crate::together().await;
-    let postgres = Postgres::shared();
-    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
-    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_letters", 1).await.postgres_through(&proxy);
+    let (proxy, rig) = Rig::behind_postgres("chaos_letters", 1).await;
     let process = rig.process("one", &[]);
     process.wait_for_line("took a partition", RESUMED).await;
     proxy.set(Network::Cut);

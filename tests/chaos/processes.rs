@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::rig::Rig;
 use crate::support::pipeline::RUN_LIMIT;
-use crate::support::proxy::{Network, Protocol};
-use crate::support::{Kafka, Postgres, Proxy};
+use crate::support::proxy::Network;
+use crate::support::{Kafka, Postgres};
 
 const LEASE: Duration = Duration::from_secs(2);
 /// How the zombie and the others run.
@@ -67,9 +67,7 @@ async fn a_zombie_is_fenced_writes_nothing_and_joins_again() {
 #[tokio::test]
 async fn a_flush_that_arrives_after_the_lease_is_fenced() {
     let _turn = crate::together().await;
-    let postgres = Postgres::shared();
-    let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
-    let rig = Rig::new(Kafka::shared(), &postgres, "chaos_delayed", 4).await.postgres_through(&proxy);
+    let (proxy, rig) = Rig::behind_postgres("chaos_delayed", 4).await;
     let produce = async |seed| {
         let arguments =
             ["--count", "4000", "--rate", "0", "--backfill", "4h", "--late-ratio", "0.01", "--seed", seed];

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::oracle::{Expected, Rules};
 use crate::support::pipeline::RUN_LIMIT;
+use crate::support::proxy::Protocol;
 use crate::support::{Database, Folder, Kafka, Postgres, Proxy, Weather, unique};
 
 /// The longest that a process may take to end in order.
@@ -78,6 +79,22 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// On the shared services, with a proxy before PostgreSQL.
+    pub(crate) async fn behind_postgres(label: &str, partitions: i32) -> (Proxy, Self) {
+        let postgres = Postgres::shared();
+        let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
+        let rig = Self::new(Kafka::shared(), &postgres, label, partitions).await.postgres_through(&proxy);
+        (proxy, rig)
+    }
+
+    /// On the shared services, with a proxy before Kafka.
+    pub(crate) async fn behind_kafka(label: &str, partitions: i32) -> (Proxy, Self) {
+        let kafka = Kafka::shared();
+        let proxy = Proxy::start(Protocol::Kafka, kafka.port()).await;
+        let rig = Self::new(kafka, &Postgres::shared(), label, partitions).await.kafka_through(&proxy);
+        (proxy, rig)
+    }
+
     /// A new topic and a new database, with its tables made and the audit on.
     pub(crate) async fn new(kafka: Kafka, postgres: &Postgres, label: &str, partitions: i32) -> Self {
         let rig = Self::without_audit(kafka, postgres, label, partitions).await;
