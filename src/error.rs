@@ -1,7 +1,7 @@
 //! The one error type that reaches `main`: a sentence for the user and the exit code that goes with it.
 //!
 //! Modules keep errors of their own where a caller decides by them (`kafka::KafkaError`, `postgres::Failure`,
-//! `processor::checkpoint::CheckpointError`); what is left to tell the user ends up here. The message says what went
+//! `engine::checkpoint::CheckpointError`); what is left to tell the user ends up here. The message says what went
 //! wrong, where, and what to do, on one line; `main` prints it and nothing else.
 
 use std::fmt;

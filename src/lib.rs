@@ -4,7 +4,7 @@
 //! ```text
 //! producer: source → reading → sink ──▶ Kafka topic, partitioned by station
 //!                                         │ one task a partition
-//! process:  kafka::source ─▶ processor::worker (partition: parse, judge, aggregate) ─▶ published state
+//! process:  kafka::source ─▶ processor::worker (engine: parse, judge, aggregate) ─▶ published state
 //!                                         │                                   │
 //!                      checkpoint files ◀─┤ whole, at one offset              ├─▶ flush ─▶ PostgreSQL
 //!                                         │                                   │   one transaction for all partitions
@@ -17,12 +17,13 @@
 //! - A state is always taken and stored whole, at one offset. Every record is in exactly one of aggregated, late, dead
 //!   letter and duplicate, exactly once, whatever crashes, restarts, moves or is replayed.
 //! - Every write to PostgreSQL names the epoch under which the partition is held; an older epoch writes nothing.
-//! - The core ([`processor::partition`], [`processor::window`], [`processor::watermark`], [`processor::checkpoint`],
-//!   [`processor::assignment`]) does no I/O and reads no clock.
+//! - The core ([`engine::partition`], [`engine::window`], [`engine::watermark`], [`engine::checkpoint`],
+//!   [`engine::assignment`]) does no I/O and reads no clock.
 //!
 //! # Where things live
 //! - [`cli`], [`config`], [`mod@error`]: from the command line to checked values; from failures to one line and an exit code.
 //! - [`reading`]: the format of a reading.
+//! - [`engine`]: the pure core: windows, watermarks, state, checkpoints, and what to take, flush and recover from.
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
 //! - [`producer`], [`processor`], [`inspect`]: the subcommands; [`demo`]: producer and processor at once, to look at.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
@@ -33,6 +34,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod embedded;
+pub mod engine;
 pub mod error;
 pub mod inspect;
 pub mod kafka;

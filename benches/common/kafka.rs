@@ -8,8 +8,8 @@ use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandl
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
 use weather::embedded::{self, Broker};
+use weather::engine::partition::Sequence;
 use weather::kafka::sequence;
-use weather::processor::partition::Sequence;
 use weather::time::now_ms;
 
 use super::readings::{self, Form};

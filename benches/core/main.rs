@@ -15,12 +15,12 @@ use common::figures::{Figures, cpu_time, repeat};
 use common::readings::{self, Form};
 use common::{program, wanted};
 use weather::allocator::Allocator;
-use weather::processor::checkpoint::Checkpoint;
+use weather::engine::checkpoint::Checkpoint;
+use weather::engine::partition::{Incoming, Partition, Settings};
+use weather::engine::state::{Progress, State};
+use weather::engine::window::{Totals, Window};
 use weather::processor::checkpoint_store::CheckpointStore;
-use weather::processor::partition::{Incoming, Partition, Settings};
 use weather::processor::published;
-use weather::processor::state::{Progress, State};
-use weather::processor::window::{Totals, Window};
 use weather::reading::Parser;
 use weather::time::now_ms;
 

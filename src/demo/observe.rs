@@ -3,11 +3,11 @@
 use tokio_postgres::{Config, IsolationLevel, Row as SqlRow};
 
 use super::outcome::{Outcome, Row};
+use crate::engine::state::State;
+use crate::engine::window::Totals;
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use crate::processor::checkpoint_store::CheckpointStore;
-use crate::processor::state::State;
-use crate::processor::window::Totals;
 use crate::reading::Reason;
 
 const HOUR_MS: i64 = 3_600_000;

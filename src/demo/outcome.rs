@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::processor::window::METRICS;
+use crate::engine::window::METRICS;
 
 /// How far an average may be off: it is kept in millionths.
 const TOLERANCE: f64 = 1e-6;

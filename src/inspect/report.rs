@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::config::Inspect;
+use crate::engine::checkpoint::Checkpoint;
+use crate::engine::recovery::{Choice, choose};
+use crate::engine::state::Progress;
+use crate::engine::watermark;
 use crate::inspect::problems::{self, Problem};
 use crate::inspect::{Findings, Range, address};
 use crate::postgres::overview::{PartitionRow, Windows};
-use crate::processor::checkpoint::{Checkpoint, Choice, choose};
 use crate::processor::checkpoint_store::Found;
-use crate::processor::state::Progress;
-use crate::processor::watermark;
 use crate::reading::Reason;
 use crate::time::{Rfc3339, now_ms};
 

@@ -23,7 +23,7 @@
 use rskafka::chrono::{DateTime, Utc};
 use rskafka::record::RecordAndOffset;
 
-use crate::processor::partition::Sequence;
+use crate::engine::partition::Sequence;
 
 /// The header's name.
 pub const HEADER: &str = "weather-seq";

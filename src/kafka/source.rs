@@ -20,9 +20,9 @@ use rskafka::record::RecordAndOffset;
 use tokio::sync::mpsc;
 
 use crate::config::{LogLevel, OnDataLoss, StartFrom};
+use crate::engine::state::Mark;
 use crate::error::Error;
 use crate::kafka::client::{Cluster, ErrorKind, Fetched, KafkaError, Leader};
-use crate::processor::state::Mark;
 use crate::telemetry::log::Outage;
 
 /// Most bytes of a fetch that shall return one batch only.

@@ -11,45 +11,16 @@ use std::time::{Duration, SystemTime};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use crate::engine::assignment::Leases;
+use crate::engine::checkpoint::{CheckpointError, decode_log_memory};
+use crate::engine::recovery::Claimed;
+use crate::engine::state::{Position, Progress, REASONS, State};
+use crate::engine::watermark;
+use crate::engine::window::{Totals, Window};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::session::Session;
 use crate::postgres::{milliseconds, timestamp};
-use crate::processor::checkpoint::{CheckpointError, decode_log_memory};
-use crate::processor::state::{Position, Progress, REASONS, State};
-use crate::processor::watermark;
-use crate::processor::window::{Totals, Window};
 use crate::reading::Reason;
-
-/// What a look at the leases shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Leases {
-    /// Live processes that share the partitions, ascending.
-    pub processes: Vec<String>,
-    /// Every partition's owner whose lease has not run out, by partition.
-    pub owners: BTreeMap<i32, Option<String>>,
-    /// Every partition's epoch: whoever holds it under another has lost it, also if nobody has it now.
-    pub epochs: BTreeMap<i32, i64>,
-}
-
-/// A partition that was just taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claimed {
-    /// Which.
-    pub partition: i32,
-    /// The epoch to write under.
-    pub epoch: i64,
-    /// The epoch before.
-    pub epoch_before: i64,
-    /// PostgreSQL's state, None if it has none.
-    pub state: Option<State>,
-}
-
-impl Claimed {
-    /// Where PostgreSQL's state stands.
-    pub fn position(&self) -> Option<Position> {
-        self.state.as_ref().map(|state| state.progress.position())
-    }
-}
 
 /// The leases of a topic, as one process sees and changes them: a connection with the frequent statements prepared.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ pub mod summary;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::processor::watermark;
+use crate::engine::watermark;
 
 /// Milliseconds since 1970 as PostgreSQL's client wants a `TIMESTAMP`.
 pub fn timestamp(ms: i64) -> SystemTime {

@@ -2,13 +2,13 @@
 
 use tokio_postgres::Row;
 
+use crate::engine::state::Progress;
 use crate::error::Error;
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::progress_of;
 use crate::postgres::milliseconds;
 use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::Session;
-use crate::processor::state::Progress;
 
 /// What the tables say.
 #[derive(Debug, Default)]

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use tokio_postgres::Row;
 
+use crate::engine::window::METRICS;
 use crate::postgres::failure::Failure;
 use crate::postgres::milliseconds;
 use crate::postgres::session::Session;
-use crate::processor::window::METRICS;
 
 /// A row of `weather_summary` as it is now in the table.
 #[derive(Debug, Clone, PartialEq)]

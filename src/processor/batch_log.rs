@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::engine::window::METRICS;
 use crate::postgres::summary::SummaryRow;
-use crate::processor::window::METRICS;
 use crate::telemetry::terminal;
 use crate::time::SqlTimestamp;
 

@@ -6,18 +6,17 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use crate::config::StartFrom;
+use crate::engine::dead_letter::DeadLetter;
+use crate::engine::partition::{Partition, Settings};
+use crate::engine::recovery::{Choice, Claimed, choose};
+use crate::engine::state::State;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
 use crate::kafka::sequence::Sequences;
 use crate::kafka::source::{self, Backoff, Source};
-use crate::postgres::leases::Claimed;
-use crate::processor::checkpoint::{Choice, choose};
 use crate::processor::checkpoint_store::CheckpointStore;
-use crate::processor::dead_letter::DeadLetter;
 use crate::processor::owned::{HighWatermark, Oldest, Owned, SharedOutbox, Tasks};
-use crate::processor::partition::{Partition, Settings};
 use crate::processor::published;
-use crate::processor::state::State;
 use crate::processor::worker::{Channels, Ownership, Worker};
 use crate::time::Clock;
 

@@ -8,8 +8,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::engine::checkpoint::{Checkpoint, CheckpointError};
 use crate::error::{Error, Result};
-use crate::processor::checkpoint::{Checkpoint, CheckpointError};
 
 /// The folder of checkpoint files.
 #[derive(Debug, Clone)]
@@ -127,7 +127,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::processor::state::State;
+    use crate::engine::state::State;
 
     struct Folder(PathBuf);
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::engine::state::Position;
 use crate::processor::checkpoint_store::CheckpointStore;
 use crate::processor::owned::{Owned, Registry};
-use crate::processor::state::Position;
 use crate::processor::stats::Stats;
 use crate::shutdown::Shutdown;
 

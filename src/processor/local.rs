@@ -19,14 +19,14 @@ use super::bring_up::Launcher;
 use super::checkpoint_store::CheckpointStore;
 use super::checkpoints::Checkpoints;
 use super::owned::{Owned, Registry};
-use super::state::State;
 use super::stats::Stats;
-use super::window::Totals;
 use super::{end_offsets, launcher, milliseconds, wait_for_topic, watch_topic};
 use crate::config::{Assign, Process};
+use crate::engine::recovery::Claimed;
+use crate::engine::state::State;
+use crate::engine::window::Totals;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
-use crate::postgres::leases::Claimed;
 use crate::postgres::summary::SummaryRow;
 use crate::shutdown::{self, Shutdown};
 

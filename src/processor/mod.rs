@@ -1,33 +1,30 @@
 //! `weather process`: from Kafka to windows to PostgreSQL.
 //!
 //! Each partition has a [`kafka::source`](crate::kafka::source) and a `worker`, which holds the state machine of
-//! [`partition`] and publishes its state ([`published`]). One task, `flush`, writes all states to PostgreSQL; one,
+//! [`partition`](crate::engine::partition) and publishes its state ([`published`]). One task, `flush`, writes all states to PostgreSQL; one,
 //! `checkpoints`, writes the files; one, `ownership`, keeps this process's share of the partitions. What they do is noted
-//! in `stats` and shown by `status`. The core ([`partition`], [`window`], [`watermark`], [`state`], [`checkpoint`],
-//! [`dead_letter`], [`assignment`]) does no I/O and reads no clock. Without PostgreSQL (`local`) the same workers run for
+//! in `stats` and shown by `status`. Every decision is the [`engine`](crate::engine)'s. Without PostgreSQL (`local`) the same workers run for
 //! standard output.
 
-pub mod assignment;
 mod batch_log;
 mod bring_up;
-pub mod checkpoint;
+
 pub mod checkpoint_store;
 mod checkpoints;
 pub(crate) mod database;
-pub mod dead_letter;
+
 mod flush;
 pub mod identity;
 mod local;
 mod owned;
 mod ownership;
-pub mod partition;
+
 pub mod published;
 pub mod rates;
-pub mod state;
+
 mod stats;
 mod status;
-pub mod watermark;
-pub mod window;
+
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +35,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::config::Process;
+use crate::engine::partition;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
 use crate::kafka::source::{self, Backoff};

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use crate::processor::dead_letter::{DeadLetter, Outbox};
-use crate::processor::partition::Confirmation;
+use crate::engine::dead_letter::{DeadLetter, Outbox};
+use crate::engine::partition::Confirmation;
+use crate::engine::state::{Position, State};
 use crate::processor::published::Reader;
 use crate::processor::rates::Look;
-use crate::processor::state::{Position, State};
 use crate::telemetry::log::Outage;
 
 /// Dead letters between worker and flush. Locked only while there are some, and for each flush.

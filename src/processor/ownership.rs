@@ -12,15 +12,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::Assign;
+use crate::engine::assignment::{Decision, Leases, fair_share, given_share};
+use crate::engine::state::Position;
 use crate::error::{Error, Result};
 use crate::postgres::failure::Failure;
-use crate::postgres::leases::{LeaseSession, Leases, PRUNE_PORTION};
-use crate::processor::assignment::{Decision, fair_share, given_share};
+use crate::postgres::leases::{LeaseSession, PRUNE_PORTION};
 use crate::processor::bring_up::Launcher;
 use crate::processor::database::Database;
 use crate::processor::flush::Request;
 use crate::processor::owned::{Owned, Registry};
-use crate::processor::state::Position;
 use crate::processor::stats::Stats;
 use crate::shutdown::{Shutdown, Trigger};
 

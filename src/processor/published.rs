@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 
-use crate::processor::state::{Mark, Progress, Run, State, WORDS};
-use crate::processor::window::{Cells, METRICS, Totals, Window};
+use crate::engine::state::{Mark, Progress, Run, State, WORDS};
+use crate::engine::window::{Cells, METRICS, Totals, Window};
 
 const WINDOW_WORDS: usize = 2 + 2 * METRICS;
 const RUN_WORDS: usize = 3;
@@ -164,7 +164,7 @@ fn mark_from(words: &[i64; 2]) -> Option<Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::processor::state::REASONS;
+    use crate::engine::state::REASONS;
 
     /// A state in which every number follows from one, so that a mixture of two is seen.
     fn state(n: i64) -> State {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::postgres::leases::Leases;
-use crate::processor::dead_letter::DeadLetter;
+use crate::engine::assignment::Leases;
+use crate::engine::dead_letter::DeadLetter;
 use crate::processor::rates::Rates;
 use crate::telemetry::health::Heartbeat;
 use crate::telemetry::latency::Latency;

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Process;
+use crate::engine::watermark;
 use crate::kafka::client::Cluster;
 use crate::processor::database::Database;
 use crate::processor::identity::Identity;
 use crate::processor::milliseconds;
 use crate::processor::owned::{Owned, Registry};
 use crate::processor::stats::{Phase, SAMPLES, Sample, Stats};
-use crate::processor::watermark;
 use crate::telemetry::health::Health;
 use crate::telemetry::http::{Answer, Site};
 use crate::telemetry::{metrics, page};
@@ -48,7 +48,7 @@ pub struct PartitionView {
     /// The ownership.
     pub epoch: i64,
     /// Its numbers.
-    pub progress: crate::processor::state::Progress,
+    pub progress: crate::engine::state::Progress,
     /// Kafka's end of it.
     pub high_watermark: i64,
     /// Windows that still take readings.

@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::engine::checkpoint::Checkpoint;
+use crate::engine::partition::{Confirmation, Incoming, Partition};
+use crate::engine::state::Position;
 use crate::error::Error;
 use crate::kafka::sequence::Sequences;
 use crate::kafka::source::Event;
-use crate::processor::checkpoint::Checkpoint;
 use crate::processor::owned::{CheckpointImage, Command, HighWatermark, Oldest, SharedOutbox};
-use crate::processor::partition::{Confirmation, Incoming, Partition};
 use crate::processor::published::Writer;
-use crate::processor::state::Position;
 use crate::time::Clock;
 
 /// What stays the same about a partition while it is owned.

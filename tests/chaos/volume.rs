@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use weather::processor::checkpoint::Checkpoint;
+use weather::engine::checkpoint::Checkpoint;
 
 use crate::rig::Rig;
 use crate::support::pipeline::RUN_LIMIT;

@@ -5,8 +5,8 @@
 
 use std::rc::Rc;
 
-use weather::processor::partition::Sequence;
-use weather::processor::state::Mark;
+use weather::engine::partition::Sequence;
+use weather::engine::state::Mark;
 use weather::reading::Reason;
 
 /// What a record really is, for the ledger, which does not parse.

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use weather::processor::dead_letter::DeadLetter;
-use weather::processor::partition::{Sequence, Settings};
-use weather::processor::state::{REASONS, State};
-use weather::processor::watermark::NONE;
-use weather::processor::window::Totals;
+use weather::engine::dead_letter::DeadLetter;
+use weather::engine::partition::{Sequence, Settings};
+use weather::engine::state::{REASONS, State};
+use weather::engine::watermark::NONE;
+use weather::engine::window::Totals;
 use weather::reading::Reason;
 
 use crate::kafka::{Log, Record, Records, Slot, Truth};

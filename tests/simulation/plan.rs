@@ -3,7 +3,7 @@
 //! Every kind of fault is wholly off in about half of the seeds, so that a bug that one fault hides from another is
 //! found as well, and a few seeds have none at all. Times are scaled down: what matters is their order, not their size.
 
-use weather::processor::partition::Settings;
+use weather::engine::partition::Settings;
 
 use crate::prng::Prng;
 

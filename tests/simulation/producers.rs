@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use weather::processor::partition::{MAX_READING_BYTES, Sequence};
+use weather::engine::partition::{MAX_READING_BYTES, Sequence};
 use weather::reading::Reason;
 
 use crate::env::NEVER;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weather::processor::window::Totals;
+use weather::engine::window::Totals;
 use weather::reading::Reason;
 
 use crate::env::Env;

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use rskafka::chrono::{DateTime, Utc};
 use rskafka::record::Record;
 
+use crate::engine::partition::Sequence;
 use crate::kafka::sequence;
-use crate::processor::partition::Sequence;
 
 /// What a record takes in a request beside key and value, at most: lengths and deltas.
 const RECORD_OVERHEAD: usize = 24;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weather::processor::watermark::NONE;
-use weather::processor::window::Totals;
+use weather::engine::watermark::NONE;
+use weather::engine::window::Totals;
 
 use super::{Database, Part, PartitionRow};
 use crate::kafka::{Kafka, Log, Slot, Truth};

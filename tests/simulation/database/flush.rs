@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weather::processor::checkpoint::encode_log_memory;
-use weather::processor::state::Position;
-use weather::processor::window::Totals;
+use weather::engine::checkpoint::encode_log_memory;
+use weather::engine::state::Position;
+use weather::engine::window::Totals;
 
 use super::{Answer, Call, Database, Part, Progressed, Request, Stored, Trouble, touched};
 use crate::trace::{Checked, Trace};

@@ -1,9 +1,9 @@
 //! The statements of `src/postgres/leases.rs`.
 
-use weather::postgres::flush::Standing;
-use weather::postgres::leases::Leases;
-use weather::processor::watermark::NONE;
-use weather::processor::window::Window;
+use weather::engine::assignment::Leases;
+use weather::engine::flush_plan::Standing;
+use weather::engine::watermark::NONE;
+use weather::engine::window::Window;
 
 use super::{Answer, ClaimedRow, Database, PartitionRow};
 use crate::kafka::Kafka;

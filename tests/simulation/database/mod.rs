@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::rc::Rc;
 
-use weather::postgres::flush::{PartitionFlush, Standing};
-use weather::postgres::leases::Leases;
-use weather::processor::state::{Position, Progress};
-use weather::processor::window::{Totals, Window};
+use weather::engine::assignment::Leases;
+use weather::engine::flush_plan::{PartitionFlush, Standing};
+use weather::engine::state::{Position, Progress};
+use weather::engine::window::{Totals, Window};
 use weather::reading::Reason;
 
 use crate::kafka::Kafka;

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use weather::processor::checkpoint::{Checkpoint, Choice, choose, decode_log_memory};
-use weather::processor::state::State;
-use weather::processor::window::Window;
+use weather::engine::checkpoint::{Checkpoint, decode_log_memory};
+use weather::engine::recovery::{Choice, choose};
+use weather::engine::state::State;
+use weather::engine::window::Window;
 
 use super::Shared;
 use super::backoff::Backoff;
@@ -129,7 +130,7 @@ impl Launch {
     fn launch(
         &self,
         state: State,
-        pending: Vec<weather::processor::dead_letter::DeadLetter>,
+        pending: Vec<weather::engine::dead_letter::DeadLetter>,
         ledger: Rc<Ledger>,
         shared: &Shared,
         env: &Env,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use weather::processor::state::Position;
+use weather::engine::state::Position;
 
 use super::worker::Image;
 use super::{Shared, UnitRef};

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use weather::postgres::flush::PartitionFlush;
-use weather::processor::partition::Confirmation;
-use weather::processor::state::{Position, State};
-use weather::processor::window::{Totals, Window};
+use weather::engine::flush_plan::PartitionFlush;
+use weather::engine::partition::Confirmation;
+use weather::engine::state::{Position, State};
+use weather::engine::window::{Totals, Window};
 
 use super::backoff::Backoff;
 use super::{Shared, UnitRef};

@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use weather::processor::partition::Settings;
+use weather::engine::partition::Settings;
 
 use crate::env::{Env, NEVER};
 use crate::trace::Checked;

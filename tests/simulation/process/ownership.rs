@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use weather::postgres::leases::Leases;
-use weather::processor::assignment::{Decision, fair_share, given_share};
-use weather::processor::watermark::NONE;
-use weather::processor::window::Window;
+use weather::engine::assignment::Leases;
+use weather::engine::assignment::{Decision, fair_share, given_share};
+use weather::engine::watermark::NONE;
+use weather::engine::window::Window;
 
 use super::bring_up::{Claimed, Launch};
 use super::flusher::Ticket;

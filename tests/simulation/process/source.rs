@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use weather::processor::state::Mark;
+use weather::engine::state::Mark;
 
 use super::backoff::Backoff;
 use super::worker::{Event, Read};

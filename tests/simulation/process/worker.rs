@@ -5,11 +5,11 @@
 
 use std::rc::Rc;
 
-use weather::processor::checkpoint::Checkpoint;
-use weather::processor::dead_letter::{DeadLetter, Outbox};
-use weather::processor::partition::{Confirmation, Incoming, Partition, Settings};
+use weather::engine::checkpoint::Checkpoint;
+use weather::engine::dead_letter::{DeadLetter, Outbox};
+use weather::engine::partition::{Confirmation, Incoming, Partition, Settings};
+use weather::engine::state::{Mark, Position, State};
 use weather::processor::published::{self, Reader, Writer};
-use weather::processor::state::{Mark, Position, State};
 
 use super::source::Source;
 use crate::env::{Env, NEVER};

@@ -7,7 +7,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::postgres::leases::Leases;
+/// What a look at the leases shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leases {
+    /// Live processes that share the partitions, ascending.
+    pub processes: Vec<String>,
+    /// Every partition's owner whose lease has not run out, by partition.
+    pub owners: BTreeMap<i32, Option<String>>,
+    /// Every partition's epoch: whoever holds it under another has lost it, also if nobody has it now.
+    pub epochs: BTreeMap<i32, i64>,
+}
 
 /// What to do now.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 //! of aggregated, duplicate, rejected (by reason), skipped (no record there) or lost (Kafka no longer had it):
 //! [`Progress::accounts_for_every_offset`].
 
-use crate::processor::watermark;
-use crate::processor::window::Window;
+use crate::engine::watermark;
+use crate::engine::window::Window;
 use crate::reading::Reason;
 
 /// How many reasons a record can be rejected for.

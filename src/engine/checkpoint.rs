@@ -1,18 +1,14 @@
-//! The checkpoint of a partition: its format, and whether it may be used. No I/O; `checkpoint_store` does that.
-//!
-//! A file is taken at start only if nobody else owned the partition since it was written (its epoch is the one that
-//! PostgreSQL held before this start) and the database is neither behind what the file knows to be confirmed (it went
-//! back in time) nor ahead of the file: [`choose`]. In every other case PostgreSQL's own state is right, and Kafka is
-//! read again from there. So a torn, flipped, old or foreign file costs some reading, never a wrong number.
+//! The bytes of a partition's checkpoint. `processor::checkpoints` stores them; [`recovery`](crate::engine::recovery)
+//! decides whether they may be used.
 //!
 //! Format, little endian: magic, version, payload length, payload, CRC-32 of all before. A version that is newer than
 //! this program is refused, because what it means is not known here; an older one is read as long as it is listed.
 
 use std::fmt;
 
-use crate::processor::dead_letter::DeadLetter;
-use crate::processor::state::{Mark, Position, Progress, Run, State, WORDS};
-use crate::processor::window::{Totals, Window};
+use crate::engine::dead_letter::DeadLetter;
+use crate::engine::state::{Mark, Progress, Run, State, WORDS};
+use crate::engine::window::{Totals, Window};
 use crate::reading::Reason;
 
 const MAGIC: &[u8; 8] = b"weather\n";
@@ -67,35 +63,6 @@ impl fmt::Display for CheckpointError {
 }
 
 impl std::error::Error for CheckpointError {}
-
-/// Where a partition's state is taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
-    /// The checkpoint file, as nothing happened since.
-    File,
-    /// PostgreSQL; the reason is for the log.
-    Database(&'static str),
-}
-
-/// The start rule. `epoch_before` is the epoch that PostgreSQL held before this start raised it; `database` is the
-/// position of PostgreSQL's state, None if it has none.
-pub fn choose(file: &Checkpoint, epoch_before: i64, database: Option<Position>) -> Choice {
-    let progress = &file.state.progress;
-    if file.epoch != epoch_before {
-        return Choice::Database("the partition had another owner since");
-    }
-    match database {
-        None if progress.flushed() == (Position { incarnation: 0, offset: progress.origin_offset }) => {
-            Choice::File
-        }
-        None => Choice::Database("the database has lost the state that the file builds on"),
-        Some(at) if at < progress.flushed() => {
-            Choice::Database("the database was set back to an older state")
-        }
-        Some(at) if at > progress.position() => Choice::Database("the database is ahead of it"),
-        Some(_) => Choice::File,
-    }
-}
 
 impl Checkpoint {
     /// The bytes of the file.
@@ -378,22 +345,5 @@ mod tests {
         let mut file = sample().encode();
         file[8] = 2;
         assert_eq!(Checkpoint::decode(&file), Err(CheckpointError::TooNew(2)));
-    }
-
-    #[test]
-    fn the_start_rule() {
-        let file = sample();
-        let at = |offset| Some(Position { incarnation: 0, offset });
-        assert_eq!(choose(&file, 7, at(130)), Choice::File);
-        assert_eq!(choose(&file, 7, at(145)), Choice::File);
-        assert_eq!(choose(&file, 7, at(160)), Choice::File);
-        for (epoch, database) in [(8, at(145)), (6, at(145)), (7, at(129)), (7, at(161)), (7, None)] {
-            assert!(matches!(choose(&file, epoch, database), Choice::Database(_)), "{epoch} {database:?}");
-        }
-        let later_log = Some(Position { incarnation: 1, offset: 0 });
-        assert!(matches!(choose(&file, 7, later_log), Choice::Database(_)));
-        let mut unflushed = sample();
-        unflushed.state.progress.flushed_offset = 100;
-        assert_eq!(choose(&unflushed, 7, None), Choice::File);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::processor::state::Position;
+use crate::engine::state::Position;
 use crate::reading::Reason;
 
 /// How much of a rejected value is kept.

@@ -12,10 +12,10 @@
 //! Invariants: `next_offset` and the watermark never go back within an incarnation; a window leaves the state only when
 //! it is closed and PostgreSQL has confirmed its last totals.
 
-use crate::processor::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
-use crate::processor::state::{Mark, Position, Run, State};
-use crate::processor::watermark::Watermark;
-use crate::processor::window::{Deltas, Window, start_of};
+use crate::engine::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
+use crate::engine::state::{Mark, Position, Run, State};
+use crate::engine::watermark::Watermark;
+use crate::engine::window::{Deltas, Window, start_of};
 use crate::reading::{Parser, Reading, Reason};
 
 /// A longer value is no reading; it is refused before it is looked at.

@@ -1,0 +1,26 @@
+//! The pure core: every decision about readings, windows, flushes and ownership. No I/O, no clock, no randomness.
+//!
+//! It is the part that the program and its simulation share: the tasks around it only move bytes, wait and ask it.
+//!
+//! - [`state`]: what is stored of a partition, always whole and at one offset.
+//! - [`partition`]: the state machine of one partition: records in, state and dead letters out. Here a reading is judged
+//!   late.
+//! - [`window`], [`watermark`], [`dead_letter`]: its parts.
+//! - [`checkpoint`]: the bytes of a checkpoint file.
+//! - [`recovery`]: file or database, when a partition is taken.
+//! - [`assignment`]: which partitions a process takes and gives up.
+//! - [`flush_plan`]: what a flush writes, and what a refusal means.
+//!
+//! Invariants
+//! - It imports nothing of the project but [`reading`](crate::reading) and [`error`](mod@crate::error).
+//! - Every function depends on its arguments alone, so a replay decides the same.
+
+pub mod assignment;
+pub mod checkpoint;
+pub mod dead_letter;
+pub mod flush_plan;
+pub mod partition;
+pub mod recovery;
+pub mod state;
+pub mod watermark;
+pub mod window;
