@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-const LIST: &str = include_str!("faults.md");
+use super::root;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+const LIST: &str = include_str!("../faults.md");
 
 /// The names in backticks of the form `FILE.rs::NAME`: the file, and the name.
 fn named(text: &str) -> Vec<(PathBuf, &str)> {
