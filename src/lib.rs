@@ -27,7 +27,7 @@
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
 //! - [`producer`], [`processor`], [`inspect`]: the subcommands; [`demo`]: producer and processor at once, to look at.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
-//! - [`telemetry`], [`shutdown`], [`time`]: what all of them use.
+//! - [`telemetry`], [`shutdown`], [`retry`], [`time`]: what all of them use.
 
 pub mod allocator;
 pub mod cli;
@@ -42,6 +42,7 @@ pub mod postgres;
 pub mod processor;
 pub mod producer;
 pub mod reading;
+pub mod retry;
 pub mod shutdown;
 pub mod telemetry;
 pub mod time;

@@ -4,14 +4,33 @@
 //! as an argument, so that the core stays a function of its input.
 
 use std::fmt;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rskafka::chrono::{DateTime, Utc};
 
 /// The wall clock, ms since 1970. A clock before 1970 reads as 0.
 pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// A duration in whole milliseconds; one that is too long is the longest.
+pub fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds since 1970 as PostgreSQL's client wants a `TIMESTAMP`.
+pub fn timestamp(ms: i64) -> SystemTime {
+    let distance = Duration::from_millis(ms.unsigned_abs());
+    let time = if ms >= 0 { UNIX_EPOCH.checked_add(distance) } else { UNIX_EPOCH.checked_sub(distance) };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+/// A `TIMESTAMP` as milliseconds since 1970.
+pub fn from_timestamp(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => milliseconds(after),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+    }
 }
 
 /// The wall clock, but one that is never set back while the program runs: what was in the past stays in the past.
@@ -31,7 +50,7 @@ impl Clock {
 
     /// ms since 1970.
     pub fn now_ms(&self) -> i64 {
-        let passed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let passed = milliseconds(self.started.elapsed());
         now_ms().max(self.started_ms.saturating_add(passed))
     }
 }
@@ -89,6 +108,13 @@ mod tests {
         assert!(ahead.now_ms() >= now_ms() + 3_500_000);
         let behind = Clock { started: Instant::now(), started_ms: 0 };
         assert!(behind.now_ms() >= now_ms() - 1_000);
+    }
+
+    #[test]
+    fn timestamps_come_back_as_they_went() {
+        for ms in [0, 1, -1, 1_700_000_000_123, -62_135_596_800_000] {
+            assert_eq!(from_timestamp(timestamp(ms)), ms);
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use weather::engine::flush_plan::PartitionFlush;
 use weather::engine::state::{Progress, State};
 use weather::engine::window::{Totals, Window};
-use weather::postgres::flush::FlushSession;
 use weather::postgres::leases::LeaseSession;
 use weather::postgres::schema;
 use weather::postgres::session::Session;
+use weather::postgres::write::FlushSession;
 
 use super::common::figures::{Figures, cpu_time};
 use super::common::table::Table;

@@ -18,10 +18,10 @@ use tokio::task::spawn_blocking;
 use crate::config::{Inspect, Log, LogLevel};
 use crate::error::{Error, Result};
 use crate::kafka::client::{Cluster, KafkaError};
+use crate::postgres::connector;
 use crate::postgres::overview::{self, Overview};
 use crate::postgres::session::Session;
 use crate::processor::checkpoint_store::{CheckpointStore, Found};
-use crate::processor::database;
 use crate::telemetry::log;
 use report::Report;
 
@@ -123,5 +123,5 @@ impl Findings {
 
 /// `host:port/database`, for the report.
 fn address(config: &Inspect) -> String {
-    database::address(&config.database)
+    connector::address(&config.database)
 }

@@ -4,6 +4,7 @@
 //!   call expires or fails, errors sorted by what the caller must do.
 //! - [`source`]: records of one partition from an offset on, with the next fetch under way while this one is used.
 //! - [`sink`]: batches to partitions, retried until acknowledged, with the header that lets duplicates be dropped.
+//! - [`topic`]: whether the topic exists, which partitions it has, where they end.
 //! - [`partitioner`]: which partition a key belongs to, as Java's client decides it.
 
 pub mod client;
@@ -11,3 +12,4 @@ pub mod partitioner;
 pub mod sequence;
 pub mod sink;
 pub mod source;
+pub mod topic;

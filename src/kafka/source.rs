@@ -23,6 +23,7 @@ use crate::config::{LogLevel, OnDataLoss, StartFrom};
 use crate::engine::state::Mark;
 use crate::error::Error;
 use crate::kafka::client::{Cluster, ErrorKind, Fetched, KafkaError, Leader};
+use crate::retry::Backoff;
 use crate::telemetry::log::Outage;
 
 /// Most bytes of a fetch that shall return one batch only.
@@ -452,35 +453,6 @@ impl Hasher for Fnv1a {
 
     fn finish(&self) -> u64 {
         self.0
-    }
-}
-
-/// Waits between tries that fail: doubling, capped so that a service that is back is used within seconds.
-#[derive(Debug, Default)]
-pub struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    /// The first wait.
-    pub const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(2);
-
-    /// Waits longer than the last time.
-    pub async fn wait(&mut self) {
-        let wait = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
-        self.failures = self.failures.saturating_add(1);
-        tokio::time::sleep(wait).await;
-    }
-
-    /// How often it has waited since the start or the last reset.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// Starts again with short waits.
-    pub fn reset(&mut self) {
-        self.failures = 0;
     }
 }
 

@@ -19,8 +19,8 @@ use crate::engine::watermark;
 use crate::engine::window::{Totals, Window};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::session::Session;
-use crate::postgres::{milliseconds, timestamp};
 use crate::reading::Reason;
+use crate::time::{from_timestamp, timestamp};
 
 /// The leases of a topic, as one process sees and changes them: a connection with the frequent statements prepared.
 #[derive(Debug)]
@@ -246,7 +246,7 @@ pub(super) fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
     let Some(next_offset) = row.try_get::<_, Option<i64>>("next_offset")? else { return Ok(None) };
     let incarnation = row.try_get::<_, Option<i64>>("incarnation")?.unwrap_or(0);
     let time = |name: &str| -> Result<i64, Failure> {
-        Ok(row.try_get::<_, Option<SystemTime>>(name)?.map_or(watermark::NONE, milliseconds))
+        Ok(row.try_get::<_, Option<SystemTime>>(name)?.map_or(watermark::NONE, from_timestamp))
     };
     let mut rejected = [0; REASONS];
     for reason in Reason::ALL {
@@ -276,7 +276,7 @@ fn window_of(row: &Row) -> Result<Window, Failure> {
         totals.counts[i] = row.try_get(2 + i)?;
         totals.sums[i] = row.try_get(2 + totals.counts.len() + i)?;
     }
-    Ok(Window { start_ms: milliseconds(row.try_get(0)?), totals })
+    Ok(Window { start_ms: from_timestamp(row.try_get(0)?), totals })
 }
 
 fn unreadable(partition: i32, error: &CheckpointError) -> Failure {

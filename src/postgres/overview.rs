@@ -6,9 +6,9 @@ use crate::engine::state::Progress;
 use crate::error::Error;
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::progress_of;
-use crate::postgres::milliseconds;
 use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::Session;
+use crate::time::from_timestamp;
 
 /// What the tables say.
 #[derive(Debug, Default)]
@@ -154,7 +154,7 @@ fn windows(row: &Row) -> Result<Windows, Failure> {
         count: row.try_get(0)?,
         open: row.try_get(1)?,
         readings: row.try_get(2)?,
-        newest_ms: row.try_get::<_, Option<_>>(3)?.map(milliseconds),
+        newest_ms: row.try_get::<_, Option<_>>(3)?.map(from_timestamp),
         changed_ago_s: row.try_get(4)?,
     })
 }

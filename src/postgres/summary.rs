@@ -6,8 +6,8 @@ use tokio_postgres::Row;
 
 use crate::engine::window::METRICS;
 use crate::postgres::failure::Failure;
-use crate::postgres::milliseconds;
 use crate::postgres::session::Session;
+use crate::time::from_timestamp;
 
 /// A row of `weather_summary` as it is now in the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +33,8 @@ impl SummaryRow {
     pub fn from_columns(row: &Row) -> Result<Self, Failure> {
         let (start, end): (SystemTime, SystemTime) = (row.try_get(0)?, row.try_get(1)?);
         Ok(Self {
-            start_ms: milliseconds(start),
-            end_ms: milliseconds(end),
+            start_ms: from_timestamp(start),
+            end_ms: from_timestamp(end),
             averages: [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?],
             reading_count: row.try_get(5)?,
             is_final: row.try_get(6)?,

@@ -13,11 +13,12 @@ use crate::engine::state::State;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
 use crate::kafka::sequence::Sequences;
-use crate::kafka::source::{self, Backoff, Source};
+use crate::kafka::source::{self, Source};
 use crate::processor::checkpoint_store::CheckpointStore;
 use crate::processor::owned::{HighWatermark, Oldest, Owned, SharedOutbox, Tasks};
 use crate::processor::published;
 use crate::processor::worker::{Channels, Ownership, Worker};
+use crate::retry::Backoff;
 use crate::time::Clock;
 
 /// What every partition of this process is run with.

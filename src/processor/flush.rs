@@ -15,14 +15,14 @@ use crate::engine::flush_plan::PartitionFlush;
 use crate::engine::partition::Confirmation;
 use crate::engine::state::Position;
 use crate::engine::window::{Totals, Window};
-use crate::kafka::source::Backoff;
+use crate::postgres::connector::Database;
 use crate::postgres::failure::{Failure, FailureKind};
-use crate::postgres::flush::FlushSession;
 use crate::postgres::summary::SummaryRow;
+use crate::postgres::write::FlushSession;
 use crate::processor::batch_log::BatchLog;
-use crate::processor::database::Database;
 use crate::processor::owned::{Owned, Registry};
 use crate::processor::stats::{self, Batch, Sample, Stats};
+use crate::retry::Backoff;
 use crate::time::now_ms;
 
 /// Asks for a flush now; answered when everything up to the asking is in the table.

@@ -18,17 +18,19 @@ use super::batch_log::BatchLog;
 use super::bring_up::Launcher;
 use super::checkpoint_store::CheckpointStore;
 use super::checkpoints::Checkpoints;
+use super::launcher;
 use super::owned::{Owned, Registry};
 use super::stats::Stats;
-use super::{end_offsets, launcher, milliseconds, wait_for_topic, watch_topic};
 use crate::config::{Assign, Process};
 use crate::engine::recovery::Claimed;
 use crate::engine::state::State;
 use crate::engine::window::Totals;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
+use crate::kafka::topic;
 use crate::postgres::summary::SummaryRow;
 use crate::shutdown::{self, Shutdown};
+use crate::time::milliseconds;
 
 /// Of every state, before and after: there is no other owner.
 const EPOCH: i64 = 1;
@@ -40,20 +42,22 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
     let ends = async {
-        let partitions = wait_for_topic(&cluster, &stats).await;
-        let ends = if config.until_latest { Some(end_offsets(&cluster, &partitions).await) } else { None };
+        let partitions = topic::wait_for(&cluster, &stats.topic).await;
+        let ends =
+            if config.until_latest { Some(topic::end_offsets(&cluster, &partitions).await) } else { None };
         (partitions, ends)
     };
     let (partitions, ends) = tokio::select! {
         () = shutdown.wait() => return Ok(()),
         found = ends => found,
     };
-    let (known, topic) = watch::channel(partitions);
-    let watching = tokio::spawn(watch_topic(Arc::clone(&cluster), known));
+    let (known, watched) = watch::channel(partitions);
+    let watching = tokio::spawn(topic::watch(Arc::clone(&cluster), known));
     let (failures, failed) = mpsc::channel(1);
     let changed = Arc::new(Notify::new());
     let launcher = launcher(&config, &cluster, &store, Arc::clone(&changed), failures);
-    let local = Local { config, store, registry: Arc::default(), stats, launcher, changed, ends, topic };
+    let local =
+        Local { config, store, registry: Arc::default(), stats, launcher, changed, ends, topic: watched };
     let result = local.run(failed, shutdown).await;
     watching.abort();
     result

@@ -11,7 +11,6 @@ mod bring_up;
 
 pub mod checkpoint_store;
 mod checkpoints;
-pub(crate) mod database;
 
 mod flush;
 pub mod identity;
@@ -38,17 +37,17 @@ use crate::config::Process;
 use crate::engine::partition;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
-use crate::kafka::source::{self, Backoff};
+use crate::kafka::{source, topic};
+use crate::postgres::connector::Database;
 use crate::postgres::failure::Failure;
 use crate::shutdown::{self, Shutdown};
 use crate::telemetry::http;
 use crate::telemetry::terminal::Live;
-use crate::time::Clock;
+use crate::time::{Clock, milliseconds};
 
 use bring_up::Launcher;
 use checkpoint_store::CheckpointStore;
 use checkpoints::Checkpoints;
-use database::Database;
 use flush::{Flusher, Request};
 use identity::Identity;
 use owned::Registry;
@@ -58,8 +57,6 @@ use status::Status;
 
 /// How long the broker may hold back an answer while there is nothing to read.
 const FETCH_WAIT: Duration = Duration::from_secs(2);
-/// How often Kafka is asked for new partitions.
-const TOPIC_EVERY: Duration = Duration::from_secs(10);
 /// Longest wait for the last flush; what PostgreSQL then lacks is in the checkpoint files. With the waits below, a process
 /// whose services are silent ends within 15 s.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
@@ -80,14 +77,14 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let watched = Arc::clone(&status);
     let _live = Live::start(move || watched.live_line());
     let mut asked = shutdown.clone();
-    let (topic, end_offsets) = tokio::select! {
+    let ((known, partitions), end_offsets) = tokio::select! {
         () = asked.wait() => return Ok(()),
         prepared = prepare(&config, &database, &cluster, &stats) => prepared?,
     };
-    let watching = tokio::spawn(watch_topic(Arc::clone(&cluster), topic.0));
+    let watching = tokio::spawn(topic::watch(Arc::clone(&cluster), known));
     stats.enter(Phase::Running);
     let pipeline = Pipeline { config, store, identity, database, cluster, registry, stats };
-    let result = pipeline.run(topic.1, end_offsets, shutdown).await;
+    let result = pipeline.run(partitions, end_offsets, shutdown).await;
     watching.abort();
     result
 }
@@ -103,56 +100,12 @@ async fn prepare(
 ) -> Result<(Topic, Option<BTreeMap<i32, i64>>)> {
     database.set_up().await?;
     stats.enter(Phase::WaitingForTopic);
-    let partitions = wait_for_topic(cluster, stats).await;
+    let partitions = topic::wait_for(cluster, &stats.topic).await;
     let ends = match config.until_latest {
-        true => Some(end_offsets(cluster, &partitions).await),
+        true => Some(topic::end_offsets(cluster, &partitions).await),
         false => None,
     };
     Ok((watch::channel(partitions), ends))
-}
-
-async fn wait_for_topic(cluster: &Cluster, stats: &Stats) -> BTreeSet<i32> {
-    let mut backoff = Backoff::default();
-    loop {
-        match cluster.partitions().await {
-            Ok(Some(partitions)) if !partitions.is_empty() => {
-                stats.topic.ok();
-                return partitions;
-            }
-            Ok(_) => stats.topic.failed(&"it does not exist; `weather producer` creates it"),
-            // Said by `Cluster`.
-            Err(_) => {}
-        }
-        backoff.wait().await;
-    }
-}
-
-async fn end_offsets(cluster: &Cluster, partitions: &BTreeSet<i32>) -> BTreeMap<i32, i64> {
-    let mut ends = BTreeMap::new();
-    let mut backoff = Backoff::default();
-    for partition in partitions {
-        loop {
-            if let Ok(end) = source::end_offset(cluster, *partition).await {
-                ends.insert(*partition, end);
-                break;
-            }
-            backoff.wait().await;
-        }
-    }
-    ends
-}
-
-async fn watch_topic(cluster: Arc<Cluster>, known: watch::Sender<BTreeSet<i32>>) {
-    loop {
-        tokio::time::sleep(TOPIC_EVERY).await;
-        if let Ok(Some(partitions)) = cluster.partitions().await {
-            known.send_if_modified(|known| {
-                let news = *known != partitions;
-                *known = partitions;
-                news
-            });
-        }
-    }
 }
 
 struct Pipeline {
@@ -300,9 +253,4 @@ fn launcher(
         changed,
         failures,
     }
-}
-
-/// A configured duration in whole milliseconds; configuration keeps them in range.
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -15,15 +15,14 @@ use std::time::Instant;
 use crate::config::Process;
 use crate::engine::watermark;
 use crate::kafka::client::Cluster;
-use crate::processor::database::Database;
+use crate::postgres::connector::Database;
 use crate::processor::identity::Identity;
-use crate::processor::milliseconds;
 use crate::processor::owned::{Owned, Registry};
 use crate::processor::stats::{Phase, SAMPLES, Sample, Stats};
 use crate::telemetry::health::Health;
 use crate::telemetry::http::{Answer, Site};
 use crate::telemetry::{metrics, page};
-use crate::time::now_ms;
+use crate::time::{milliseconds, now_ms};
 use windows::Windows;
 
 /// The processor, looked at.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use crate::postgres::connector::Database;
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use crate::postgres::summary::{self, SummaryRow};
-use crate::processor::database::Database;
 
 /// Windows that are shown: two days of hours.
 const LIMIT: i64 = 48;

@@ -1,4 +1,4 @@
-//! The statements of `src/postgres/flush.rs`: one transaction, seen by others when it commits.
+//! The statements of `src/postgres/write.rs`: one transaction, seen by others when it commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 

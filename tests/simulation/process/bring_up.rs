@@ -6,9 +6,10 @@ use weather::engine::checkpoint::{Checkpoint, decode_log_memory};
 use weather::engine::recovery::{Choice, choose};
 use weather::engine::state::State;
 use weather::engine::window::Window;
+use weather::retry::Backoff;
+use weather::time::milliseconds;
 
 use super::Shared;
-use super::backoff::Backoff;
 use super::worker::{Taken, Unit};
 use crate::database::ClaimedRow;
 use crate::env::Env;
@@ -117,7 +118,7 @@ impl Launch {
 
     fn start_anew(&mut self, shared: &Shared, env: &mut Env) -> Checked<Option<Unit>> {
         if env.kafka.away || env.rng.chance(env.chances.kafka_error) {
-            self.step = Step::Backoff { until_ms: env.now_ms() + self.backoff.next_ms() };
+            self.step = Step::Backoff { until_ms: env.now_ms() + milliseconds(self.backoff.next_wait()) };
             return Ok(None);
         }
         let log = env.kafka.log(self.partition);

@@ -9,8 +9,9 @@ use weather::engine::flush_plan::PartitionFlush;
 use weather::engine::partition::Confirmation;
 use weather::engine::state::{Position, State};
 use weather::engine::window::{Totals, Window};
+use weather::retry::Backoff;
+use weather::time::milliseconds;
 
-use super::backoff::Backoff;
 use super::{Shared, UnitRef};
 use crate::database::{Answer, CallId, Part, Request, Session, Trouble};
 use crate::env::{Env, NEVER};
@@ -229,7 +230,7 @@ impl Flusher {
 
     fn away(&mut self, env: &Env) {
         self.session = None;
-        self.step = Step::Backoff { until_ms: env.now_ms() + self.backoff.next_ms() };
+        self.step = Step::Backoff { until_ms: env.now_ms() + milliseconds(self.backoff.next_wait()) };
     }
 
     fn confirm(&mut self, units: Vec<UnitRef>, at: usize, shared: &mut Shared) {

@@ -3,8 +3,11 @@
 
 use std::collections::VecDeque;
 
+use weather::retry::Backoff;
+use weather::time::milliseconds;
+
 use super::flusher::Ticket;
-use super::{Process, UnitRef, backoff::Backoff};
+use super::{Process, UnitRef};
 use crate::database::{Answer, CallId, Request};
 use crate::env::{Env, NEVER};
 
@@ -127,7 +130,7 @@ impl Main {
     }
 
     fn wait(&mut self, now_ms: i64, then_topic: bool) -> Step {
-        Step::Backoff { until_ms: now_ms + self.backoff.next_ms(), then_topic }
+        Step::Backoff { until_ms: now_ms + milliseconds(self.backoff.next_wait()), then_topic }
     }
 }
 

@@ -3,7 +3,6 @@
 //! A machine names the file that it follows. What the real tasks call without waiting (the partition, its state, the
 //! published state, the checkpoint's format and start rule, the outbox, the fair share) is the program's own code.
 
-mod backoff;
 mod bring_up;
 mod checkpoints;
 mod flusher;

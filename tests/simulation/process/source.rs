@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 
 use weather::engine::state::Mark;
+use weather::retry::Backoff;
+use weather::time::milliseconds;
 
-use super::backoff::Backoff;
 use super::worker::{Event, Read};
 use crate::env::{Env, NEVER};
 use crate::kafka::{FetchError, Log, Records, Slot, mark_of};
@@ -137,7 +138,7 @@ impl Source {
     }
 
     fn fail(&mut self, now_ms: i64) {
-        self.step = Step::Backoff { until_ms: now_ms + self.backoff.next_ms() };
+        self.step = Step::Backoff { until_ms: now_ms + milliseconds(self.backoff.next_wait()) };
     }
 
     fn send(&mut self, event: Event) {

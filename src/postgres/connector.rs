@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL for the processor's tasks, each with the tables checked and its statements prepared.
+//! Connections to PostgreSQL for the tasks of the processor, each with the tables checked and its statements prepared.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,12 +7,12 @@ use tokio_postgres::config::Host;
 
 use crate::config::Process;
 use crate::error::{Error, Result};
-use crate::kafka::source::Backoff;
 use crate::postgres::failure::{Failure, FailureKind};
-use crate::postgres::flush::FlushSession;
 use crate::postgres::leases::LeaseSession;
 use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::Session;
+use crate::postgres::write::FlushSession;
+use crate::retry::Backoff;
 use crate::telemetry::log::Outage;
 
 /// Where PostgreSQL is and what is expected there.
@@ -36,7 +36,7 @@ impl Database {
             config: database,
             topic: config.kafka.topic.clone(),
             owner: owner.to_owned(),
-            window_ms: crate::processor::milliseconds(config.window),
+            window_ms: crate::time::milliseconds(config.window),
             lease: config.lease,
             connections: AtomicU64::new(0),
         }

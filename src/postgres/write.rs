@@ -25,9 +25,10 @@ use crate::engine::flush_plan::{PartitionFlush, Standing};
 use crate::engine::state::{Position, REASONS};
 use crate::engine::window::{METRICS, Window};
 use crate::postgres::failure::Failure;
+use crate::postgres::optional_timestamp;
 use crate::postgres::session::Session;
 use crate::postgres::summary::SummaryRow;
-use crate::postgres::{optional_timestamp, timestamp};
+use crate::time::timestamp;
 
 /// A connection with the statements of a flush prepared.
 #[derive(Debug)]

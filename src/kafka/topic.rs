@@ -1,0 +1,62 @@
+//! The topic as a whole: whether it exists, which partitions it has, where they end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::kafka::client::Cluster;
+use crate::kafka::source;
+use crate::retry::Backoff;
+use crate::telemetry::log::Outage;
+
+/// How often Kafka is asked for new partitions.
+const WATCH_EVERY: Duration = Duration::from_secs(10);
+
+/// Waits until the topic exists and returns its partitions; `outage` reports that it does not.
+pub async fn wait_for(cluster: &Cluster, outage: &Outage) -> BTreeSet<i32> {
+    let mut backoff = Backoff::default();
+    loop {
+        match cluster.partitions().await {
+            Ok(Some(partitions)) if !partitions.is_empty() => {
+                outage.ok();
+                return partitions;
+            }
+            Ok(_) => outage.failed(&"it does not exist; `weather producer` creates it"),
+            // Reported by `Cluster`.
+            Err(_) => {}
+        }
+        backoff.wait().await;
+    }
+}
+
+/// The end of each partition; waits for those that do not answer.
+pub async fn end_offsets(cluster: &Cluster, partitions: &BTreeSet<i32>) -> BTreeMap<i32, i64> {
+    let mut ends = BTreeMap::new();
+    let mut backoff = Backoff::default();
+    for partition in partitions {
+        loop {
+            if let Ok(end) = source::end_offset(cluster, *partition).await {
+                ends.insert(*partition, end);
+                break;
+            }
+            backoff.wait().await;
+        }
+    }
+    ends
+}
+
+/// Keeps `known` current as long as it runs.
+pub async fn watch(cluster: Arc<Cluster>, known: watch::Sender<BTreeSet<i32>>) {
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        if let Ok(Some(partitions)) = cluster.partitions().await {
+            known.send_if_modified(|known| {
+                let news = *known != partitions;
+                *known = partitions;
+                news
+            });
+        }
+    }
+}
