@@ -4,11 +4,11 @@
 //! ```text
 //! producer: source → reading → sink ──▶ Kafka topic, partitioned by station
 //!                                         │ one task a partition
-//! process:  kafka::source ─▶ processor::worker (engine: parse, judge, aggregate) ─▶ published state
+//! process:  kafka::source ─▶ processor::partition::task (engine: parse, judge, aggregate) ─▶ published state
 //!                                         │                                   │
 //!                      checkpoint files ◀─┤ whole, at one offset              ├─▶ flush ─▶ PostgreSQL
 //!                                         │                                   │   one transaction for all partitions
-//!           leases in PostgreSQL ◀── processor::ownership (who reads which partition)
+//!           leases in PostgreSQL ◀── processor::lease_keeper (who reads which partition)
 //! ```
 //!
 //! # Invariants

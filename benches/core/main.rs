@@ -19,8 +19,8 @@ use weather::engine::checkpoint::Checkpoint;
 use weather::engine::partition::{Incoming, Partition, Settings};
 use weather::engine::state::{Progress, State};
 use weather::engine::window::{Totals, Window};
-use weather::processor::checkpoint_store::CheckpointStore;
-use weather::processor::published;
+use weather::processor::checkpoints::store::CheckpointStore;
+use weather::processor::partition::snapshot;
 use weather::reading::Parser;
 use weather::time::now_ms;
 
@@ -117,7 +117,7 @@ fn state(windows: i64) -> State {
 /// One state with 100 windows made visible, the last two changed, while others read without pause.
 fn publish(readers: usize) {
     let mut state = state(100);
-    let (mut writer, reader) = published::channel(&state);
+    let (mut writer, reader) = snapshot::channel(&state);
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..readers {

@@ -33,7 +33,7 @@ use crate::config::{
 };
 use crate::embedded::{Api, Broker, Fault, Options, Rule};
 use crate::error::{Error, Result};
-use crate::processor::checkpoint_store::CheckpointStore;
+use crate::processor::checkpoints::store::CheckpointStore;
 use crate::producer;
 use crate::shutdown::{self, Shutdown, Trigger};
 use child::Processor;

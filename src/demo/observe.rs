@@ -7,7 +7,7 @@ use crate::engine::state::State;
 use crate::engine::window::Totals;
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
-use crate::processor::checkpoint_store::CheckpointStore;
+use crate::processor::checkpoints::store::CheckpointStore;
 use crate::reading::Reason;
 
 const HOUR_MS: i64 = 3_600_000;

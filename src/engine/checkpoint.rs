@@ -1,4 +1,4 @@
-//! The bytes of a partition's checkpoint. `processor::checkpoints` stores them; [`recovery`](crate::engine::recovery)
+//! The bytes of a partition's checkpoint. `processor::checkpoints::task` stores them; [`recovery`](crate::engine::recovery)
 //! decides whether they may be used.
 //!
 //! Format, little endian: magic, version, payload length, payload, CRC-32 of all before. A version that is newer than

@@ -21,7 +21,7 @@ use crate::kafka::client::{Cluster, KafkaError};
 use crate::postgres::connector;
 use crate::postgres::overview::{self, Overview};
 use crate::postgres::session::Session;
-use crate::processor::checkpoint_store::{CheckpointStore, Found};
+use crate::processor::checkpoints::store::{CheckpointStore, Found};
 use crate::telemetry::log;
 use report::Report;
 

@@ -12,7 +12,7 @@ use crate::engine::watermark;
 use crate::inspect::problems::{self, Problem};
 use crate::inspect::{Findings, Range, address};
 use crate::postgres::overview::{PartitionRow, Windows};
-use crate::processor::checkpoint_store::Found;
+use crate::processor::checkpoints::store::Found;
 use crate::reading::Reason;
 use crate::time::{Rfc3339, now_ms};
 

@@ -17,7 +17,7 @@ use crate::telemetry::log::Outage;
 
 /// Where PostgreSQL is and what is expected there.
 #[derive(Debug)]
-pub struct Database {
+pub struct Connector {
     config: Config,
     topic: String,
     owner: String,
@@ -28,7 +28,7 @@ pub struct Database {
     pub outage: Outage,
 }
 
-impl Database {
+impl Connector {
     /// Of a process of this name, at `database`.
     pub fn new(config: &Process, database: Config, owner: &str) -> Self {
         Self {

@@ -14,13 +14,6 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::batch_log::BatchLog;
-use super::bring_up::Launcher;
-use super::checkpoint_store::CheckpointStore;
-use super::checkpoints::Checkpoints;
-use super::launcher;
-use super::owned::{Owned, Registry};
-use super::stats::Stats;
 use crate::config::{Assign, Process};
 use crate::engine::recovery::Claimed;
 use crate::engine::state::State;
@@ -29,6 +22,12 @@ use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
 use crate::kafka::topic;
 use crate::postgres::summary::SummaryRow;
+use crate::processor::checkpoints::store::CheckpointStore;
+use crate::processor::checkpoints::task::CheckpointTask;
+use crate::processor::observe::batch_log::BatchLog;
+use crate::processor::observe::stats::Stats;
+use crate::processor::partition::handle::{PartitionHandle, Registry};
+use crate::processor::partition::start::Launcher;
 use crate::shutdown::{self, Shutdown};
 use crate::time::milliseconds;
 
@@ -55,7 +54,7 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let watching = tokio::spawn(topic::watch(Arc::clone(&cluster), known));
     let (failures, failed) = mpsc::channel(1);
     let changed = Arc::new(Notify::new());
-    let launcher = launcher(&config, &cluster, &store, Arc::clone(&changed), failures);
+    let launcher = Launcher::new(&config, &cluster, &store, Arc::clone(&changed), failures);
     let local =
         Local { config, store, registry: Arc::default(), stats, launcher, changed, ends, topic: watched };
     let result = local.run(failed, shutdown).await;
@@ -96,7 +95,7 @@ impl Local {
     async fn run(mut self, mut failed: mpsc::Receiver<Error>, mut shutdown: Shutdown) -> Result<()> {
         let (done, ended) = shutdown::channel();
         let checkpoints =
-            Checkpoints::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
+            CheckpointTask::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
         let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended));
         let failure = tokio::select! {
             () = shutdown.wait() => None,
@@ -152,7 +151,7 @@ impl Local {
             }
             let claimed = Claimed { partition, epoch: EPOCH, epoch_before: EPOCH, state: None };
             let end = self.ends.as_ref().and_then(|ends| ends.get(&partition).copied());
-            self.registry.insert(self.launcher.bring_up(claimed, end).await?);
+            self.registry.insert(self.launcher.start(claimed, end).await?);
         }
         Ok(())
     }
@@ -166,7 +165,7 @@ impl Local {
 
     /// The states as they are now; their dead letters are let go.
     fn states(&self) -> Vec<State> {
-        let state_of = |owned: &Arc<Owned>| {
+        let state_of = |owned: &Arc<PartitionHandle>| {
             let state = owned.published.read();
             owned.outbox.with(|outbox| outbox.confirm(state.progress.position()));
             state
@@ -177,7 +176,7 @@ impl Local {
     fn is_done(&self, states: &[State]) -> bool {
         self.ends.as_ref().is_some_and(|ends| {
             let owned = self.registry.all();
-            let reached = |(owned, state): (&Arc<Owned>, &State)| {
+            let reached = |(owned, state): (&Arc<PartitionHandle>, &State)| {
                 owned.reached.get().is_some_and(|end| state.progress.position() >= *end)
             };
             let wanted = ends.keys().filter(|partition| self.is_wanted(**partition)).count();

@@ -1,30 +1,18 @@
 //! `weather process`: from Kafka to windows to PostgreSQL.
 //!
-//! Each partition has a [`kafka::source`](crate::kafka::source) and a `worker`, which holds the state machine of
-//! [`partition`](crate::engine::partition) and publishes its state ([`published`]). One task, `flush`, writes all states to PostgreSQL; one,
-//! `checkpoints`, writes the files; one, `ownership`, keeps this process's share of the partitions. What they do is noted
-//! in `stats` and shown by `status`. Every decision is the [`engine`](crate::engine)'s. Without PostgreSQL (`local`) the same workers run for
+//! Each partition has a [`kafka::source`](crate::kafka::source) and a task that holds its state ([`partition`]). One task,
+//! `flusher`, writes all states to PostgreSQL; one, [`checkpoints`], writes the files; one, `lease_keeper`, keeps this
+//! process's share of the partitions. What they do is noted and shown by [`observe`]. Every decision is the
+//! [`engine`](crate::engine)'s: the tasks move bytes, wait and ask it. Without PostgreSQL (`local`) the same tasks run for
 //! standard output.
 
-mod batch_log;
-mod bring_up;
-
-pub mod checkpoint_store;
-mod checkpoints;
-
-mod flush;
+pub mod checkpoints;
+mod flusher;
 pub mod identity;
+mod lease_keeper;
 mod local;
-mod owned;
-mod ownership;
-
-pub mod published;
-pub mod rates;
-
-mod stats;
-mod status;
-
-mod worker;
+pub mod observe;
+pub mod partition;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,29 +22,26 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::config::Process;
-use crate::engine::partition;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
-use crate::kafka::{source, topic};
-use crate::postgres::connector::Database;
+use crate::kafka::topic;
+use crate::postgres::connector::Connector;
 use crate::postgres::failure::Failure;
 use crate::shutdown::{self, Shutdown};
 use crate::telemetry::http;
 use crate::telemetry::terminal::Live;
-use crate::time::{Clock, milliseconds};
+use crate::time::milliseconds;
 
-use bring_up::Launcher;
-use checkpoint_store::CheckpointStore;
-use checkpoints::Checkpoints;
-use flush::{Flusher, Request};
+use checkpoints::store::CheckpointStore;
+use checkpoints::task::CheckpointTask;
+use flusher::{Flusher, Request, flush_now};
 use identity::Identity;
-use owned::Registry;
-use ownership::{Ended, Ownership, Rules, flush_now};
-use stats::{Phase, Stats};
-use status::Status;
+use lease_keeper::{LeaseKeeper, Remainder, Rules};
+use observe::stats::{Phase, Stats};
+use observe::status::ProcessorStatus;
+use partition::handle::Registry;
+use partition::start::Launcher;
 
-/// How long the broker may hold back an answer while there is nothing to read.
-const FETCH_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait for the last flush; what PostgreSQL then lacks is in the checkpoint files. With the waits below, a process
 /// whose services are silent ends within 15 s.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
@@ -68,11 +53,11 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let Some(database) = config.database.clone() else { return local::run(config, shutdown).await };
     let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
     let identity = Identity::take(&config.checkpoint_dir)?;
-    let database = Arc::new(Database::new(&config, database, identity.name()));
+    let database = Arc::new(Connector::new(&config, database, identity.name()));
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let registry = Arc::new(Registry::default());
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
-    let status = Arc::new(Status::new(&config, &identity, &stats, &registry, &cluster, &database));
+    let status = Arc::new(ProcessorStatus::new(&config, &identity, &stats, &registry, &cluster, &database));
     let _serving = http::start(config.listen, &status)?;
     let watched = Arc::clone(&status);
     let _live = Live::start(move || watched.live_line());
@@ -94,7 +79,7 @@ type Topic = (watch::Sender<BTreeSet<i32>>, watch::Receiver<BTreeSet<i32>>);
 /// Waits for both services; for a bounded run, notes where it ends.
 async fn prepare(
     config: &Process,
-    database: &Database,
+    database: &Connector,
     cluster: &Cluster,
     stats: &Stats,
 ) -> Result<(Topic, Option<BTreeMap<i32, i64>>)> {
@@ -112,7 +97,7 @@ struct Pipeline {
     config: Process,
     store: Arc<CheckpointStore>,
     identity: Identity,
-    database: Arc<Database>,
+    database: Arc<Connector>,
     cluster: Arc<Cluster>,
     registry: Arc<Registry>,
     stats: Arc<Stats>,
@@ -139,10 +124,16 @@ impl Pipeline {
         );
         let flushing = tokio::spawn(flusher.run());
         let checkpoints =
-            Checkpoints::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
+            CheckpointTask::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
         let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended.clone()));
-        let ownership = Ownership {
-            launcher: Arc::new(launcher(&self.config, &self.cluster, &self.store, changed, failures.clone())),
+        let lease_keeper = LeaseKeeper {
+            launcher: Arc::new(Launcher::new(
+                &self.config,
+                &self.cluster,
+                &self.store,
+                changed,
+                failures.clone(),
+            )),
             rules: self.rules(end_offsets),
             database: Arc::clone(&self.database),
             registry: Arc::clone(&self.registry),
@@ -152,7 +143,7 @@ impl Pipeline {
             done: done.clone(),
             failures,
         };
-        let mut owning = tokio::spawn(ownership.run(ended.clone()));
+        let mut owning = tokio::spawn(lease_keeper.run(ended.clone()));
 
         let failure = tokio::select! {
             biased;
@@ -194,8 +185,8 @@ impl Pipeline {
         &self,
         flushes: &mpsc::Sender<Request>,
         partitions: &[i32],
-        checkpoints: Option<Checkpoints>,
-        left: Ended,
+        checkpoints: Option<CheckpointTask>,
+        left: Remainder,
     ) {
         let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
@@ -214,7 +205,7 @@ impl Pipeline {
             "released" => matches!(said, Ok(Ok(()))));
     }
 
-    async fn last_words(&self, partitions: &[i32], left: Ended) -> Result<(), Failure> {
+    async fn last_words(&self, partitions: &[i32], left: Remainder) -> Result<(), Failure> {
         let session = match left.session {
             Some(session) => session,
             None => self.database.lease_session().await?,
@@ -223,34 +214,5 @@ impl Pipeline {
         let held = [self.registry.epochs(), left.coming_up].concat();
         session.release(&held).await?;
         session.leave().await
-    }
-}
-
-/// What makes tasks of partitions, by the configuration.
-fn launcher(
-    config: &Process,
-    cluster: &Arc<Cluster>,
-    store: &Arc<CheckpointStore>,
-    changed: Arc<Notify>,
-    failures: mpsc::Sender<Error>,
-) -> Launcher {
-    Launcher {
-        cluster: Arc::clone(cluster),
-        store: Arc::clone(store),
-        settings: partition::Settings {
-            window_ms: milliseconds(config.window),
-            out_of_orderness_ms: milliseconds(config.watermark),
-            max_future_ms: milliseconds(config.max_future),
-        },
-        source: source::Settings {
-            fetch_bytes: config.fetch_bytes,
-            wait: FETCH_WAIT,
-            on_data_loss: config.on_data_loss,
-        },
-        from: config.from,
-        idle_timeout: config.idle_timeout,
-        clock: Clock::start(),
-        changed,
-        failures,
     }
 }

@@ -1,4 +1,4 @@
-//! A volume with checkpoint files, written as `src/processor/checkpoint_store.rs` writes them, system call by system call.
+//! A volume with checkpoint files, written as `src/processor/checkpoints/store.rs` writes them, system call by system call.
 //!
 //! A process that is killed leaves what it wrote; a machine that loses its power leaves what was made durable, and of the
 //! rest a part. While no process looks, files may be torn, flipped, put back, taken away or exchanged.

@@ -1,4 +1,4 @@
-//! The task of `src/processor/bring_up.rs`: which state a partition that was just taken goes on from.
+//! The task of `src/processor/partition/start.rs`: which state a partition that was just taken goes on from.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! The task of `src/processor/checkpoints.rs`: every interval the files of partitions that moved, written system call by
+//! The task of `src/processor/checkpoints/task.rs`: every interval the files of partitions that moved, written system call by
 //! system call.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The task of `src/processor/flush.rs`: writes whatever changed, at most once an interval, for all partitions together.
+//! The task of `src/processor/flusher.rs`: writes whatever changed, at most once an interval, for all partitions together.
 //!
 //! A partition's state and its letters are two looks at what another thread changes, hence two steps.
 

@@ -1,4 +1,4 @@
-//! The task of `src/processor/ownership.rs`: tells that the process lives, takes what is free, gives up surplus.
+//! The task of `src/processor/lease_keeper.rs`: tells that the process lives, takes what is free, gives up surplus.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! The task of `src/processor/worker.rs`: it holds one partition's state, and is its only writer.
+//! The task of `src/processor/partition/task.rs`: it holds one partition's state, and is its only writer.
 //!
 //! The flush runs on another thread, so each store that it can see is a step of its own: letters into the outbox, then the
 //! state that counts them; and on a confirmation the state, then the outbox, then what is published.
@@ -9,7 +9,7 @@ use weather::engine::checkpoint::Checkpoint;
 use weather::engine::dead_letter::{DeadLetter, Outbox};
 use weather::engine::partition::{Confirmation, Incoming, Partition, Settings};
 use weather::engine::state::{Mark, Position, State};
-use weather::processor::published::{self, Reader, Writer};
+use weather::processor::partition::snapshot::{self, Reader, Writer};
 
 use super::source::Source;
 use crate::env::{Env, NEVER};
@@ -117,7 +117,7 @@ impl Unit {
     pub fn new(taken: Taken, settings: Settings, now_ms: i64) -> Checked<Self> {
         let Taken { partition, epoch, state, pending, ledger, end_offset } = taken;
         ledger.agrees(&state, settings.window_ms)?;
-        let (writer, published) = published::channel(&state);
+        let (writer, published) = snapshot::channel(&state);
         let mut outbox = Outbox::default();
         outbox.extend(pending);
         Ok(Self {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::postgres::connector::Database;
+use crate::postgres::connector::Connector;
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use crate::postgres::summary::{self, SummaryRow};
 
-/// Windows that are shown: two days of hours.
+/// SummaryCache that are shown: two days of hours.
 const LIMIT: i64 = 48;
 /// What was read is good for so long.
 const FRESH: Duration = Duration::from_secs(2);
@@ -27,8 +27,8 @@ const KEEP: Duration = Duration::from_secs(30);
 
 /// Reads them.
 #[derive(Debug)]
-pub struct Windows {
-    database: Arc<Database>,
+pub struct SummaryCache {
+    database: Arc<Connector>,
     /// Held while reading, so that many who ask at once make one query.
     cache: Arc<Mutex<Cache>>,
 }
@@ -41,9 +41,9 @@ struct Cache {
     session: Option<Session>,
 }
 
-impl Windows {
+impl SummaryCache {
     /// Of this database.
-    pub fn new(database: Arc<Database>) -> Self {
+    pub fn new(database: Arc<Connector>) -> Self {
         Self { database, cache: Arc::default() }
     }
 

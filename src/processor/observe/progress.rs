@@ -9,9 +9,9 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::postgres::summary::SummaryRow;
-use crate::processor::rates::PerSecond;
-use crate::processor::stats::{Batch, Phase, Sample};
-use crate::processor::status::{PartitionView, Status, event_time};
+use crate::processor::observe::rates::PerSecond;
+use crate::processor::observe::stats::{FlushNote, Phase, Sample};
+use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
 use crate::reading::Reason;
 use crate::telemetry::latency::Percentiles;
 use crate::telemetry::process::{self, Usage};
@@ -22,7 +22,7 @@ type Offsets = BTreeMap<String, BTreeMap<String, i64>>;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Progress {
+struct ProgressDocument {
     id: String,
     run_id: String,
     name: String,
@@ -35,8 +35,8 @@ struct Progress {
     duration_ms: BTreeMap<&'static str, u64>,
     event_time: BTreeMap<&'static str, String>,
     state_operators: [StateOperator; 1],
-    sources: [Source; 1],
-    sink: Sink,
+    sources: [SourceEntry; 1],
+    sink: SinkEntry,
     weather: Weather,
 }
 
@@ -51,7 +51,7 @@ struct StateOperator {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Source {
+struct SourceEntry {
     description: String,
     start_offset: Offsets,
     end_offset: Offsets,
@@ -64,7 +64,7 @@ struct Source {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Sink {
+struct SinkEntry {
     description: String,
     num_output_rows: Option<usize>,
 }
@@ -85,10 +85,10 @@ struct Weather {
     unflushed: i64,
     watermark: Option<String>,
     last_write: Option<String>,
-    totals: Totals,
-    partitions: Vec<Partition>,
+    totals: RecordCounts,
+    partitions: Vec<PartitionEntry>,
     owners: BTreeMap<i32, Option<String>>,
-    windows: Vec<Window>,
+    windows: Vec<WindowEntry>,
     dead_letters: Vec<Sample>,
     latency: Latencies,
     batches: Vec<BatchLine>,
@@ -99,7 +99,7 @@ struct Weather {
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Totals {
+struct RecordCounts {
     records: i64,
     aggregated: i64,
     duplicates: i64,
@@ -110,7 +110,7 @@ struct Totals {
 }
 
 #[derive(Debug, Serialize)]
-struct Partition {
+struct PartitionEntry {
     partition: i32,
     epoch: i64,
     next_offset: i64,
@@ -129,7 +129,7 @@ struct Partition {
 }
 
 #[derive(Debug, Serialize)]
-struct Window {
+struct WindowEntry {
     start: String,
     end: String,
     avg_temp: Option<f64>,
@@ -157,7 +157,7 @@ struct BatchLine {
     visible_after_seconds: Option<f64>,
 }
 
-impl Status {
+impl ProcessorStatus {
     /// The document.
     pub(super) async fn progress(&self) -> String {
         let windows = self.windows.newest().await;
@@ -166,18 +166,18 @@ impl Status {
         let batches = self.stats.batches();
         let last = batches.last();
         let topic = self.cluster.topic();
-        let milliseconds = |batch: &Batch| u64::try_from(batch.took.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = |batch: &FlushNote| u64::try_from(batch.took.as_millis()).unwrap_or(u64::MAX);
         let duration_ms = last
             .into_iter()
             .flat_map(|b| [("addBatch", milliseconds(b)), ("triggerExecution", milliseconds(b))]);
-        let progress = Progress {
+        let progress = ProgressDocument {
             id: format!("{topic}@{}", self.database.address()),
             run_id: self.process.clone(),
             name: topic.to_owned(),
             timestamp: Rfc3339(now_ms()).to_string(),
             batch_id: last.map(|batch| batch.id),
             batch_duration: last.map(milliseconds),
-            num_input_rows: last.map_or(0, Batch::records),
+            num_input_rows: last.map_or(0, FlushNote::records),
             input_rows_per_second: rates.read,
             processed_rows_per_second: rates.written,
             duration_ms: duration_ms.collect(),
@@ -189,7 +189,7 @@ impl Status {
                 num_rows_dropped_by_watermark: partitions.iter().map(late).sum(),
             }],
             sources: [source(topic, &partitions, last, rates)],
-            sink: Sink {
+            sink: SinkEntry {
                 description: format!("PostgreSQL {}, weather_summary", self.database.address()),
                 num_output_rows: last.map(|batch| batch.rows),
             },
@@ -211,7 +211,7 @@ impl Status {
         &self,
         partitions: &[PartitionView],
         windows: &[SummaryRow],
-        batches: &[Batch],
+        batches: &[FlushNote],
         rates: PerSecond,
     ) -> Weather {
         let ready = self.ready();
@@ -236,10 +236,10 @@ impl Status {
             unflushed: partitions.iter().map(PartitionView::unflushed).sum(),
             watermark: self.watermark_ms(partitions).map(time),
             last_write: self.stats.last_write_ms().map(time),
-            totals: Totals::of(partitions),
-            partitions: partitions.iter().map(Partition::of).collect(),
+            totals: RecordCounts::of(partitions),
+            partitions: partitions.iter().map(PartitionEntry::of).collect(),
             owners: self.stats.leases().unwrap_or_default().owners,
-            windows: windows.iter().map(Window::of).collect(),
+            windows: windows.iter().map(WindowEntry::of).collect(),
             dead_letters: self.samples(),
             latency: Latencies {
                 append_to_visible: self.stats.append_to_visible.percentiles(),
@@ -281,7 +281,12 @@ fn event_times(partitions: &[PartitionView]) -> BTreeMap<&'static str, String> {
         .collect()
 }
 
-fn source(topic: &str, partitions: &[PartitionView], last: Option<&Batch>, rates: PerSecond) -> Source {
+fn source(
+    topic: &str,
+    partitions: &[PartitionView],
+    last: Option<&FlushNote>,
+    rates: PerSecond,
+) -> SourceEntry {
     let offsets = |of: Vec<(i32, i64)>| -> Offsets {
         let by_partition =
             of.into_iter().map(|(partition, offset)| (partition.to_string(), offset)).collect();
@@ -292,12 +297,12 @@ fn source(topic: &str, partitions: &[PartitionView], last: Option<&Batch>, rates
     };
     let lags = || partitions.iter().map(PartitionView::lag);
     let average = lags().sum::<i64>() as f64 / partitions.len().max(1) as f64;
-    Source {
+    SourceEntry {
         description: format!("Kafka[Subscribe[{topic}]]"),
         start_offset: batch(|(partition, from, _)| (*partition, *from)),
         end_offset: batch(|(partition, _, to)| (*partition, *to)),
         latest_offset: offsets(partitions.iter().map(|p| (p.partition, p.high_watermark)).collect()),
-        num_input_rows: last.map_or(0, Batch::records),
+        num_input_rows: last.map_or(0, FlushNote::records),
         input_rows_per_second: rates.read,
         processed_rows_per_second: rates.written,
         metrics: BTreeMap::from([
@@ -308,7 +313,7 @@ fn source(topic: &str, partitions: &[PartitionView], last: Option<&Batch>, rates
     }
 }
 
-impl Totals {
+impl RecordCounts {
     fn of(partitions: &[PartitionView]) -> Self {
         let sum = |of: fn(&PartitionView) -> i64| partitions.iter().map(of).sum();
         let rejected = |reason: &Reason| {
@@ -326,7 +331,7 @@ impl Totals {
     }
 }
 
-impl Partition {
+impl PartitionEntry {
     fn of(p: &PartitionView) -> Self {
         Self {
             partition: p.partition,
@@ -348,7 +353,7 @@ impl Partition {
     }
 }
 
-impl Window {
+impl WindowEntry {
     fn of(row: &SummaryRow) -> Self {
         let [avg_temp, avg_humidity, avg_wind_speed] = row.averages;
         Self {
@@ -364,7 +369,7 @@ impl Window {
 }
 
 impl BatchLine {
-    fn of(batch: &Batch) -> Self {
+    fn of(batch: &FlushNote) -> Self {
         Self {
             id: batch.id,
             at: time(batch.at_ms),

@@ -3,40 +3,34 @@
 //! Everything is read from what the tasks publish anyway, at the moment somebody asks: published states, high
 //! watermarks, outages, [`Stats`]. Nothing is locked for longer than a copy takes, and nothing is changed.
 
-mod exposition;
-mod line;
-mod progress;
-mod windows;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Process;
+use crate::engine::state::Progress;
 use crate::engine::watermark;
 use crate::kafka::client::Cluster;
-use crate::postgres::connector::Database;
+use crate::postgres::connector::Connector;
 use crate::processor::identity::Identity;
-use crate::processor::owned::{Owned, Registry};
-use crate::processor::stats::{Phase, SAMPLES, Sample, Stats};
+use crate::processor::observe::stats::{Phase, SAMPLES, Sample, Stats};
+use crate::processor::observe::summary_cache::SummaryCache;
+use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::telemetry::health::Health;
-use crate::telemetry::http::{Answer, Site};
-use crate::telemetry::{metrics, page};
 use crate::time::{milliseconds, now_ms};
-use windows::Windows;
 
 /// The processor, looked at.
 #[derive(Debug)]
-pub struct Status {
-    stats: Arc<Stats>,
-    registry: Arc<Registry>,
-    cluster: Arc<Cluster>,
-    database: Arc<Database>,
-    windows: Windows,
+pub struct ProcessorStatus {
+    pub(super) stats: Arc<Stats>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) database: Arc<Connector>,
+    pub(super) windows: SummaryCache,
     /// This process's name among those that share the topic.
-    process: String,
-    window_ms: i64,
-    started: Instant,
+    pub(super) process: String,
+    pub(super) window_ms: i64,
+    pub(super) started: Instant,
 }
 
 /// One partition, looked at.
@@ -47,7 +41,7 @@ pub struct PartitionView {
     /// The ownership.
     pub epoch: i64,
     /// Its numbers.
-    pub progress: crate::engine::state::Progress,
+    pub progress: Progress,
     /// Kafka's end of it.
     pub high_watermark: i64,
     /// Windows that still take readings.
@@ -80,7 +74,7 @@ impl PartitionView {
     }
 }
 
-impl Status {
+impl ProcessorStatus {
     /// Looks at these.
     pub fn new(
         config: &Process,
@@ -88,14 +82,14 @@ impl Status {
         stats: &Arc<Stats>,
         registry: &Arc<Registry>,
         cluster: &Arc<Cluster>,
-        database: &Arc<Database>,
+        database: &Arc<Connector>,
     ) -> Self {
         Self {
             stats: Arc::clone(stats),
             registry: Arc::clone(registry),
             cluster: Arc::clone(cluster),
             database: Arc::clone(database),
-            windows: Windows::new(Arc::clone(database)),
+            windows: SummaryCache::new(Arc::clone(database)),
             process: identity.name().to_owned(),
             window_ms: milliseconds(config.window),
             started: Instant::now(),
@@ -108,7 +102,7 @@ impl Status {
         self.registry.all().iter().map(|owned| self.view(owned, now_ms)).collect()
     }
 
-    fn view(&self, owned: &Owned, now_ms: i64) -> PartitionView {
+    fn view(&self, owned: &PartitionHandle, now_ms: i64) -> PartitionView {
         let state = owned.published.read();
         let progress = state.progress;
         let ends = state.windows.iter().map(|window| window.start_ms + self.window_ms);
@@ -126,7 +120,7 @@ impl Status {
     }
 
     /// The newest dead letters, the newest last: those that wait for PostgreSQL after those that are there.
-    fn samples(&self) -> Vec<Sample> {
+    pub(super) fn samples(&self) -> Vec<Sample> {
         let mut samples = self.stats.samples();
         for owned in self.registry.all() {
             let waiting = owned.outbox.with(|outbox| {
@@ -180,7 +174,7 @@ impl Status {
     }
 
     /// The processes that share the topic, as last seen in the table of leases; this one included.
-    fn processes(&self) -> usize {
+    pub(super) fn processes(&self) -> usize {
         let leases = self.stats.leases().unwrap_or_default();
         leases
             .processes
@@ -192,20 +186,7 @@ impl Status {
     }
 }
 
-impl Site for Status {
-    async fn answer(&self, path: &str) -> Option<Answer> {
-        Some(match path {
-            "/" => page::answer(),
-            "/livez" => Answer::health(&self.live()),
-            "/readyz" => Answer::health(&self.ready()),
-            "/metrics" => Answer::ok(metrics::CONTENT_TYPE, self.exposition()),
-            "/progress" => Answer::ok("application/json", self.progress().await),
-            _ => return None,
-        })
-    }
-}
-
 /// An event time that may not exist yet.
-fn event_time(ms: i64) -> Option<i64> {
+pub(super) fn event_time(ms: i64) -> Option<i64> {
     Some(ms).filter(|ms| *ms > watermark::NONE)
 }

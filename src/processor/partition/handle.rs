@@ -1,6 +1,6 @@
 //! The partitions that this process owns now, as its tasks share them.
 //!
-//! [`Owned`] is the handle of one partition: what its worker publishes, and how to reach the worker. [`Registry`] is the
+//! [`PartitionHandle`] is what the others hold of one partition: what its task publishes, and how to reach it. [`Registry`] is the
 //! list of them. A partition leaves the list when it is handed over, fenced or stopped; dropping the last handle ends
 //! its tasks.
 
@@ -14,8 +14,8 @@ use tokio::task::AbortHandle;
 use crate::engine::dead_letter::{DeadLetter, Outbox};
 use crate::engine::partition::Confirmation;
 use crate::engine::state::{Position, State};
-use crate::processor::published::Reader;
-use crate::processor::rates::Look;
+use crate::processor::observe::rates::Look;
+use crate::processor::partition::snapshot::Reader;
 use crate::telemetry::log::Outage;
 
 /// Dead letters between worker and flush. Locked only while there are some, and for each flush.
@@ -75,7 +75,7 @@ impl Oldest {
 
 /// What a worker can be asked.
 #[derive(Debug)]
-pub enum Command {
+pub enum TaskCommand {
     /// The bytes of a checkpoint of the present state, and the state's position and flushed position.
     Checkpoint(oneshot::Sender<CheckpointImage>),
 }
@@ -95,12 +95,12 @@ pub struct Tasks {
     /// Reads from Kafka.
     pub source: AbortHandle,
     /// Holds the state.
-    pub worker: AbortHandle,
+    pub task: AbortHandle,
 }
 
 /// One partition that this process owns.
 #[derive(Debug)]
-pub struct Owned {
+pub struct PartitionHandle {
     /// Which.
     pub partition: i32,
     /// The ownership to write under.
@@ -120,12 +120,12 @@ pub struct Owned {
     /// Where the flush tells what PostgreSQL has.
     pub confirmed: watch::Sender<Option<Confirmation>>,
     /// Where the worker takes questions.
-    pub commands: mpsc::Sender<Command>,
+    pub commands: mpsc::Sender<TaskCommand>,
     /// Its tasks.
     pub tasks: Tasks,
 }
 
-impl Owned {
+impl PartitionHandle {
     /// The present state with the dead letters that belong to it.
     pub fn snapshot(&self) -> (State, Vec<DeadLetter>) {
         // In this order: letters are in the outbox before the state that counts them is published.
@@ -142,25 +142,25 @@ impl Owned {
     /// A checkpoint of the present state; None if the worker has ended.
     pub async fn checkpoint(&self) -> Option<CheckpointImage> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Checkpoint(reply)).await.ok()?;
+        self.commands.send(TaskCommand::Checkpoint(reply)).await.ok()?;
         answer.await.ok()
     }
 }
 
-impl Drop for Owned {
+impl Drop for PartitionHandle {
     fn drop(&mut self) {
         self.tasks.source.abort();
-        self.tasks.worker.abort();
+        self.tasks.task.abort();
     }
 }
 
 /// All partitions that this process owns.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<BTreeMap<i32, Arc<Owned>>>);
+pub struct Registry(Mutex<BTreeMap<i32, Arc<PartitionHandle>>>);
 
 impl Registry {
     /// Every partition, ascending.
-    pub fn all(&self) -> Vec<Arc<Owned>> {
+    pub fn all(&self) -> Vec<Arc<PartitionHandle>> {
         self.lock().values().cloned().collect()
     }
 
@@ -171,7 +171,7 @@ impl Registry {
 
     /// How far each is, for the rates.
     pub fn counts(&self) -> Look {
-        let counts = |owned: &Arc<Owned>| {
+        let counts = |owned: &Arc<PartitionHandle>| {
             let progress = owned.published.progress();
             let waiting = (progress.next_offset - progress.flushed_offset).max(0);
             ((owned.partition, owned.epoch), (progress.accounted(), progress.accounted() - waiting))
@@ -180,12 +180,12 @@ impl Registry {
     }
 
     /// Adds a partition that was just taken.
-    pub fn insert(&self, owned: Owned) {
+    pub fn insert(&self, owned: PartitionHandle) {
         self.lock().insert(owned.partition, Arc::new(owned));
     }
 
     /// Removes a partition if it is still held under this epoch.
-    pub fn remove(&self, partition: i32, epoch: i64) -> Option<Arc<Owned>> {
+    pub fn remove(&self, partition: i32, epoch: i64) -> Option<Arc<PartitionHandle>> {
         let mut all = self.lock();
         if all.get(&partition).is_some_and(|owned| owned.epoch == epoch) {
             all.remove(&partition)
@@ -194,7 +194,7 @@ impl Registry {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Arc<Owned>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Arc<PartitionHandle>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

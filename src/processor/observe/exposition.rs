@@ -1,10 +1,10 @@
-//! `/metrics`: every number of [`Status`] under its Prometheus name.
+//! `/metrics`: every number of [`ProcessorStatus`] under its Prometheus name.
 //!
 //! Counts of records are of the partition's whole history, because that is what its state holds: they go on where a
 //! restart or another owner has left them, and the sum over all processes is the topic's.
 
-use crate::processor::stats::Phase;
-use crate::processor::status::{PartitionView, Status, event_time};
+use crate::processor::observe::stats::Phase;
+use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
 use crate::reading::Reason;
 use crate::telemetry::metrics::Exposition;
 
@@ -68,7 +68,7 @@ const TIMES: [Seconds; 4] = [
     }),
 ];
 
-impl Status {
+impl ProcessorStatus {
     /// The whole text.
     pub(super) fn exposition(&self) -> String {
         let partitions = self.partitions();

@@ -7,21 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::Assign;
 use crate::engine::assignment::{Decision, Leases, fair_share, given_share};
 use crate::engine::state::Position;
 use crate::error::{Error, Result};
-use crate::postgres::connector::Database;
+use crate::postgres::connector::Connector;
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::{LeaseSession, PRUNE_PORTION};
-use crate::processor::bring_up::Launcher;
-use crate::processor::flush::Request;
-use crate::processor::owned::{Owned, Registry};
-use crate::processor::stats::Stats;
+use crate::processor::flusher::{Request, flush_now};
+use crate::processor::observe::stats::Stats;
+use crate::processor::partition::handle::{PartitionHandle, Registry};
+use crate::processor::partition::start::Launcher;
 use crate::shutdown::{Shutdown, Trigger};
 
 /// How often the leases are looked at.
@@ -55,11 +55,11 @@ pub struct Rules {
 
 /// Keeps this process's share.
 #[derive(Debug)]
-pub struct Ownership {
+pub struct LeaseKeeper {
     /// What it is decided by.
     pub rules: Rules,
     /// PostgreSQL.
-    pub database: Arc<Database>,
+    pub database: Arc<Connector>,
     /// What this process owns.
     pub registry: Arc<Registry>,
     /// Makes tasks of partitions.
@@ -78,7 +78,7 @@ pub struct Ownership {
 
 /// What is left of ownership when it ends.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct Remainder {
     /// The connection, for the last words.
     pub session: Option<LeaseSession>,
     /// Partition and epoch of what was taken, but did not run yet.
@@ -94,7 +94,7 @@ struct Ticking {
     known: Vec<i32>,
     /// Taken, but not running yet.
     coming_up: BTreeMap<i32, i64>,
-    launches: JoinSet<(i32, Result<Owned>)>,
+    launches: JoinSet<(i32, Result<PartitionHandle>)>,
     /// Whether it was said that every partition has an owner.
     waiting: bool,
     finished: Instant,
@@ -102,14 +102,14 @@ struct Ticking {
 }
 
 impl Ticking {
-    fn end(self) -> Ended {
-        Ended { session: self.session, coming_up: self.coming_up.into_iter().collect() }
+    fn end(self) -> Remainder {
+        Remainder { session: self.session, coming_up: self.coming_up.into_iter().collect() }
     }
 }
 
-impl Ownership {
+impl LeaseKeeper {
     /// Works until the end is asked for.
-    pub async fn run(mut self, mut shutdown: Shutdown) -> Ended {
+    pub async fn run(mut self, mut shutdown: Shutdown) -> Remainder {
         let mut ticking = Ticking {
             session: None,
             begun: None,
@@ -152,7 +152,7 @@ impl Ownership {
         }
     }
 
-    async fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<Owned>) {
+    async fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<PartitionHandle>) {
         match launched {
             Ok(owned) if ticking.coming_up.get(&partition) == Some(&owned.epoch) => {
                 ticking.coming_up.remove(&partition);
@@ -268,7 +268,7 @@ impl Ownership {
             ticking.coming_up.insert(partition, claimed.epoch);
             let end_offset = self.rules.end_offsets.as_ref().and_then(|ends| ends.get(&partition).copied());
             let launcher = Arc::clone(&self.launcher);
-            ticking.launches.spawn(async move { (partition, launcher.bring_up(claimed, end_offset).await) });
+            ticking.launches.spawn(async move { (partition, launcher.start(claimed, end_offset).await) });
         }
         Ok(())
     }
@@ -278,7 +278,7 @@ impl Ownership {
         if partitions.is_empty() {
             return Ok(());
         }
-        let released: Vec<Arc<Owned>> =
+        let released: Vec<Arc<PartitionHandle>> =
             self.registry.all().into_iter().filter(|o| partitions.contains(&o.partition)).collect();
         released.iter().for_each(|owned| owned.pause());
         if !flush_now(&self.flushes, HAND_OVER.min(self.rules.lease / 2)).await {
@@ -301,7 +301,7 @@ impl Ownership {
         ends: &BTreeMap<i32, i64>,
     ) -> Result<(), Failure> {
         let own = self.registry.all();
-        let unwritten = |at: &Position, owned: &Owned| owned.published.progress().flushed() < *at;
+        let unwritten = |at: &Position, owned: &PartitionHandle| owned.published.progress().flushed() < *at;
         let reached: Option<Vec<bool>> =
             own.iter().map(|owned| owned.reached.get().map(|at| unwritten(at, owned))).collect();
         if reached.is_some_and(|unwritten| unwritten.contains(&true)) {
@@ -341,14 +341,4 @@ impl Ownership {
         }
         Ok(())
     }
-}
-
-/// Asks for a flush and waits for it; whether it was done in time.
-pub async fn flush_now(flushes: &mpsc::Sender<Request>, limit: Duration) -> bool {
-    let (request, done) = oneshot::channel();
-    let ask = async {
-        flushes.send(request).await.ok()?;
-        done.await.ok()
-    };
-    matches!(timeout(limit, ask).await, Ok(Some(())))
 }

@@ -1,11 +1,12 @@
-//! From a partition that was just taken to its running tasks: which state to go on from, then worker and source.
+//! From a partition that was just taken to its running tasks: which state to go on from, then its task and source.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
 
-use crate::config::StartFrom;
+use crate::config::{Process, StartFrom};
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::{Partition, Settings};
 use crate::engine::recovery::{Choice, Claimed, choose};
@@ -14,12 +15,15 @@ use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
 use crate::kafka::sequence::Sequences;
 use crate::kafka::source::{self, Source};
-use crate::processor::checkpoint_store::CheckpointStore;
-use crate::processor::owned::{HighWatermark, Oldest, Owned, SharedOutbox, Tasks};
-use crate::processor::published;
-use crate::processor::worker::{Channels, Ownership, Worker};
+use crate::processor::checkpoints::store::CheckpointStore;
+use crate::processor::partition::handle::{HighWatermark, Oldest, PartitionHandle, SharedOutbox, Tasks};
+use crate::processor::partition::snapshot;
+use crate::processor::partition::task::{Channels, PartitionTask, TaskSettings};
 use crate::retry::Backoff;
-use crate::time::Clock;
+use crate::time::{Clock, milliseconds};
+
+/// How long the broker may hold back an answer while there is nothing to read.
+const FETCH_WAIT: Duration = Duration::from_secs(2);
 
 /// What every partition of this process is run with.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub struct Launcher {
     /// Where to start where no state exists.
     pub from: StartFrom,
     /// Silence after which a caught-up partition is idle.
-    pub idle_timeout: std::time::Duration,
+    pub idle_timeout: Duration,
     /// The clock that future times are judged by.
     pub clock: Clock,
     /// Wakes the flush.
@@ -45,8 +49,37 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Brings a partition up. Waits for Kafka only where no state exists.
-    pub async fn bring_up(&self, claimed: Claimed, end_offset: Option<i64>) -> Result<Owned> {
+    /// By the configuration.
+    pub fn new(
+        config: &Process,
+        cluster: &Arc<Cluster>,
+        store: &Arc<CheckpointStore>,
+        changed: Arc<Notify>,
+        failures: mpsc::Sender<Error>,
+    ) -> Self {
+        Self {
+            cluster: Arc::clone(cluster),
+            store: Arc::clone(store),
+            settings: Settings {
+                window_ms: milliseconds(config.window),
+                out_of_orderness_ms: milliseconds(config.watermark),
+                max_future_ms: milliseconds(config.max_future),
+            },
+            source: source::Settings {
+                fetch_bytes: config.fetch_bytes,
+                wait: FETCH_WAIT,
+                on_data_loss: config.on_data_loss,
+            },
+            from: config.from,
+            idle_timeout: config.idle_timeout,
+            clock: Clock::start(),
+            changed,
+            failures,
+        }
+    }
+
+    /// Starts a partition. Waits for Kafka only where no state exists.
+    pub async fn start(&self, claimed: Claimed, end_offset: Option<i64>) -> Result<PartitionHandle> {
         let (state, pending) = self.state_of(&claimed).await?;
         Ok(self.launch(&claimed, state, pending, end_offset))
     }
@@ -105,7 +138,7 @@ impl Launcher {
         state: State,
         pending: Vec<DeadLetter>,
         end_offset: Option<i64>,
-    ) -> Owned {
+    ) -> PartitionHandle {
         let Claimed { partition, epoch, .. } = *claimed;
         let (source, events) = Source::new(
             Arc::clone(&self.cluster),
@@ -115,20 +148,20 @@ impl Launcher {
             state.marks,
         );
         let reached = Arc::new(OnceLock::new());
-        let (writer, published) = published::channel(&state);
+        let (writer, published) = snapshot::channel(&state);
         let (confirmed, confirmations) = watch::channel(None);
         let (commands, asked) = mpsc::channel(4);
         let (outbox, high_watermark) = (SharedOutbox::default(), HighWatermark::default());
         let (oldest, reading) = (Oldest::default(), source.outage());
         outbox.with(|outbox| outbox.extend(pending));
         high_watermark.set(state.progress.next_offset);
-        let worker = Worker {
+        let task = PartitionTask {
             partition: Partition::new(self.settings, state),
             writer,
             outbox: outbox.clone(),
             high_watermark: high_watermark.clone(),
             oldest: oldest.clone(),
-            ownership: Ownership {
+            settings: TaskSettings {
                 topic: self.cluster.topic().to_owned(),
                 partition,
                 epoch,
@@ -150,9 +183,9 @@ impl Launcher {
         };
         let tasks = Tasks {
             source: tokio::spawn(source.run()).abort_handle(),
-            worker: tokio::spawn(worker.run()).abort_handle(),
+            task: tokio::spawn(task.run()).abort_handle(),
         };
-        Owned {
+        PartitionHandle {
             partition,
             epoch,
             published,

@@ -1,11 +1,11 @@
 //! The live line of `weather process`, and the bar of a run that has an end.
 
-use crate::processor::status::{PartitionView, Status};
+use crate::processor::observe::status::{PartitionView, ProcessorStatus};
 use crate::telemetry::human::{Grouped, Span};
 use crate::telemetry::terminal::{Colour, per_second, progress_bar};
 use crate::time::{SqlTimestamp, now_ms};
 
-impl Status {
+impl ProcessorStatus {
     /// One line: how fast, how much, how far behind, how far in event time, when written.
     pub fn live_line(&self) -> String {
         let partitions = self.partitions();

@@ -16,13 +16,15 @@ use crate::engine::state::Position;
 use crate::error::Error;
 use crate::kafka::sequence::Sequences;
 use crate::kafka::source::Event;
-use crate::processor::owned::{CheckpointImage, Command, HighWatermark, Oldest, SharedOutbox};
-use crate::processor::published::Writer;
+use crate::processor::partition::handle::{
+    CheckpointImage, HighWatermark, Oldest, SharedOutbox, TaskCommand,
+};
+use crate::processor::partition::snapshot::Writer;
 use crate::time::Clock;
 
 /// What stays the same about a partition while it is owned.
 #[derive(Debug, Clone)]
-pub struct Ownership {
+pub struct TaskSettings {
     /// The topic.
     pub topic: String,
     /// The partition.
@@ -45,7 +47,7 @@ pub struct Channels {
     /// From the flush.
     pub confirmed: watch::Receiver<Option<Confirmation>>,
     /// From the checkpoints.
-    pub commands: mpsc::Receiver<Command>,
+    pub commands: mpsc::Receiver<TaskCommand>,
     /// To whoever ends the process when a partition cannot go on.
     pub failures: mpsc::Sender<Error>,
     /// Told whenever there is something new to flush.
@@ -53,7 +55,7 @@ pub struct Channels {
 }
 
 /// Holds one partition.
-pub struct Worker {
+pub struct PartitionTask {
     /// What it holds.
     pub partition: Partition,
     /// Where it publishes.
@@ -65,7 +67,7 @@ pub struct Worker {
     /// The record that has waited longest for a flush.
     pub oldest: Oldest,
     /// What stays the same.
-    pub ownership: Ownership,
+    pub settings: TaskSettings,
     /// What it is connected to.
     pub channels: Channels,
     /// The clock that future times are judged by.
@@ -78,7 +80,7 @@ pub struct Worker {
     pub sequences: Sequences,
 }
 
-impl Worker {
+impl PartitionTask {
     /// Works until its handle is gone.
     pub async fn run(mut self) {
         let mut last_record = Instant::now();
@@ -93,7 +95,7 @@ impl Worker {
                     Err(_) => return,
                 },
                 command = self.channels.commands.recv() => match command {
-                    Some(Command::Checkpoint(reply)) => drop(reply.send(self.checkpoint())),
+                    Some(TaskCommand::Checkpoint(reply)) => drop(reply.send(self.checkpoint())),
                     None => return,
                 },
                 event = self.channels.events.recv(), if take => match event {
@@ -140,7 +142,7 @@ impl Worker {
             Event::StartedOver { at, end } => {
                 self.partition.start_over(at);
                 self.sequences = Sequences::default();
-                self.ownership.end_offset = self.ownership.end_offset.map(|_| end);
+                self.settings.end_offset = self.settings.end_offset.map(|_| end);
             }
             Event::FirstMarkGone => self.partition.forget_first_mark(),
             Event::Failed(error) => {
@@ -155,14 +157,14 @@ impl Worker {
 
     /// Whether it is news that the partition is idle.
     fn idle_if_silent(&mut self, last_record: Instant) -> bool {
-        last_record.elapsed() >= self.ownership.idle_timeout && self.partition.set_idle(true)
+        last_record.elapsed() >= self.settings.idle_timeout && self.partition.set_idle(true)
     }
 
     /// Where the work has an end, nothing is waited for behind it. Offsets say nothing before the log is recognised.
     fn end_if_done(&mut self) {
         let progress = &self.partition.state().progress;
         let (offset, position) = (progress.next_offset, progress.position());
-        if self.recognised && self.ownership.end_offset.is_some_and(|end| offset >= end) {
+        if self.recognised && self.settings.end_offset.is_some_and(|end| offset >= end) {
             self.partition.set_idle(true);
             // Only the first time counts; what comes later is behind the end.
             let _ = self.reached.set(position);
@@ -191,10 +193,10 @@ impl Worker {
         let state = self.partition.state();
         let positions = (state.progress.position(), state.progress.flushed());
         let checkpoint = Checkpoint {
-            topic: self.ownership.topic.clone(),
-            partition: self.ownership.partition,
-            epoch: self.ownership.epoch,
-            window_ms: self.ownership.window_ms,
+            topic: self.settings.topic.clone(),
+            partition: self.settings.partition,
+            epoch: self.settings.epoch,
+            window_ms: self.settings.window_ms,
             written_ms: self.clock.now_ms(),
             pending: self.outbox.with(|outbox| outbox.before(positions.0)),
             state: state.clone(),

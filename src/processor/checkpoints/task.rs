@@ -12,14 +12,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::engine::state::Position;
-use crate::processor::checkpoint_store::CheckpointStore;
-use crate::processor::owned::{Owned, Registry};
-use crate::processor::stats::Stats;
+use crate::processor::checkpoints::store::CheckpointStore;
+use crate::processor::observe::stats::Stats;
+use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::shutdown::Shutdown;
 
 /// Writes the files of all partitions that this process owns.
 #[derive(Debug)]
-pub struct Checkpoints {
+pub struct CheckpointTask {
     store: Arc<CheckpointStore>,
     registry: Arc<Registry>,
     /// Epoch and positions of the file of each partition.
@@ -27,7 +27,7 @@ pub struct Checkpoints {
     stats: Arc<Stats>,
 }
 
-impl Checkpoints {
+impl CheckpointTask {
     /// Of these partitions, into this folder.
     pub fn new(store: Arc<CheckpointStore>, registry: Arc<Registry>, stats: Arc<Stats>) -> Self {
         Self { store, registry, written: HashMap::new(), stats }
@@ -65,7 +65,7 @@ impl Checkpoints {
     }
 
     /// Whether there was anything to write.
-    async fn write(&mut self, owned: &Owned) -> io::Result<bool> {
+    async fn write(&mut self, owned: &PartitionHandle) -> io::Result<bool> {
         let asked = Instant::now();
         let Some(image) = owned.checkpoint().await else { return Ok(false) };
         let (stamp, bytes) = ((owned.epoch, image.positions), image.bytes.len());

@@ -9,24 +9,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::engine::flush_plan::PartitionFlush;
 use crate::engine::partition::Confirmation;
 use crate::engine::state::Position;
 use crate::engine::window::{Totals, Window};
-use crate::postgres::connector::Database;
+use crate::postgres::connector::Connector;
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::summary::SummaryRow;
 use crate::postgres::write::FlushSession;
-use crate::processor::batch_log::BatchLog;
-use crate::processor::owned::{Owned, Registry};
-use crate::processor::stats::{self, Batch, Sample, Stats};
+use crate::processor::observe::batch_log::BatchLog;
+use crate::processor::observe::stats::{self, FlushNote, Sample, Stats};
+use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::retry::Backoff;
 use crate::time::now_ms;
 
 /// Asks for a flush now; answered when everything up to the asking is in the table.
 pub type Request = oneshot::Sender<()>;
+
+/// Asks for a flush and waits for it; whether it was done in time.
+pub async fn flush_now(flushes: &mpsc::Sender<Request>, limit: Duration) -> bool {
+    let (request, done) = oneshot::channel();
+    let ask = async {
+        flushes.send(request).await.ok()?;
+        done.await.ok()
+    };
+    matches!(timeout(limit, ask).await, Ok(Some(())))
+}
 
 /// What PostgreSQL has of a partition, as far as this process wrote it.
 #[derive(Debug, Default)]
@@ -51,14 +61,14 @@ impl Written {
 /// Writes changes to PostgreSQL.
 #[derive(Debug)]
 pub struct Flusher {
-    database: Arc<Database>,
+    database: Arc<Connector>,
     registry: Arc<Registry>,
     changed: Arc<Notify>,
     requests: mpsc::Receiver<Request>,
     interval: Duration,
     session: Option<FlushSession>,
     written: HashMap<i32, Written>,
-    /// As `Database::connections` said when that was last looked at.
+    /// As `Connector::connections` said when that was last looked at.
     connections: u64,
     log: BatchLog,
     stats: Arc<Stats>,
@@ -67,7 +77,7 @@ pub struct Flusher {
 impl Flusher {
     /// A flusher of these partitions; `changed` wakes it, `requests` hurries it.
     pub fn new(
-        database: Arc<Database>,
+        database: Arc<Connector>,
         registry: Arc<Registry>,
         changed: Arc<Notify>,
         requests: mpsc::Receiver<Request>,
@@ -171,7 +181,7 @@ impl Flusher {
         owned.iter().filter_map(|owned| self.changes(owned)).collect()
     }
 
-    fn changes(&mut self, owned: &Owned) -> Option<PartitionFlush> {
+    fn changes(&mut self, owned: &PartitionHandle) -> Option<PartitionFlush> {
         let oldest_ms = owned.oldest.take();
         let (state, letters) = owned.snapshot();
         let written = self.written.entry(owned.partition).or_default();
@@ -281,7 +291,7 @@ impl Flusher {
             let from = from.unwrap_or(part.state.progress.flushed());
             (part.partition, if from.incarnation == to.incarnation { from.offset } else { 0 }, to.offset)
         });
-        let batch = Batch {
+        let batch = FlushNote {
             id: 0,
             at_ms: now_ms,
             took,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::engine::assignment::Leases;
 use crate::engine::dead_letter::DeadLetter;
-use crate::processor::rates::Rates;
+use crate::processor::observe::rates::Rates;
 use crate::telemetry::health::Heartbeat;
 use crate::telemetry::latency::Latency;
 use crate::telemetry::log::Outage;
@@ -51,7 +51,7 @@ pub struct Stats {
     phase: AtomicU64,
     last_write_ms: AtomicI64,
     written: Mutex<WrittenNotes>,
-    files: Mutex<BTreeMap<i32, File>>,
+    files: Mutex<BTreeMap<i32, FileNote>>,
     leases: Mutex<Option<Leases>>,
     bounded: Mutex<Option<Bounded>>,
 }
@@ -88,7 +88,7 @@ impl Count {
 
 /// A confirmed flush.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Batch {
+pub struct FlushNote {
     /// Counts from 0.
     pub id: u64,
     /// When PostgreSQL confirmed it, ms since 1970.
@@ -105,7 +105,7 @@ pub struct Batch {
     pub offsets: Vec<(i32, i64, i64)>,
 }
 
-impl Batch {
+impl FlushNote {
     /// Offsets that became part of the table.
     pub fn records(&self) -> i64 {
         self.offsets.iter().map(|(_, from, to)| (to - from).max(0)).sum()
@@ -144,14 +144,14 @@ impl Sample {
 
 #[derive(Debug, Default)]
 struct WrittenNotes {
-    batches: VecDeque<Batch>,
+    batches: VecDeque<FlushNote>,
     next_id: u64,
     samples: VecDeque<Sample>,
 }
 
 /// A checkpoint file as last looked after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct File {
+pub struct FileNote {
     /// When it was last known to hold the partition's state, ms since 1970.
     pub current_ms: i64,
     /// Its length.
@@ -207,7 +207,7 @@ impl Stats {
     }
 
     /// A flush was confirmed; its id is given here.
-    pub fn wrote(&self, mut batch: Batch, samples: impl DoubleEndedIterator<Item = Sample>) {
+    pub fn wrote(&self, mut batch: FlushNote, samples: impl DoubleEndedIterator<Item = Sample>) {
         self.flush.record(batch.took);
         self.last_write_ms.store(batch.at_ms, Ordering::Relaxed);
         let mut notes = lock(&self.written);
@@ -235,7 +235,7 @@ impl Stats {
     }
 
     /// The last batches, the newest last.
-    pub fn batches(&self) -> Vec<Batch> {
+    pub fn batches(&self) -> Vec<FlushNote> {
         lock(&self.written).batches.iter().cloned().collect()
     }
 
@@ -246,11 +246,11 @@ impl Stats {
 
     /// A partition's file holds its state.
     pub fn file_is_current(&self, partition: i32, bytes: usize) {
-        lock(&self.files).insert(partition, File { current_ms: now_ms(), bytes });
+        lock(&self.files).insert(partition, FileNote { current_ms: now_ms(), bytes });
     }
 
     /// A partition's file, if one was written.
-    pub fn file(&self, partition: i32) -> Option<File> {
+    pub fn file(&self, partition: i32) -> Option<FileNote> {
         lock(&self.files).get(&partition).copied()
     }
 
@@ -289,8 +289,8 @@ mod tests {
     use super::*;
     use crate::reading::Reason;
 
-    fn batch(records: i64) -> Batch {
-        Batch {
+    fn batch(records: i64) -> FlushNote {
+        FlushNote {
             id: 0,
             at_ms: 1,
             took: Duration::from_millis(2),

@@ -1,0 +1,4 @@
+//! Checkpoint files: [`store`] writes and reads them, [`task`] decides when.
+
+pub mod store;
+pub mod task;

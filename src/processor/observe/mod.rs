@@ -1,0 +1,17 @@
+//! What the processor knows of itself and shows: nothing here decides anything.
+//!
+//! - [`stats`], [`rates`]: what the tasks note while they work.
+//! - [`status`]: all of it in one place, with health; shown by [`site`] (HTTP), [`exposition`] (`/metrics`), [`progress`]
+//!   (`/progress`) and [`live_line`] (a terminal).
+//! - [`summary_cache`]: the newest rows of the table, for the dashboard.
+//! - [`batch_log`]: `Batch {id}:`, rows and `write OK` on standard output.
+
+pub mod batch_log;
+mod exposition;
+mod live_line;
+mod progress;
+pub mod rates;
+mod site;
+pub mod stats;
+pub mod status;
+mod summary_cache;

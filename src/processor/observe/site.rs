@@ -1,0 +1,18 @@
+//! The HTTP endpoint of `weather process`.
+
+use crate::processor::observe::status::ProcessorStatus;
+use crate::telemetry::http::{Answer, Site};
+use crate::telemetry::{metrics, page};
+
+impl Site for ProcessorStatus {
+    async fn answer(&self, path: &str) -> Option<Answer> {
+        Some(match path {
+            "/" => page::answer(),
+            "/livez" => Answer::health(&self.live()),
+            "/readyz" => Answer::health(&self.ready()),
+            "/metrics" => Answer::ok(metrics::CONTENT_TYPE, self.exposition()),
+            "/progress" => Answer::ok("application/json", self.progress().await),
+            _ => return None,
+        })
+    }
+}
