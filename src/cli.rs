@@ -220,7 +220,7 @@ fn settle(flag: &Flag, on_command_line: Option<String>, env: &Environment<'_>) -
 
 fn refuse(flag: &Flag, given: &Given, expected: &str) -> Error {
     // Quoted and escaped, so that a strange value is still one readable line.
-    let shown: String = given.text.chars().take(100).collect();
+    let shown: String = value::masked(&given.text).chars().take(100).collect();
     Error::usage(format!("{}: {shown:?} is not valid; expected {expected}", given.name(flag)))
 }
 

@@ -1,23 +1,31 @@
 //! Where PostgreSQL is: a connection string, filled up from PostgreSQL's own variables, then from defaults.
 //!
 //! Order: `--database-url`, `WEATHER_DATABASE_URL`, `DATABASE_URL`; what the string leaves open comes from `PGHOST`,
-//! `PGPORT`, `PGUSER`, `PGDATABASE` and `PGPASSWORD[_FILE]`, as libpq does it. No message here shows the string: it
-//! may hold a password.
+//! `PGPORT`, `PGUSER`, `PGDATABASE` and `PGPASSWORD[_FILE]`, as libpq does it. Of several hosts the one that can be
+//! written to is taken.
+//!
+//! No message here shows the string: it may hold a password. Nor is anything of it looked up before it is certain that a
+//! password with unescaped characters has not spilt into the host or the database.
 
 use std::error::Error as _;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::environment::{Environment, secret, text};
 use super::value;
 use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for each of several hosts: a dead one must not hold up the next for long.
+const CONNECT_TIMEOUT_EACH: Duration = Duration::from_secs(3);
 /// A dead peer shows within a minute instead of the two hours of the default.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
+
+const ESCAPE_SENTENCE: &str = "has an unescaped character in its user name or password: write @ as %40, / as %2F, \
+     ? as %3F and : as %3A, or leave the password to PGPASSWORD";
 
 const TLS_SENTENCE: &str = "asks for TLS, which weather does not speak to PostgreSQL itself: let a service mesh or \
      stunnel do it and leave sslmode out";
@@ -50,8 +58,13 @@ pub(super) fn config(given: Option<(&str, &str)>, env: &Environment<'_>) -> Resu
     if config.get_application_name().is_none() {
         config.application_name("weather");
     }
+    let several = config.get_hosts().len().max(config.get_hostaddrs().len()) > 1;
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_TIMEOUT);
+        config.connect_timeout(if several { CONNECT_TIMEOUT_EACH } else { CONNECT_TIMEOUT });
+    }
+    if several {
+        // Whichever of them is the primary now: a standby is of no use to this program.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     if config.get_keepalives_idle() == TWO_HOURS {
         config.keepalives_idle(KEEPALIVE_IDLE);
@@ -61,27 +74,37 @@ pub(super) fn config(given: Option<(&str, &str)>, env: &Environment<'_>) -> Resu
 
 fn parse(origin: &str, url: &str) -> Result<Config> {
     let wrong = |what: &str| Error::usage(format!("{origin} {what}"));
+    if let Some(rest) = url.split_once("://").map(|(_, rest)| rest)
+        && has_unescaped(rest)
+    {
+        return Err(wrong(ESCAPE_SENTENCE));
+    }
     let config = url.parse::<Config>().map_err(|e| {
-        // Only these causes are known not to repeat a part of the string.
         let cause = e.source().map(ToString::to_string).unwrap_or_default();
         if cause.contains("`sslmode`") && url.contains("verify") {
             return wrong(TLS_SENTENCE);
         }
-        let detail =
-            if cause.starts_with("invalid value for option") { cause } else { String::from("unreadable") };
+        // Only these causes are known not to repeat a value of the string.
+        let known =
+            ["invalid value for option", "unknown option"].iter().any(|known| cause.starts_with(known));
+        let detail = if known { cause } else { String::from("unreadable") };
         wrong(&format!(
             "is not a connection string ({detail}); expected postgres://user@host:5432/weather_db or \
-             \"host=… user=… dbname=…\""
+             \"host=… user=… dbname=…\", with options of libpq, not of another driver"
         ))
     })?;
     if config.get_ssl_mode() == SslMode::Require {
         return Err(wrong(TLS_SENTENCE));
     }
-    let has_at = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
-    if config.get_hosts().iter().any(has_at) {
-        return Err(wrong("has an @ in its password: write it as %40, or leave the password to PGPASSWORD"));
-    }
     Ok(config)
+}
+
+/// Whether a URL without its scheme has, in its user name or password, what divides its parts: then a part of the
+/// password would be taken for the host, the database or an option.
+fn has_unescaped(url: &str) -> bool {
+    let Some((credentials, rest)) = url.split_once('@') else { return false };
+    let option = credentials.split_once('?').is_some_and(|(_, option)| option.contains('='));
+    rest.contains('@') || credentials.contains('/') || option
 }
 
 /// Host and port, where the connection string has none.
@@ -167,14 +190,44 @@ mod tests {
     }
 
     #[test]
+    fn what_a_password_may_hold_unescaped() {
+        for (url, password) in [
+            ("postgres://u:p#2@h/d", "p#2"),
+            ("postgres://u:p?2@h/d", "p?2"),
+            ("postgres://u:p:2@h/d", "p:2"),
+            ("postgres://u:p%402@h/d", "p@2"),
+        ] {
+            let config = resolve(Some(url), &[]).unwrap();
+            assert_eq!(config.get_password(), Some(password.as_bytes()), "{url}");
+        }
+    }
+
+    #[test]
+    fn of_several_hosts_the_writable_one_is_taken() {
+        let several = resolve(Some("postgres://u@a,b:5433/d"), &[]).unwrap();
+        assert_eq!(several.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        assert_eq!(several.get_connect_timeout(), Some(&CONNECT_TIMEOUT_EACH));
+        let named = resolve(None, &[("PGHOST", "a,b")]).unwrap();
+        assert_eq!(named.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        let one = resolve(Some("postgres://u@a/d"), &[]).unwrap();
+        assert_eq!(one.get_target_session_attrs(), TargetSessionAttrs::Any);
+    }
+
+    #[test]
     fn refusals_say_why_and_never_show_the_password() {
-        let cases: [Case; 7] = [
+        let cases: [Case; 13] = [
             (Some("postgres://u:s3cret@h/d?sslmode=require"), &[], "stunnel"),
             (Some("host=h password=s3cret sslmode=verify-full"), &[], "stunnel"),
             (None, &[("PGSSLMODE", "require")], "stunnel"),
             (Some("s3cret"), &[], "expected postgres://user@host"),
             (Some("host=h port=x password=s3cret"), &[], "`port`"),
             (Some("postgres://u:p@s3cret@h/d"), &[], "%40"),
+            (Some("postgres://u:p@h.invalid/s3cret@127.0.0.1:1/d"), &[], "%2F"),
+            (Some("postgresql://u:p/s3cret@h/d"), &[], "%2F"),
+            (Some("postgres://h:5432/d?user=u&password=p@s3cret"), &[], "%40"),
+            (Some("postgres://u:p@h/d?password=p@s3cret"), &[], "%40"),
+            (Some("postgres://u:s3cret@h/d?currentSchema=s3cret"), &[], "unknown option `currentSchema`"),
+            (Some("postgres://u:s3cret/d"), &[], "`port`"),
             (None, &[("PGPORT", "x")], "PGPORT"),
         ];
         for (url, env, expected) in cases {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::table::{FLAGS, Name, Options};
-use super::{Command, Environment, Given, Origin, Run, database, environment};
+use super::{Command, Environment, Given, Origin, Run, database, environment, value};
 use crate::config::{Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl};
 use crate::error::{Error, Result};
 
@@ -16,7 +16,7 @@ const MIN_LEASE: Duration = Duration::from_secs(1);
 /// Checks the values against each other and builds the configuration.
 pub(super) fn run(name: Name, options: Options, given: &[Given], env: &Environment<'_>) -> Result<Run> {
     let mut settings: Vec<(&'static str, String)> =
-        given.iter().map(|value| (value.flag, masked(&value.text))).collect();
+        given.iter().map(|value| (value.flag, value::masked(&value.text))).collect();
     let command = match name {
         Name::Producer => Command::Producer(producer(options, given, env)?),
         Name::Process => Command::Process(process(options, given, env)?),
@@ -224,12 +224,4 @@ fn inspect(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Ins
         checkpoint_dir: present("checkpoint-dir", o.checkpoint_dir)?,
         json: present("json", o.json)?,
     })
-}
-
-/// A value as the log may show it: a URL's query may carry an API key.
-fn masked(text: &str) -> String {
-    match text.split_once('?') {
-        Some((address, query)) if address.contains("://") && !query.is_empty() => format!("{address}?***"),
-        _ => text.to_owned(),
-    }
 }

@@ -173,6 +173,19 @@ fn credentials_come_from_the_environment_and_stay_out_of_sight() {
 }
 
 #[test]
+fn a_refused_address_is_shown_without_what_may_be_secret() {
+    for address in
+        ["https://api/weather?appid=s3cret", "http://u:s3cret@api/weather", "ftp://u:s3@cret@h?s3cret"]
+    {
+        let message = refusal(Name::Producer, &["--source", address], &[]);
+        assert!(
+            message.contains("***") && !message.contains("cret\"") && !message.contains("s3"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn help_version_and_unknown_commands() {
     let none = fake(&[]);
     let print = |line: &str| match parse(words(line), &none).unwrap() {

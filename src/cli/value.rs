@@ -215,6 +215,16 @@ pub(super) fn listen(text: &str) -> Parsed<Option<SocketAddr>> {
     address.parse().map(Some).map_err(|_| expected.to_owned())
 }
 
+/// A value as a message may show it: a URL's query may carry an API key, and what stands before its @ a password.
+pub(super) fn masked(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (address, query) = rest.split_once('?').map_or((rest, ""), |(address, _)| (address, "?***"));
+    match address.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{query}"),
+        None => format!("{scheme}://{address}{query}"),
+    }
+}
+
 /// Where the producer's readings come from.
 pub(super) fn source(text: &str) -> Parsed<ReadingSource> {
     let expected = || String::from("synthetic, - (standard input), a file, or http://host/path");
