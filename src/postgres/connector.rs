@@ -1,6 +1,6 @@
 //! Connections to PostgreSQL for the tasks of the processor, each with the tables checked and its statements prepared.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
@@ -24,8 +24,21 @@ pub struct Connector {
     window_ms: i64,
     lease: std::time::Duration,
     connections: AtomicU64,
-    /// Says once that PostgreSQL is away, whichever task notices.
-    pub outage: Outage,
+    outage: Outage,
+    /// A bit for each [`Caller`] whose last call failed.
+    failing: AtomicU8,
+}
+
+/// Which task calls PostgreSQL: what one cannot do another may still be able to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Caller {
+    /// Start-up, until the tables are there.
+    SetUp = 1,
+    /// The task that writes.
+    Flusher = 2,
+    /// The task that keeps the leases.
+    LeaseKeeper = 4,
 }
 
 impl Connector {
@@ -39,6 +52,30 @@ impl Connector {
             window_ms: crate::time::milliseconds(config.window),
             lease: config.lease,
             connections: AtomicU64::new(0),
+            failing: AtomicU8::new(0),
+        }
+    }
+
+    /// What everybody may look at: whether PostgreSQL is away or refuses, and why.
+    pub fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
+    /// Notes that a call failed; the log says it once, whichever task notices first.
+    pub fn failed(&self, caller: Caller, failure: &Failure) {
+        // Relaxed: each task changes its own bit only, and a line more or less harms nobody.
+        self.failing.fetch_or(caller as u8, Ordering::Relaxed);
+        match failure.kind {
+            FailureKind::Outage => self.outage.failed(failure),
+            _ => self.outage.refused(failure),
+        }
+    }
+
+    /// Notes that a call succeeded. PostgreSQL is back only when it is for all.
+    pub fn ok(&self, caller: Caller) {
+        let before = self.failing.fetch_and(!(caller as u8), Ordering::Relaxed);
+        if before & !(caller as u8) == 0 {
+            self.outage.ok();
         }
     }
 
@@ -53,18 +90,15 @@ impl Connector {
             };
             match result {
                 Ok(()) => {
-                    self.outage.ok();
+                    self.ok(Caller::SetUp);
                     return Ok(());
                 }
                 Err(SetupError::Refused(error)) => return Err(error),
                 Err(SetupError::Failed(failure)) if failure.kind == FailureKind::Setup => {
                     let at = address(&self.config);
-                    return Err(Error::usage(format!(
-                        "PostgreSQL at {at} refuses: {failure}; check user, password, database and rights in \
-                         --database-url or PGUSER, PGPASSWORD and PGDATABASE"
-                    )));
+                    return Err(Error::usage(format!("PostgreSQL at {at} refuses: {failure}")));
                 }
-                Err(SetupError::Failed(failure)) => self.outage.failed(&failure),
+                Err(SetupError::Failed(failure)) => self.failed(Caller::SetUp, &failure),
             }
             backoff.wait().await;
         }

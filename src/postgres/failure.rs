@@ -1,10 +1,13 @@
 //! What a failed statement asks of its caller, decided by SQLSTATE and by what the connection says.
+//!
+//! Only what is known to pass by itself is an outage. Whatever else the server refuses is told to the user in the
+//! server's own words, with its SQLSTATE and what to do: a wrong sentence about it costs more than no sentence.
 
 use std::error::Error as _;
 use std::fmt;
+use std::io;
 
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
 
 /// A failed call to PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +21,72 @@ pub struct Failure {
 /// What a failed call asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Away, busy, shutting down, read-only, in conflict: try again on a new connection, for ever.
+    /// Away, busy, shutting down, in conflict: try again on a new connection, for ever.
     Outage,
+    /// The server is well and refuses: it may be made to accept while the program runs, but time alone changes nothing.
+    Refused,
+    /// As `Refused`, and so plain from the start that waiting makes no sense: a password, a name, a right, a table.
+    Setup,
     /// A partition of the transaction has another owner now.
     Fenced,
     /// A value cannot be stored: leave it out, the rest is fine.
     BadRow,
-    /// Somebody has to change a name, a password, a right or a table.
-    Setup,
 }
+
+use FailureKind::{BadRow, Fenced, Outage, Refused, Setup};
+
+/// SQLSTATE or its class (the first two characters), what it asks of the caller, and what the user can do about it. The
+/// first that fits counts; what no line fits is [`Refused`].
+const RULES: [(&str, FailureKind, &str); 32] = [
+    ("08P01", Refused, "what the connection asks for does not suit the server or the pooler before it"),
+    ("0A", Refused, "the server may be too old: PostgreSQL 12 or newer is needed"),
+    // Raised by the fence of the flush, which divides by zero when an epoch is no longer ours.
+    ("22012", Fenced, ""),
+    (
+        "25006",
+        Refused,
+        "this server is read-only, a standby perhaps: name the primary, or all hosts, in --database-url",
+    ),
+    ("25", Outage, ""),
+    ("26000", Refused, POOLER),
+    ("42P05", Refused, POOLER),
+    ("28", Setup, "check user, password and pg_hba.conf: --database-url or PGUSER and PGPASSWORD"),
+    ("3D", Setup, "create the database, or name another in --database-url or PGDATABASE"),
+    ("3F", Setup, "create the schema, or check search_path"),
+    ("42501", Setup, "let a role with the right to create tables start once, or grant the right to this one"),
+    (
+        "42",
+        Setup,
+        "a table is not as the program made it: compare it with a new one, or give another database",
+    ),
+    ("53400", Refused, "raise the limit that the server names"),
+    ("54", Refused, "the server has reached a limit of its own, which its message names"),
+    ("55000", Refused, "if a publication asks for a replica identity: ALTER TABLE … REPLICA IDENTITY FULL"),
+    ("55P02", Setup, "leave that setting out of --database-url"),
+    ("2F", Refused, TRIGGER),
+    ("38", Refused, TRIGGER),
+    ("39", Refused, TRIGGER),
+    ("P0", Refused, TRIGGER),
+    ("44", Refused, TRIGGER),
+    ("XX001", Refused, DAMAGED),
+    ("XX002", Refused, DAMAGED),
+    // Data exception, integrity constraint.
+    ("22", BadRow, ""),
+    ("23", BadRow, ""),
+    // Connection, rollback (deadlock), resources, object state (locks), intervention, system, internal.
+    ("08", Outage, ""),
+    ("40", Outage, ""),
+    ("53", Outage, ""),
+    ("55", Outage, ""),
+    ("57", Outage, ""),
+    ("58", Outage, ""),
+    ("XX", Outage, ""),
+];
+
+const POOLER: &str = "a pooler in transaction mode gives each statement another connection: let it pool by session, or \
+     connect to PostgreSQL itself";
+const TRIGGER: &str = "a trigger, rule or view of yours on the tables raises this: change or drop it";
+const DAMAGED: &str = "the server's data is damaged: see its log";
 
 impl Failure {
     /// A failure of our own making.
@@ -36,7 +96,12 @@ impl Failure {
 
     /// No answer in time: the connection may be half open.
     pub fn timed_out() -> Self {
-        Self::new(FailureKind::Outage, "no answer in time")
+        Self::new(Outage, "no answer in time")
+    }
+
+    /// Whether the server said it, and the connection it came by is as good as before.
+    pub fn leaves_connection_usable(&self) -> bool {
+        matches!(self.kind, Fenced | BadRow)
     }
 }
 
@@ -50,34 +115,54 @@ impl std::error::Error for Failure {}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let Some(db) = error.as_db_error() else {
-            return Self::new(FailureKind::Outage, describe(&error));
-        };
-        let mut detail = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-        if let Some(hint) = db.hint() {
-            detail = format!("{detail}; {hint}");
+        let Some(db) = error.as_db_error() else { return of_connection(&error) };
+        let (code, message) = (db.code().code(), db.message());
+        let (mut kind, advice) = rule(code);
+        // A pooler has one code for everything that it says itself; only this of it can never pass.
+        if code == "08P01" && message.contains("startup parameter") {
+            kind = Setup;
         }
-        Self::new(kind_of(db.code()), detail)
+        let mut detail = format!("{message} (SQLSTATE {code})");
+        for more in [db.hint().unwrap_or_default(), advice] {
+            if !more.is_empty() {
+                detail = format!("{detail}; {more}");
+            }
+        }
+        Self::new(kind, detail)
     }
 }
 
-fn kind_of(code: &SqlState) -> FailureKind {
-    match code.code() {
-        // A standby, or a server set read-only: passes when the role changes.
-        "25006" => FailureKind::Outage,
-        // A plan made before a table was changed: a new connection makes another.
-        "0A000" | "26000" => FailureKind::Outage,
-        // Raised by the fence of the flush, which divides by zero when an epoch is no longer ours.
-        "22012" => FailureKind::Fenced,
-        _ => match &code.code()[..2] {
-            // Data exception, integrity constraint.
-            "22" | "23" => FailureKind::BadRow,
-            // Authorization, catalog name, schema name, syntax or access rule: names, passwords, rights, tables.
-            "28" | "3D" | "3F" | "42" => FailureKind::Setup,
-            // Connection, transaction state, rollback (deadlock), resources, limits, state, intervention, system, internal.
-            _ => FailureKind::Outage,
-        },
+fn rule(code: &str) -> (FailureKind, &'static str) {
+    let fits = |(start, ..): &&(&str, FailureKind, &str)| code.starts_with(start);
+    RULES.iter().find(fits).map_or((Refused, ""), |(_, kind, advice)| (*kind, *advice))
+}
+
+/// What went wrong without a word from the server.
+fn of_connection(error: &Error) -> Failure {
+    let detail = describe(error);
+    // The kind of the client's error is private; its first words stand for it.
+    let kind = error.to_string();
+    let starts = |words: &str| kind.starts_with(words);
+    if starts("invalid configuration") || starts("authentication error") {
+        return Failure::new(Setup, format!("{detail}; check --database-url, PGPASSWORD and the like"));
     }
+    if starts("unexpected message from server") || starts("error parsing response") {
+        return Failure::new(
+            Refused,
+            format!("{detail}; what listens there does not speak PostgreSQL's protocol"),
+        );
+    }
+    if starts("error deserializing column") || starts("invalid column") {
+        return Failure::new(Refused, format!("{detail}; a table is not as the program made it"));
+    }
+    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied && io.raw_os_error().is_none()) {
+        return Failure::new(
+            Refused,
+            "none of the hosts that answer can be written to; name the primary, too",
+        );
+    }
+    Failure::new(Outage, detail)
 }
 
 /// The whole chain on one line: tokio-postgres says only "error connecting to server" by itself.
@@ -101,25 +186,42 @@ mod tests {
     #[test]
     fn sqlstate_decides() {
         let cases = [
-            ("57P01", FailureKind::Outage), // admin_shutdown
-            ("57P03", FailureKind::Outage), // cannot_connect_now
-            ("53300", FailureKind::Outage), // too_many_connections
-            ("53100", FailureKind::Outage), // disk_full
-            ("40P01", FailureKind::Outage), // deadlock_detected
-            ("25P02", FailureKind::Outage), // in_failed_sql_transaction
-            ("57014", FailureKind::Outage), // query_canceled by statement_timeout
-            ("55P03", FailureKind::Outage), // lock_not_available
-            ("25006", FailureKind::Outage), // read_only_sql_transaction
-            ("22012", FailureKind::Fenced),
-            ("22003", FailureKind::BadRow),
-            ("23502", FailureKind::BadRow),
-            ("28P01", FailureKind::Setup), // invalid_password
-            ("3D000", FailureKind::Setup), // invalid_catalog_name
-            ("42501", FailureKind::Setup), // insufficient_privilege
-            ("42P01", FailureKind::Setup), // undefined_table
+            ("57P01", Outage),  // admin_shutdown
+            ("57P03", Outage),  // cannot_connect_now
+            ("53300", Outage),  // too_many_connections
+            ("53100", Outage),  // disk_full
+            ("40P01", Outage),  // deadlock_detected
+            ("25P02", Outage),  // in_failed_sql_transaction
+            ("57014", Outage),  // query_canceled by statement_timeout
+            ("55P03", Outage),  // lock_not_available
+            ("08006", Outage),  // connection_failure
+            ("25006", Refused), // read_only_sql_transaction
+            ("55000", Refused), // no replica identity under a publication
+            ("0A000", Refused), // feature_not_supported
+            ("P0001", Refused), // raise_exception, by a trigger
+            ("XX001", Refused), // data_corrupted
+            ("F0000", Refused), // what nobody has thought of
+            ("22012", Fenced),
+            ("22003", BadRow),
+            ("23502", BadRow),
+            ("28P01", Setup), // invalid_password
+            ("3D000", Setup), // invalid_catalog_name
+            ("42501", Setup), // insufficient_privilege
+            ("42P01", Setup), // undefined_table
         ];
         for (code, kind) in cases {
-            assert_eq!(kind_of(&SqlState::from_code(code)), kind, "{code}");
+            assert_eq!(rule(code).0, kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn whatever_time_does_not_change_says_what_to_do_and_no_rule_is_hidden_by_another() {
+        for (i, (code, kind, advice)) in RULES.iter().enumerate() {
+            assert_eq!(matches!(kind, Refused | Setup), !advice.is_empty(), "{code}");
+            assert!(
+                RULES[..i].iter().all(|(before, ..)| !code.starts_with(before)),
+                "{code} is never reached"
+            );
         }
     }
 }

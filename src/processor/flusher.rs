@@ -15,7 +15,7 @@ use crate::engine::flush_plan::PartitionFlush;
 use crate::engine::partition::Confirmation;
 use crate::engine::state::Position;
 use crate::engine::window::{Totals, Window};
-use crate::postgres::connector::Connector;
+use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::summary::SummaryRow;
 use crate::postgres::write::FlushSession;
@@ -140,11 +140,12 @@ impl Flusher {
             self.stats.rates.note(std::time::Instant::now(), || self.registry.counts());
             let work = self.collect();
             if work.is_empty() {
+                self.database.ok(Caller::Flusher);
                 return;
             }
             match self.write(&work).await {
                 Ok(()) => {
-                    self.database.outage.ok();
+                    self.database.ok(Caller::Flusher);
                     return;
                 }
                 Err(failure) if failure.kind == FailureKind::Fenced => {
@@ -163,7 +164,7 @@ impl Flusher {
     async fn away(&mut self, failure: &Failure, backoff: &mut Backoff) {
         self.stats.failed_flushes.increment();
         self.session = None;
-        self.database.outage.failed(failure);
+        self.database.failed(Caller::Flusher, failure);
         backoff.wait().await;
     }
 
@@ -227,7 +228,7 @@ impl Flusher {
         };
         let rows = session.flush(work).await;
         // After an error the transaction is over, but what the connection still holds is not known well enough.
-        if !matches!(&rows, Err(failure) if failure.kind == FailureKind::Outage) {
+        if rows.as_ref().err().is_none_or(Failure::leaves_connection_usable) {
             self.session = Some(session);
         }
         rows
@@ -243,7 +244,12 @@ impl Flusher {
                     Err(failure) => failure,
                 };
                 if failure.kind != FailureKind::BadRow || part.letters.is_empty() {
-                    return Err(Failure::new(FailureKind::Outage, failure.detail));
+                    // It is not the dead letters: a trigger or a constraint of the user's.
+                    let kind = match failure.kind {
+                        FailureKind::BadRow => FailureKind::Refused,
+                        kind => kind,
+                    };
+                    return Err(Failure::new(kind, failure.detail));
                 }
                 // Only what comes from outside can be refused, and only the samples of it can be done without.
                 let kept = part.letters.len() / 2;

@@ -15,7 +15,7 @@ use crate::config::Assign;
 use crate::engine::assignment::{Decision, Leases, fair_share, given_share};
 use crate::engine::state::Position;
 use crate::error::{Error, Result};
-use crate::postgres::connector::Connector;
+use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::{LeaseSession, PRUNE_PORTION};
 use crate::processor::flusher::{Request, flush_now};
@@ -139,14 +139,14 @@ impl LeaseKeeper {
             match self.tick(&mut ticking).await {
                 Ok(()) => {
                     if ticking.session.is_some() {
-                        self.database.outage.ok();
+                        self.database.ok(Caller::LeaseKeeper);
                     }
                 }
                 Err(failure) => {
                     ticking.session = None;
                     // The next connection may find a database that was set back to before these had rows.
                     ticking.known.clear();
-                    self.database.outage.failed(&failure);
+                    self.database.failed(Caller::LeaseKeeper, &failure);
                 }
             }
         }

@@ -159,17 +159,19 @@ macro_rules! debug {
 
 /// A service that may be away: one line when it goes, one when it is back, a reminder each minute between.
 ///
+/// That it refuses is another line: said when it has refused the same thing twice, as once may be by chance.
 /// A clone watches the same service: one for whoever calls it, one for whoever wants to know.
 #[derive(Debug, Clone)]
 pub struct Outage {
     service: String,
-    away: Arc<Mutex<Option<Away>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
 #[derive(Debug)]
-struct Away {
+struct Trouble {
     since: Instant,
-    said: Instant,
+    said: Option<Instant>,
+    refuses: bool,
     reason: String,
 }
 
@@ -178,45 +180,65 @@ impl Outage {
 
     /// Watches a service of this name, as the log shall call it.
     pub fn new(service: impl Into<String>) -> Self {
-        Self { service: service.into(), away: Arc::default() }
+        Self { service: service.into(), trouble: Arc::default() }
     }
 
-    /// A call failed: says so the first time and each minute.
+    /// A call failed, as the service is away: says so the first time and each minute.
     pub fn failed(&self, reason: &dyn Display) {
+        self.note(false, reason.to_string());
+    }
+
+    /// A call failed, as the service refuses it: says so the second time and each minute.
+    pub fn refused(&self, reason: &dyn Display) {
+        self.note(true, reason.to_string());
+    }
+
+    fn note(&self, refuses: bool, reason: String) {
         let now = Instant::now();
-        let reason = reason.to_string();
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        match away.as_mut() {
-            None => {
-                crate::warn!(format_args!("{} is not available, waiting for it", self.service), "reason" => reason);
-                *away = Some(Away { since: now, said: now, reason });
-            }
-            Some(a) if now.duration_since(a.said) >= Self::REMIND => {
-                let seconds = now.duration_since(a.since).as_secs();
-                crate::warn!(format_args!("{} is still not available", self.service), "seconds" => seconds, "reason" => reason);
-                a.said = now;
-                a.reason = reason;
-            }
-            Some(a) => a.reason = reason,
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = trouble.take();
+        let same = before.as_ref().is_some_and(|b| b.refuses == refuses && (!refuses || b.reason == reason));
+        let said = before.as_ref().and_then(|b| b.said).filter(|_| same);
+        let since = before.map_or(now, |b| b.since);
+        let due = match said {
+            None => !refuses || same,
+            Some(said) => now.duration_since(said) >= Self::REMIND,
+        };
+        if due {
+            let state = match (refuses, said) {
+                (true, None) => "refuses what is asked of it, trying again until it accepts",
+                (true, Some(_)) => "still refuses what is asked of it",
+                (false, None) => "is not available, waiting for it",
+                (false, Some(_)) => "is still not available",
+            };
+            let seconds = now.duration_since(since).as_secs();
+            crate::warn!(format_args!("{} {state}", self.service), "seconds" => seconds, "reason" => reason);
         }
+        let said = if due { Some(now) } else { said };
+        *trouble = Some(Trouble { since, said, refuses, reason });
     }
 
-    /// A call succeeded: says so if the service was away.
+    /// A call succeeded: says so if the service was said to be in trouble.
     pub fn ok(&self) {
-        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(a) = away {
-            crate::info!(format_args!("{} is back", self.service), "away_seconds" => a.since.elapsed().as_secs());
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(t) = trouble.filter(|t| t.said.is_some()) {
+            let state = if t.refuses { "accepts again" } else { "is back" };
+            crate::info!(format_args!("{} {state}", self.service), "away_seconds" => t.since.elapsed().as_secs());
         }
     }
 
-    /// What to tell about the service, if it is away.
+    /// What to tell about the service, if it is in trouble.
     pub fn complaint(&self) -> Option<String> {
-        self.reason().map(|reason| format!("{} is not available: {reason}", self.service))
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().map(|t| {
+            let state = if t.refuses { "refuses what is asked of it" } else { "is not available" };
+            format!("{} {state}: {}", self.service, t.reason)
+        })
     }
 
-    /// Why the service is away, if it is.
+    /// Why the service is in trouble, if it is.
     pub fn reason(&self) -> Option<String> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.reason.clone())
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|t| t.reason.clone())
     }
 }
 
@@ -256,5 +278,7 @@ mod tests {
         assert_eq!(outage.reason().as_deref(), Some("timed out"));
         outage.ok();
         assert_eq!(outage.reason(), None);
+        outage.refused(&"no right");
+        assert_eq!(outage.complaint().as_deref(), Some("Test refuses what is asked of it: no right"));
     }
 }

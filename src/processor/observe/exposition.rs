@@ -117,7 +117,7 @@ impl ProcessorStatus {
         let mut services =
             out.gauge("weather_service_up", "1 while the service was reached and is not away.");
         let kafka = up(self.cluster.complaint(), phase > Phase::WaitingForTopic);
-        let postgres = up(self.database.outage.complaint(), phase > Phase::WaitingForDatabase);
+        let postgres = up(self.database.outage().complaint(), phase > Phase::WaitingForDatabase);
         services.with(&[("service", &"kafka")], kafka);
         services.with(&[("service", &"postgresql")], postgres);
         services

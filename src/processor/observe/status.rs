@@ -144,14 +144,14 @@ impl ProcessorStatus {
         let phase = match self.stats.phase() {
             Phase::Running => None,
             // What is away says so itself.
-            Phase::WaitingForDatabase if self.database.outage.reason().is_some() => None,
+            Phase::WaitingForDatabase if self.database.outage().reason().is_some() => None,
             Phase::WaitingForDatabase => Some("PostgreSQL was not reached yet".to_owned()),
             Phase::WaitingForTopic if self.cluster.outage().or(self.stats.topic.reason()).is_some() => None,
             Phase::WaitingForTopic => Some("Kafka was not reached yet".to_owned()),
             Phase::Stopping => Some("stopping".to_owned()),
         };
         let services =
-            [self.cluster.complaint(), self.database.outage.complaint(), self.stats.topic.complaint()];
+            [self.cluster.complaint(), self.database.outage().complaint(), self.stats.topic.complaint()];
         let partitions = self.registry.all();
         let reading = partitions.iter().filter_map(|owned| owned.reading.complaint());
         let ownership = match self.stats.phase() {

@@ -55,7 +55,7 @@ impl SummaryCache {
         }
         let is_new = cache.session.is_none();
         // While it is known to be away, others wait for it already.
-        let read = match self.database.outage.reason() {
+        let read = match self.database.outage().reason() {
             Some(_) => None,
             None => timeout(PATIENCE, self.read(cache.session.take())).await.ok().and_then(Result::ok),
         };
