@@ -11,8 +11,8 @@
 //! timestamps far in the future.
 
 use super::codes::ErrorCode;
-use super::crc32c::crc32c;
 use super::wire::{Malformed, Reader};
+use crate::kafka::crc32c::crc32c;
 
 /// Bytes before the records.
 pub(super) const HEADER_BYTES: usize = 61;

@@ -26,7 +26,6 @@ mod api;
 mod batch;
 mod codes;
 mod connection;
-mod crc32c;
 mod faults;
 mod listener;
 mod log;

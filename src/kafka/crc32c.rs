@@ -36,7 +36,7 @@ const fn tables() -> [[u32; 256]; 8] {
 }
 
 /// The checksum of `data`.
-pub(super) fn crc32c(data: &[u8]) -> u32 {
+pub(crate) fn crc32c(data: &[u8]) -> u32 {
     let mut crc = !0_u32;
     let (steps, rest) = data.as_chunks::<8>();
     for step in steps {

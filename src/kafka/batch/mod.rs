@@ -1,0 +1,370 @@
+//! The record batches of one partition in a fetch answer, decoded where they are.
+//!
+//! [`Batches`] walks over the bytes, batch after batch, and a [`Batch`] over its records. Keys and values are slices of
+//! these bytes, the value one that may be written to, so that JSON can be parsed in place; nothing is allocated for a
+//! record. A compressed batch is expanded piece by piece into an [`Expander`], which a worker keeps for all its batches:
+//! its memory is bounded by the longest record that is wanted, whatever a batch expands to.
+//!
+//! - Only format 2 (Kafka 0.11 and later) is read. Every checksum is checked before anything else is believed.
+//! - A batch that is cut off ends the walk: a broker fills an answer up with half a batch. It always sends the first one
+//!   whole, so if that is cut off it is an error.
+//! - Offsets only grow: what is below the offset that was asked for, or below a batch before, is left out (a broker sends
+//!   whole batches). Records of a batch whose offsets do not grow, or leave the batch, are an error.
+//! - Markers and batches of aborted transactions are given as headers without records, so that their offsets can be
+//!   accounted for. So is a batch that compaction has emptied, in one step, whatever its span.
+//! - Each error names the offsets that it takes away. The walk can go on behind it, for who decides to step over.
+//! - Timestamps are given as they were sent. Nobody here judges them.
+
+mod aborted;
+mod header;
+mod place;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use self::aborted::Aborted;
+pub use self::aborted::AbortedTransaction;
+use self::header::{Front, HEADER_BYTES};
+pub use self::header::{Header, Kind, TimestampType};
+use self::place::Place;
+use self::record::RawRecord;
+
+/// How the records of a batch are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Codec {
+    fn from_number(number: i16) -> Option<Self> {
+        [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd]
+            .get(usize::try_from(number).ok()?)
+            .copied()
+    }
+
+    /// The name that Kafka's settings give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// Offsets that could not be read, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchError {
+    /// The first offset that is missing. Records of the batch before it have been given.
+    pub base_offset: i64,
+    /// The last offset that is missing, if the batch says one that can be.
+    pub last_offset: Option<i64>,
+    /// What is wrong.
+    pub cause: Cause,
+}
+
+/// Why a batch cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The first batch of an answer is not whole.
+    Cut,
+    /// A message of the formats before Kafka 0.11.
+    OldFormat {
+        /// Which one: 0 or 1.
+        magic: u8,
+    },
+    /// A format that is not known.
+    UnknownFormat {
+        /// The number that it gives itself.
+        magic: u8,
+    },
+    /// The checksum says that bytes have changed.
+    Checksum {
+        /// What the batch says.
+        stored: u32,
+        /// What its bytes say.
+        computed: u32,
+    },
+    /// A codec that Kafka does not have.
+    UnknownCodec(u8),
+    /// A codec that this program was built without.
+    CodecNotBuiltIn(Codec),
+    /// Compressed bytes that are no such thing: the codec, and what is wrong.
+    Compression(Codec, &'static str),
+    /// Expanding the batch would take more memory than it may.
+    TooLarge {
+        /// Bytes that it needs at most.
+        bytes: u64,
+        /// Bytes that it may take.
+        limit: u64,
+    },
+    /// Bytes that are not what the checksum has confirmed them to be: a fault of the producer.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.last_offset {
+            Some(last) if last == self.base_offset => write!(f, "offset {last}: ")?,
+            Some(last) => write!(f, "offsets {} to {last}: ", self.base_offset)?,
+            None => write!(f, "offset {} and after: ", self.base_offset)?,
+        }
+        self.cause.fmt(f)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut => f.write_str("the answer ends in the middle of its first batch"),
+            Self::OldFormat { magic } => {
+                write!(f, "a message of format {magic}; only format 2 (Kafka 0.11 and later) can be read")
+            }
+            Self::UnknownFormat { magic } => write!(f, "a batch of the unknown format {magic}"),
+            Self::Checksum { stored, computed } => {
+                write!(f, "the batch is damaged (checksum {computed:08x} in place of {stored:08x})")
+            }
+            Self::UnknownCodec(number) => write!(f, "a batch compressed with the unknown codec {number}"),
+            Self::CodecNotBuiltIn(codec) => write!(
+                f,
+                "a batch compressed with {name}, which this program was built without; build it with --features {name}",
+                name = codec.name()
+            ),
+            Self::Compression(codec, what) => write!(f, "a batch that is not {}: {what}", codec.name()),
+            Self::TooLarge { bytes, limit } => {
+                write!(f, "a batch that takes {bytes} bytes to expand, more than {limit}")
+            }
+            Self::Malformed(what) => write!(f, "a malformed batch: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for BatchError {}
+
+/// Memory for expanding compressed batches, kept from batch to batch. Takes none until the first one comes.
+#[derive(Debug, Default)]
+pub struct Expander {}
+
+/// The batches of one partition in a fetch answer.
+#[derive(Debug)]
+pub struct Batches<'a> {
+    /// What is left of the answer.
+    bytes: &'a mut [u8],
+    #[expect(dead_code, reason = "the codecs come next")]
+    expander: &'a mut Expander,
+    aborted: Aborted,
+    max_record_bytes: usize,
+    /// Nothing below this is given any more.
+    next_offset: i64,
+    /// Nothing has been read yet.
+    first: bool,
+}
+
+/// A batch and the records in it that are still to be read.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    header: Header,
+    /// What is left of its records.
+    bytes: &'a mut [u8],
+    records_left: u32,
+    place: Place,
+    max_record_bytes: usize,
+}
+
+/// One record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp as sent, milliseconds since 1970: the broker's where the topic stamps by LogAppendTime.
+    pub timestamp_ms: i64,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value, which may be written to.
+    pub value: Option<&'a mut [u8]>,
+    /// Bytes of the whole record. Above the limit, key and value hold what there is up to the limit.
+    pub bytes: usize,
+}
+
+impl<'a> Batches<'a> {
+    /// The batches in `bytes`, the records of one partition in an answer to a fetch from `fetch_offset`.
+    ///
+    /// `aborted` is the answer's list of aborted transactions (none when uncommitted ones were asked for), in any order.
+    /// A record of more than `max_record_bytes` is given as what it begins with.
+    pub fn new(
+        bytes: &'a mut [u8],
+        fetch_offset: i64,
+        aborted: Vec<AbortedTransaction>,
+        max_record_bytes: usize,
+        expander: &'a mut Expander,
+    ) -> Self {
+        let aborted = Aborted::new(aborted);
+        Self { bytes, expander, aborted, max_record_bytes, next_offset: fetch_offset, first: true }
+    }
+
+    /// Where the next fetch goes on, after the batches that were given so far or could not be.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// The next batch that has offsets not yet read; `None` at the end of the answer.
+    ///
+    /// After an error the walk goes on behind the batch; it ends if nobody can tell where that is.
+    pub fn next_batch(&mut self) -> Option<Result<Batch<'_>, BatchError>> {
+        let (header, size) = loop {
+            match self.next_header()? {
+                Ok((header, size)) if header.last_offset < self.next_offset => self.skip(size),
+                Ok(found) => break found,
+                Err(error) => return Some(Err(error)),
+            }
+        };
+        let from = std::mem::replace(&mut self.next_offset, header.next_offset());
+        let batch = self.take(size);
+        if header.kind == Kind::Records && header.codec != Codec::None && header.record_count > 0 {
+            return Some(Err(header.error(from, Cause::CodecNotBuiltIn(header.codec))));
+        }
+        Some(Ok(Batch::new(header, batch, from, self.max_record_bytes)))
+    }
+
+    /// The header at the front, and the size of its batch.
+    fn next_header(&mut self) -> Option<Result<(Header, usize), BatchError>> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let first = std::mem::take(&mut self.first);
+        match header::front(self.bytes) {
+            Front::Batch(size) => {
+                let header = self.header(size);
+                if let Err(error) = &header {
+                    self.skip(size);
+                    self.step_over(error);
+                }
+                Some(header.map(|header| (header, size)))
+            }
+            Front::Cut if first => {
+                self.bytes = &mut [];
+                Some(Err(BatchError { base_offset: self.next_offset, last_offset: None, cause: Cause::Cut }))
+            }
+            Front::Cut => {
+                self.bytes = &mut [];
+                None
+            }
+            Front::Unreadable(error, size) => {
+                self.skip(size.unwrap_or(self.bytes.len()));
+                self.step_over(&error);
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// Reads the header of the batch at the front, and sorts the batch among transactions.
+    fn header(&mut self, size: usize) -> Result<Header, BatchError> {
+        let batch = self.bytes.get(..size).unwrap_or_default();
+        let mut header = Header::read(batch)?;
+        match header.kind {
+            Kind::Control if header.aborts(batch) => self.aborted.end(header.producer_id, header.last_offset),
+            Kind::Records
+                if header.transactional && self.aborted.holds(header.producer_id, header.last_offset) =>
+            {
+                header.kind = Kind::Aborted;
+            }
+            _ => {}
+        }
+        Ok(header)
+    }
+
+    /// Counts offsets that cannot be read as read.
+    fn step_over(&mut self, error: &BatchError) {
+        if let Some(last) = error.last_offset {
+            self.next_offset = self.next_offset.max(last.saturating_add(1));
+        }
+    }
+
+    fn skip(&mut self, size: usize) {
+        self.take(size);
+    }
+
+    /// Takes `size` bytes from the front.
+    fn take(&mut self, size: usize) -> &'a mut [u8] {
+        let bytes = std::mem::take(&mut self.bytes);
+        let (taken, rest) = bytes.split_at_mut(size.min(bytes.len()));
+        self.bytes = rest;
+        taken
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn new(header: Header, batch: &'a mut [u8], from: i64, max_record_bytes: usize) -> Self {
+        let has_records = header.kind == Kind::Records;
+        Self {
+            header,
+            bytes: batch.get_mut(HEADER_BYTES..).filter(|_| has_records).unwrap_or_default(),
+            records_left: if has_records { header.record_count } else { 0 },
+            place: Place::new(&header, from),
+            max_record_bytes,
+        }
+    }
+
+    /// What its header says.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The next record at or above the offset that was asked for; `None` after the last one.
+    ///
+    /// An error takes the place of all records that are left.
+    #[inline]
+    pub fn next_record(&mut self) -> Option<Result<Record<'_>, BatchError>> {
+        while self.records_left > 0 {
+            self.records_left -= 1;
+            match self.take_record().and_then(|(raw, bytes)| self.place.record(raw, bytes)) {
+                Ok(Some(record)) => return Some(Ok(record)),
+                Ok(None) => {}
+                Err(what) => return Some(Err(self.fail(Cause::Malformed(what)))),
+            }
+        }
+        None
+    }
+
+    /// Takes a record from the front of what is left.
+    #[inline]
+    fn take_record(&mut self) -> Result<(RawRecord<'a>, usize), &'static str> {
+        let (length, taken) = record::varint(self.bytes).ok_or(record::MALFORMED)?;
+        let length = usize::try_from(length).map_err(|_| record::MALFORMED)?;
+        let bytes = std::mem::take(&mut self.bytes);
+        let (found, rest) = bytes
+            .get_mut(taken..)
+            .and_then(|rest| rest.split_at_mut_checked(length))
+            .ok_or(record::MALFORMED)?;
+        if self.records_left == 0 && !rest.is_empty() {
+            return Err("bytes follow its last record");
+        }
+        self.bytes = rest;
+        let raw = if length > self.max_record_bytes {
+            record::read_cut(&mut found[..self.max_record_bytes])
+        } else {
+            record::read(found)
+        };
+        Ok((raw.ok_or(record::MALFORMED)?, length))
+    }
+
+    /// Gives up what is left.
+    #[cold]
+    fn fail(&mut self, cause: Cause) -> BatchError {
+        self.records_left = 0;
+        BatchError {
+            base_offset: self.place.next_offset(),
+            last_offset: Some(self.header.last_offset),
+            cause,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One record of a batch: varints, key and value as slices of the bytes it was found in.
+//!
+//! ```text
+//! length, then that many bytes: attributes (1), timestamp delta, offset delta, key length, key, value length, value,
+//! number of headers, headers (key length, key, value length, value)
+//! ```
+//! All numbers are zigzag varints; a length of -1 is null. Headers are checked for their form and not given.
+
+/// A record as its bytes say it, relative to its batch.
+#[derive(Debug)]
+pub(super) struct RawRecord<'a> {
+    pub(super) timestamp_delta: i64,
+    pub(super) offset_delta: i32,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a mut [u8]>,
+}
+
+/// What is said of bytes that are no record.
+pub(super) const MALFORMED: &str = "a record in it cannot be read";
+
+/// Longest form of a varint.
+pub(super) const LONGEST_VARINT: usize = 10;
+
+/// A varint at the front of `bytes`, and how many bytes it takes; `None` if it is cut off or longer than any number.
+#[inline]
+pub(super) fn varint(bytes: &[u8]) -> Option<(i64, usize)> {
+    let first = *bytes.first()?;
+    if first < 0x80 {
+        return Some((unzigzag(u64::from(first)), 1));
+    }
+    long_varint(bytes)
+}
+
+fn long_varint(bytes: &[u8]) -> Option<(i64, usize)> {
+    let mut number = 0_u64;
+    for (index, byte) in bytes.iter().take(LONGEST_VARINT).enumerate() {
+        number |= u64::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((unzigzag(number), index + 1));
+        }
+    }
+    None
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
+}
+
+/// Reads numbers from the front of a record.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Fields<'_> {
+    #[inline]
+    fn number(&mut self) -> Option<i64> {
+        let (number, taken) = varint(self.bytes.get(self.at..)?)?;
+        self.at += taken;
+        Some(number)
+    }
+
+    #[inline]
+    fn small_number(&mut self) -> Option<i32> {
+        i32::try_from(self.number()?).ok()
+    }
+
+    /// Steps over a length and the bytes it counts, and says where they are; `Some(None)` is null.
+    #[inline]
+    fn bytes_at(&mut self) -> Option<Option<(usize, usize)>> {
+        let length = self.small_number()?;
+        if length == -1 {
+            return Some(None);
+        }
+        let start = self.at;
+        let end = start.checked_add(usize::try_from(length).ok()?)?;
+        self.at = end;
+        (end <= self.bytes.len()).then_some(Some((start, end)))
+    }
+
+    /// Steps over the headers.
+    fn headers(&mut self) -> Option<()> {
+        for _ in 0..u32::try_from(self.small_number()?).ok()? {
+            // A header has a key always, a value perhaps.
+            self.bytes_at()??;
+            self.bytes_at()?;
+        }
+        Some(())
+    }
+}
+
+/// Reads a whole record, given without its length.
+#[inline]
+pub(super) fn read(bytes: &mut [u8]) -> Option<RawRecord<'_>> {
+    let mut fields = Fields { bytes, at: 1 };
+    let timestamp_delta = fields.number()?;
+    let offset_delta = fields.small_number()?;
+    let key = fields.bytes_at()?;
+    let value = fields.bytes_at()?;
+    fields.headers()?;
+    if fields.at != bytes.len() {
+        return None;
+    }
+    Some(parts(bytes, timestamp_delta, offset_delta, key, value))
+}
+
+/// Reads a record of which only the beginning is there: what is missing of key and value is left off.
+pub(super) fn read_cut(bytes: &mut [u8]) -> Option<RawRecord<'_>> {
+    let end = bytes.len();
+    let mut fields = Fields { bytes, at: 1 };
+    let timestamp_delta = fields.number()?;
+    let offset_delta = fields.small_number()?;
+    let mut part = || {
+        let length = fields.small_number().unwrap_or(0);
+        let start = fields.at.min(end);
+        let there = usize::try_from(length).ok()?.min(end - start);
+        fields.at = start + there;
+        Some((start, start + there))
+    };
+    let (key, value) = (part(), part());
+    Some(parts(bytes, timestamp_delta, offset_delta, key, value))
+}
+
+/// The type of the first control record in `bytes`: the second number of its key, after the version.
+pub(super) fn control_type(bytes: &[u8]) -> Option<i16> {
+    let mut fields = Fields { bytes, at: 0 };
+    let _length = fields.number()?;
+    fields.at += 1;
+    let (_timestamp_delta, _offset_delta) = (fields.number()?, fields.number()?);
+    let (start, end) = fields.bytes_at()??;
+    let number = bytes.get(start..end)?.get(2..4)?.first_chunk()?;
+    Some(i16::from_be_bytes(*number))
+}
+
+#[inline]
+fn parts(
+    bytes: &mut [u8],
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<(usize, usize)>,
+    value: Option<(usize, usize)>,
+) -> RawRecord<'_> {
+    // The key ends before the value begins.
+    let (before, rest) = bytes.split_at_mut(value.map_or(bytes.len(), |(start, _)| start));
+    RawRecord {
+        timestamp_delta,
+        offset_delta,
+        key: key.and_then(|(start, end)| before.get(start..end)),
+        value: value.and_then(|(start, end)| rest.get_mut(..end - start)),
+    }
+}
