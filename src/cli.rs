@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use crate::config;
 use crate::error::{Error, Result};
 pub use environment::Environment;
-use table::{Flag, Options, SUBCOMMANDS, Subcommand, flags_of};
+use table::{Flag, FlagValues, SUBCOMMANDS, Subcommand, flags_of};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ fn subcommand(word: &str) -> Result<&'static Subcommand> {
 /// Settles every flag of a command, parses the values and builds its configuration.
 fn configure(command: &'static Subcommand, arguments: &[String], env: &Environment<'_>) -> Result<Run> {
     let mut flags = read_flags(command, arguments)?;
-    let mut options = Options::default();
+    let mut options = FlagValues::default();
     let mut given = Vec::new();
     for flag in flags_of(command.name) {
         let Some(value) = settle(flag, flags.remove(flag.name), env)? else { continue };
@@ -208,7 +208,7 @@ fn settle(flag: &Flag, on_command_line: Option<String>, env: &Environment<'_>) -
     if let Some(text) = on_command_line {
         return Ok(Some(Given { flag: flag.name, text, origin: Origin::Flag }));
     }
-    let takes_empty = (flag.set)(&mut Options::default(), "").is_ok();
+    let takes_empty = (flag.set)(&mut FlagValues::default(), "").is_ok();
     let variable =
         environment::raw_text(env, &flag.variable())?.filter(|text| takes_empty || !text.is_empty());
     Ok(match (variable, flag.default) {

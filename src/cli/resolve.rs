@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::table::{FLAGS, Name, Options};
+use super::table::{FLAGS, FlagValues, Name};
 use super::{Command, Environment, Given, Origin, Run, database, environment, value};
 use crate::config::{Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MIN_LEASE: Duration = Duration::from_secs(1);
 
 /// Checks the values against each other and builds the configuration.
-pub(super) fn run(name: Name, options: Options, given: &[Given], env: &Environment<'_>) -> Result<Run> {
+pub(super) fn run(name: Name, options: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Run> {
     let mut settings: Vec<(&'static str, String)> =
         given.iter().map(|value| (value.flag, value::masked(&value.text))).collect();
     let command = match name {
@@ -41,14 +41,14 @@ fn origin(given: &[Given], flag: &str) -> Origin {
     given.iter().find(|value| value.flag == flag).map_or(Origin::Default, |value| value.origin)
 }
 
-fn log(options: &Options) -> Result<Log> {
+fn log(options: &FlagValues) -> Result<Log> {
     Ok(Log {
         level: present("log-level", options.log_level)?,
         format: present("log-format", options.log_format)?,
     })
 }
 
-fn kafka(options: &mut Options, env: &Environment<'_>) -> Result<Kafka> {
+fn kafka(options: &mut FlagValues, env: &Environment<'_>) -> Result<Kafka> {
     Ok(Kafka {
         brokers: present("brokers", options.brokers.take())?,
         topic: present("topic", options.topic.take())?,
@@ -56,7 +56,7 @@ fn kafka(options: &mut Options, env: &Environment<'_>) -> Result<Kafka> {
     })
 }
 
-fn sasl(options: &mut Options, env: &Environment<'_>) -> Result<Option<Sasl>> {
+fn sasl(options: &mut FlagValues, env: &Environment<'_>) -> Result<Option<Sasl>> {
     let (mechanism, username) = (options.sasl_mechanism, options.sasl_username.take());
     let (mechanism, username) = match (mechanism, username) {
         (None, None) => return Ok(None),
@@ -77,7 +77,7 @@ fn sasl(options: &mut Options, env: &Environment<'_>) -> Result<Option<Sasl>> {
     Ok(Some(Sasl { mechanism, username, password }))
 }
 
-fn producer(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Producer> {
+fn producer(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Producer> {
     let source = present("source", o.source.take())?;
     let (backfill, speedup) = (present("backfill", o.backfill)?, present("speedup", o.speedup)?);
     let late = present("late-ratio", o.late_ratio)?;
@@ -129,7 +129,7 @@ fn producer(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Pr
 }
 
 /// `--interval` or `--rate`, whichever was given closer by; without either, only simulated stations keep a pace.
-fn pace(options: &Options, given: &[Given], source: &ReadingSource) -> Result<Pace> {
+fn pace(options: &FlagValues, given: &[Given], source: &ReadingSource) -> Result<Pace> {
     let (interval, rate) = (origin(given, "interval"), origin(given, "rate"));
     match options.rate {
         Some(_) if rate == interval => Err(Error::usage(
@@ -141,7 +141,7 @@ fn pace(options: &Options, given: &[Given], source: &ReadingSource) -> Result<Pa
     }
 }
 
-fn process(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Process> {
+fn process(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Process> {
     let (window, watermark) = (present("window", o.window)?, present("watermark", o.watermark)?);
     let max_future = present("max-future", o.max_future)?;
     check_window(window, watermark, max_future)?;
@@ -198,7 +198,7 @@ fn check_window(window: Duration, watermark: Duration, max_future: Duration) -> 
     Ok(())
 }
 
-fn database(options: &Options, given: &[Given], env: &Environment<'_>) -> Result<tokio_postgres::Config> {
+fn database(options: &FlagValues, given: &[Given], env: &Environment<'_>) -> Result<tokio_postgres::Config> {
     let named = given.iter().find(|value| value.flag == "database-url").and_then(|value| {
         let flag = FLAGS.iter().find(|flag| flag.name == value.flag)?;
         Some(value.name(flag))
@@ -207,7 +207,7 @@ fn database(options: &Options, given: &[Given], env: &Environment<'_>) -> Result
     database::config(url, env)
 }
 
-fn demo(o: Options) -> Result<Demo> {
+fn demo(o: FlagValues) -> Result<Demo> {
     Ok(Demo {
         log: log(&o)?,
         listen: present("listen", o.listen)?,
@@ -216,7 +216,7 @@ fn demo(o: Options) -> Result<Demo> {
     })
 }
 
-fn inspect(mut o: Options, given: &[Given], env: &Environment<'_>) -> Result<Inspect> {
+fn inspect(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Inspect> {
     Ok(Inspect {
         kafka: kafka(&mut o, env)?,
         log: log(&o)?,

@@ -71,7 +71,7 @@ pub(super) struct Flag {
     /// One sentence or two.
     pub(super) help: &'static str,
     /// Parses a value into its place.
-    pub(super) set: fn(&mut Options, &str) -> Parsed<()>,
+    pub(super) set: fn(&mut FlagValues, &str) -> Parsed<()>,
 }
 
 impl Flag {
@@ -93,7 +93,7 @@ pub(super) fn flags_of(command: Name) -> impl Iterator<Item = &'static Flag> {
 
 /// Parsed values, before relations between them are checked; None = not given and without a default.
 #[derive(Debug, Default)]
-pub(super) struct Options {
+pub(super) struct FlagValues {
     pub(super) brokers: Option<Vec<String>>,
     pub(super) topic: Option<String>,
     pub(super) sasl_mechanism: Option<SaslMechanism>,

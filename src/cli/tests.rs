@@ -56,7 +56,7 @@ fn every_flag_is_named_once_a_command_and_its_default_parses() {
         assert!(flag.help.ends_with(['.', '-']), "{}: {}", flag.name, flag.help);
         assert!(!flag.on.is_empty());
         if let Some(default) = flag.default {
-            assert_eq!((flag.set)(&mut Options::default(), default), Ok(()), "--{}", flag.name);
+            assert_eq!((flag.set)(&mut FlagValues::default(), default), Ok(()), "--{}", flag.name);
         }
     }
 }

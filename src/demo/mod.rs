@@ -12,10 +12,10 @@
 //! children are gone when [`run`] returns, however it does.
 
 mod child;
-mod cluster;
 mod observe;
 mod outcome;
 mod scratch;
+mod server;
 mod system;
 mod verify;
 mod view;
@@ -37,10 +37,10 @@ use crate::processor::checkpoints::store::CheckpointStore;
 use crate::producer;
 use crate::shutdown::{self, Shutdown, Trigger};
 use child::Processor;
-use cluster::Cluster;
 use observe::Store;
 use outcome::Outcome;
 use scratch::Scratch;
+use server::Server;
 use verify::Recount;
 use view::{Frame, Tone, View, thousands};
 
@@ -125,10 +125,9 @@ async fn play(config: &Demo) -> Result<(), Ended> {
     view.say(Tone::Plain, &format!("  Kafka       embedded in this process, {brokers}"))?;
     let feed = Feed::start(&brokers);
     let recount = Recount::start(&brokers, TOPIC, PARTITIONS).await?;
-    let cluster = postgres(config, &scratch, &broker, &mut view).await?;
-    let processor =
-        Processor::start(arguments(config, &brokers, cluster.as_ref(), scratch.path()), &scratch)?;
-    let store = store(cluster.as_ref(), scratch.path())?;
+    let server = postgres(config, &scratch, &broker, &mut view).await?;
+    let processor = Processor::start(arguments(config, &brokers, server.as_ref(), scratch.path()), &scratch)?;
+    let store = store(server.as_ref(), scratch.path())?;
     view.note(Tone::Plain, &format!("the processor starts (process {})", processor.id()))?;
     let mut stage = Stage {
         view,
@@ -136,7 +135,7 @@ async fn play(config: &Demo) -> Result<(), Ended> {
         recount,
         processor,
         store,
-        _cluster: cluster,
+        _server: server,
         broker,
         scratch,
         seen: Outcome::default(),
@@ -153,20 +152,20 @@ async fn postgres(
     scratch: &Scratch,
     broker: &Broker,
     view: &mut View,
-) -> Result<Option<Cluster>, Ended> {
-    let why = match Cluster::find() {
+) -> Result<Option<Server>, Ended> {
+    let why = match Server::find() {
         _ if !config.postgres => "left out, as you wish".to_owned(),
         None => {
             "not installed; to see tables too: apt install postgresql, or brew install postgresql".to_owned()
         }
-        Some(programs) => match shown(Cluster::start(&programs, scratch), broker, view).await? {
-            Ok(cluster) => {
-                let (version, psql) = (cluster.version(), cluster.psql());
+        Some(programs) => match shown(Server::start(&programs, scratch), broker, view).await? {
+            Ok(server) => {
+                let (version, psql) = (server.version(), server.psql());
                 let text = format!(
                     "  PostgreSQL  {version}, of this demo alone; look inside while it runs:\n    {psql}"
                 );
                 view.say(Tone::Plain, &text)?;
-                return Ok(Some(cluster));
+                return Ok(Some(server));
             }
             Err(why) => format!("cannot be started: {why}"),
         },
@@ -201,12 +200,12 @@ fn ends(broker: &Broker) -> Result<Vec<i64>> {
 }
 
 /// The command line of the processor.
-fn arguments(config: &Demo, brokers: &str, cluster: Option<&Cluster>, folder: &Path) -> Vec<String> {
-    let database = cluster.map_or_else(|| "none".to_owned(), Cluster::url);
+fn arguments(config: &Demo, brokers: &str, server: Option<&Server>, folder: &Path) -> Vec<String> {
+    let database = server.map_or_else(|| "none".to_owned(), Server::url);
     let listen = config.listen.map_or_else(String::new, |address| address.to_string());
     let checkpoints = checkpoints(folder).display().to_string();
     // Without PostgreSQL the files are what is looked at.
-    let every = if cluster.is_some() { "1s" } else { "250ms" };
+    let every = if server.is_some() { "1s" } else { "250ms" };
     let flags = [
         ("--brokers", brokers),
         ("--topic", TOPIC),
@@ -223,9 +222,9 @@ fn checkpoints(folder: &Path) -> std::path::PathBuf {
     folder.join("checkpoint")
 }
 
-fn store(cluster: Option<&Cluster>, folder: &Path) -> Result<Store> {
-    Ok(match cluster {
-        Some(cluster) => Store::Postgres { config: Box::new(cluster.config()), session: None },
+fn store(server: Option<&Server>, folder: &Path) -> Result<Store> {
+    Ok(match server {
+        Some(server) => Store::Postgres { config: Box::new(server.config()), session: None },
         None => Store::Files(CheckpointStore::open(&checkpoints(folder), TOPIC)?, PARTITIONS),
     })
 }
@@ -289,7 +288,7 @@ struct Stage {
     recount: Recount,
     processor: Processor,
     store: Store,
-    _cluster: Option<Cluster>,
+    _server: Option<Server>,
     broker: Broker,
     scratch: Scratch,
     /// The processor's result when last looked at.

@@ -28,13 +28,13 @@ const FETCH_LIMIT: Duration = Duration::from_secs(10);
 /// The recomputation so far.
 #[derive(Debug)]
 pub(super) struct Recount {
-    partitions: Vec<Partition>,
+    partitions: Vec<CheckedPartition>,
     windows: BTreeMap<i64, [(i64, f64); 4]>,
     fates: BTreeMap<&'static str, i64>,
 }
 
 #[derive(Debug)]
-struct Partition {
+struct CheckedPartition {
     log: PartitionClient,
     next_offset: i64,
     newest_ms: i64,
@@ -53,7 +53,7 @@ impl Recount {
         for partition in 0..partitions {
             let log = client.partition_client(topic, partition, UnknownTopicHandling::Error);
             let log = log.await.map_err(|e| unread(&e))?;
-            all.push(Partition {
+            all.push(CheckedPartition {
                 log,
                 next_offset: 0,
                 newest_ms: i64::MIN,
@@ -96,7 +96,7 @@ impl Recount {
     }
 }
 
-impl Partition {
+impl CheckedPartition {
     /// What becomes of a record; an averaged one is added to its window.
     fn fate(
         &mut self,

@@ -1,9 +1,7 @@
 //! What is wrong, and what to do about it: pure rules over the report.
 
-use serde::Serialize;
-
-use crate::inspect::Findings;
-use crate::inspect::report::{Partition, Report};
+use crate::inspect::findings::Findings;
+use crate::inspect::report::{InspectedPartition, Problem, Report, Severity};
 use crate::postgres::overview::Overview;
 use crate::postgres::schema::SCHEMA_VERSION;
 use crate::telemetry::human::{Grouped, Span};
@@ -11,32 +9,8 @@ use crate::telemetry::human::{Grouped, Span};
 /// Behind by more than this, a partition is worth a line.
 const MUCH_LAG: i64 = 100_000;
 
-/// How bad it is; the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Severity {
-    /// Work does not go on.
-    Error,
-    /// Somebody should look.
-    Warning,
-    /// As it should be, but worth knowing.
-    Note,
-}
-
-/// Something to know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What is the matter.
-    pub what: String,
-    /// What to do.
-    pub action: String,
-}
-
 impl Problem {
-    /// Work does not go on.
-    pub(super) fn error(what: impl Into<String>, action: impl Into<String>) -> Self {
+    fn error(what: impl Into<String>, action: impl Into<String>) -> Self {
         Self { severity: Severity::Error, what: what.into(), action: action.into() }
     }
 
@@ -149,7 +123,7 @@ fn owners(report: &Report, problems: &mut Vec<Problem>) {
 }
 
 /// Where Kafka and the table do not fit together.
-fn offsets(p: &Partition, problems: &mut Vec<Problem>) {
+fn offsets(p: &InspectedPartition, problems: &mut Vec<Problem>) {
     let (Some(table), n) = (&p.table, p.partition) else { return };
     let Some(state) = &table.state else { return };
     let Some(kafka) = &p.kafka else {
@@ -188,7 +162,7 @@ fn offsets(p: &Partition, problems: &mut Vec<Problem>) {
     }
 }
 
-fn files(p: &Partition, problems: &mut Vec<Problem>) {
+fn files(p: &InspectedPartition, problems: &mut Vec<Problem>) {
     for complaint in &p.file_complaints {
         problems.push(Problem::warning(
             format!("a checkpoint file of partition {} cannot be used: {complaint}", p.partition),

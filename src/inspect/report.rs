@@ -9,8 +9,8 @@ use crate::engine::checkpoint::Checkpoint;
 use crate::engine::recovery::{Choice, choose};
 use crate::engine::state::Progress;
 use crate::engine::watermark;
-use crate::inspect::problems::{self, Problem};
-use crate::inspect::{Findings, Range, address};
+use crate::inspect::findings::{Findings, Range};
+use crate::postgres::connector;
 use crate::postgres::overview::{PartitionRow, Windows};
 use crate::processor::checkpoints::store::Found;
 use crate::reading::Reason;
@@ -30,18 +30,41 @@ pub(super) struct Report {
     /// Why a place could not be looked at, by its name.
     pub errors: BTreeMap<&'static str, String>,
     /// Processes that share the topic.
-    pub processes: Vec<Process>,
+    pub processes: Vec<InspectedProcess>,
     /// Every partition that any place knows, ascending.
-    pub partitions: Vec<Partition>,
+    pub partitions: Vec<InspectedPartition>,
     /// The output; null if there is none.
     pub windows: Option<Windows>,
     /// What is wrong, the worst first.
     pub problems: Vec<Problem>,
 }
 
+/// How bad it is; the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    /// Work does not go on.
+    Error,
+    /// Somebody should look.
+    Warning,
+    /// As it should be, but worth knowing.
+    Note,
+}
+
+/// Something to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is the matter.
+    pub what: String,
+    /// What to do.
+    pub action: String,
+}
+
 /// A process.
 #[derive(Debug, Serialize)]
-pub(super) struct Process {
+pub(super) struct InspectedProcess {
     /// Its name.
     pub name: String,
     /// Whether it has told of itself in time.
@@ -52,15 +75,15 @@ pub(super) struct Process {
 
 /// A partition as the three places have it; null where one does not.
 #[derive(Debug, Serialize)]
-pub(super) struct Partition {
+pub(super) struct InspectedPartition {
     /// Which.
     pub partition: i32,
     /// Kafka's first and next offset.
-    pub kafka: Option<Kafka>,
+    pub kafka: Option<KafkaRange>,
     /// PostgreSQL's row.
-    pub table: Option<Table>,
+    pub table: Option<PartitionTable>,
     /// The newest file that can be read.
-    pub file: Option<File>,
+    pub file: Option<InspectedFile>,
     /// What is wrong with files.
     pub file_complaints: Vec<String>,
     /// Records of Kafka's that are not in the table.
@@ -69,7 +92,7 @@ pub(super) struct Partition {
 
 /// What Kafka has.
 #[derive(Debug, Serialize)]
-pub(super) struct Kafka {
+pub(super) struct KafkaRange {
     /// The oldest record's offset.
     pub earliest_offset: i64,
     /// The offset after the newest record.
@@ -78,7 +101,7 @@ pub(super) struct Kafka {
 
 /// What PostgreSQL has.
 #[derive(Debug, Serialize)]
-pub(super) struct Table {
+pub(super) struct PartitionTable {
     /// Who holds the lease, or held it last.
     pub owner: Option<String>,
     /// Whether the lease is good.
@@ -90,12 +113,12 @@ pub(super) struct Table {
     /// Seconds since the row was changed.
     pub changed_ago_seconds: f64,
     /// The state; null while nothing was flushed.
-    pub state: Option<State>,
+    pub state: Option<StoredState>,
 }
 
 /// The numbers of a state.
 #[derive(Debug, Serialize)]
-pub(super) struct State {
+pub(super) struct StoredState {
     /// The offset to read next.
     pub next_offset: i64,
     /// Raised when the topic was recreated.
@@ -120,7 +143,7 @@ pub(super) struct State {
 
 /// What a checkpoint file has.
 #[derive(Debug, Serialize)]
-pub(super) struct File {
+pub(super) struct InspectedFile {
     /// The ownership under which it was written.
     pub epoch: i64,
     /// The offset to read next.
@@ -142,40 +165,38 @@ pub(super) struct File {
 }
 
 impl Report {
-    /// Puts the findings together.
-    pub(super) fn of(config: &Inspect, findings: Findings) -> Self {
+    /// Puts the findings together; what is wrong with them is for `problems` to add.
+    pub(super) fn of(config: &Inspect, findings: &Findings) -> Self {
         let partitions = findings.partitions();
         let partitions =
-            partitions.into_iter().map(|partition| Partition::of(partition, &findings)).collect();
+            partitions.into_iter().map(|partition| InspectedPartition::of(partition, findings)).collect();
         let mut errors = BTreeMap::new();
         let mut note = |place, error: Option<&String>| errors.extend(error.map(|e| (place, e.clone())));
         note("kafka", findings.topic.as_ref().err());
         note("postgresql", findings.tables.as_ref().err());
         note("checkpoint_dir", findings.files.as_ref().err());
         let tables = findings.tables.as_ref().ok();
-        let process = |(name, left): &(String, f64)| Process {
+        let process = |(name, left): &(String, f64)| InspectedProcess {
             name: name.clone(),
             is_live: *left > 0.0,
             good_for_seconds: *left,
         };
-        let mut report = Self {
+        Self {
             topic: config.kafka.topic.clone(),
             brokers: config.kafka.brokers.join(","),
-            database: address(config),
+            database: connector::address(&config.database),
             checkpoint_dir: config.checkpoint_dir.display().to_string(),
             errors,
             processes: tables.iter().flat_map(|t| t.processes.iter().map(process)).collect(),
             partitions,
             windows: tables.and_then(|t| t.windows),
             problems: Vec::new(),
-        };
-        report.problems = problems::of(&report, &findings);
-        report
+        }
     }
 
     /// The services that could not be looked at. A folder that is not here may be on another machine.
     pub(super) fn unreachable(&self) -> Vec<&'static str> {
-        let services = [("kafka", "Kafka"), ("postgresql", "PostgreSQL")];
+        let services = [("kafka", "KafkaRange"), ("postgresql", "PostgreSQL")];
         services
             .into_iter()
             .filter(|(place, _)| self.errors.contains_key(place))
@@ -190,7 +211,7 @@ impl Report {
     }
 }
 
-impl Partition {
+impl InspectedPartition {
     fn of(partition: i32, findings: &Findings) -> Self {
         let range = findings.topic.as_ref().ok().and_then(|topic| topic.as_ref()?.get(&partition).copied());
         let tables = findings.tables.as_ref().ok();
@@ -199,20 +220,22 @@ impl Partition {
         let (file, file_complaints) = match found {
             None => (None, Vec::new()),
             Some(Err(error)) => (None, vec![error.to_string()]),
-            Some(Ok(Found { checkpoints, complaints })) => {
-                (checkpoints.first().map(|file| File::of(file, tables.map(|_| row))), complaints.clone())
-            }
+            Some(Ok(Found { checkpoints, complaints })) => (
+                checkpoints.first().map(|file| InspectedFile::of(file, tables.map(|_| row))),
+                complaints.clone(),
+            ),
         };
         let lag =
             range.zip(row.and_then(|row| row.progress)).map(|(range, p)| (range.end - p.next_offset).max(0));
-        // A partition that nobody has read yet is behind by all that Kafka has.
+        // A partition that nobody has read yet is behind by all that KafkaRange has.
         let lag = lag.or(range.filter(|_| tables.is_some()).map(|range| range.end - range.earliest));
-        let kafka = range.map(|Range { earliest, end }| Kafka { earliest_offset: earliest, end_offset: end });
-        Self { partition, kafka, table: row.map(Table::of), file, file_complaints, lag }
+        let kafka =
+            range.map(|Range { earliest, end }| KafkaRange { earliest_offset: earliest, end_offset: end });
+        Self { partition, kafka, table: row.map(PartitionTable::of), file, file_complaints, lag }
     }
 }
 
-impl Table {
+impl PartitionTable {
     fn of(row: &PartitionRow) -> Self {
         Self {
             owner: row.owner.clone(),
@@ -220,12 +243,12 @@ impl Table {
             lease_seconds: row.lease_left_s,
             epoch: row.epoch,
             changed_ago_seconds: row.changed_ago_s,
-            state: row.progress.as_ref().map(State::of),
+            state: row.progress.as_ref().map(StoredState::of),
         }
     }
 }
 
-impl State {
+impl StoredState {
     fn of(progress: &Progress) -> Self {
         let time = |ms: i64| Some(ms).filter(|ms| *ms > watermark::NONE).map(|ms| Rfc3339(ms).to_string());
         Self {
@@ -243,7 +266,7 @@ impl State {
     }
 }
 
-impl File {
+impl InspectedFile {
     /// Of the file and the partition's row, if the tables were seen.
     fn of(file: &Checkpoint, row: Option<Option<&PartitionRow>>) -> Self {
         let progress = &file.state.progress;

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::inspect::problems::Severity;
-use crate::inspect::report::{Partition, Report};
+use crate::inspect::report::{InspectedPartition, Report, Severity};
 use crate::telemetry::human::{Grouped, Span};
 use crate::time::SqlTimestamp;
 
@@ -104,7 +103,7 @@ fn push_table(out: &mut String, report: &Report) {
     }
 }
 
-fn cells(p: &Partition) -> [String; 9] {
+fn cells(p: &InspectedPartition) -> [String; 9] {
     let none = || "-".to_owned();
     let number = |n: Option<i64>| n.map_or_else(none, |n| Grouped(n).to_string());
     let table = p.table.as_ref();

@@ -54,7 +54,7 @@ pub type Acknowledged = Arc<dyn Fn(&Batch, Range<usize>) + Send + Sync>;
 
 /// How to send.
 #[derive(Clone)]
-pub struct Options {
+pub struct SinkSettings {
     /// How long a batch waits for more records at most.
     pub linger: Duration,
     /// Codec of batches.
@@ -63,9 +63,9 @@ pub struct Options {
     pub acknowledged: Option<Acknowledged>,
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for SinkSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
+        f.debug_struct("SinkSettings")
             .field("linger", &self.linger)
             .field("compression", &self.compression)
             .finish()
@@ -74,7 +74,7 @@ impl fmt::Debug for Options {
 
 /// Counts of records since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct SendTotals {
     /// Taken in by [`Sink::send`].
     pub accepted: u64,
     /// Acknowledged by all in-sync replicas.
@@ -85,7 +85,7 @@ pub struct Totals {
     pub dropped: u64,
 }
 
-impl Totals {
+impl SendTotals {
     /// Taken in, but neither acknowledged nor dropped.
     pub fn unsent(&self) -> u64 {
         self.accepted.saturating_sub(self.acknowledged + self.dropped)
@@ -153,7 +153,7 @@ struct Lane {
 
 #[derive(Debug)]
 struct Shared {
-    options: Options,
+    options: SinkSettings,
     run_id: u64,
     // Relaxed throughout: each is a count of its own, read for reports.
     acknowledged: AtomicU64,
@@ -178,7 +178,7 @@ trait Destination: Send + 'static {
 
 impl Sink {
     /// Starts sending to the partitions `0..partitions` of the cluster's topic.
-    pub fn start(cluster: &Arc<Cluster>, partitions: i32, options: Options) -> Result<Self, KafkaError> {
+    pub fn start(cluster: &Arc<Cluster>, partitions: i32, options: SinkSettings) -> Result<Self, KafkaError> {
         let compression = options.compression;
         let destinations = (0..partitions)
             .map(|partition| ToKafka {
@@ -205,7 +205,7 @@ impl Sink {
         destinations: Vec<D>,
         topic: &str,
         limits: Limits,
-        options: Options,
+        options: SinkSettings,
     ) -> Result<Self, KafkaError> {
         let latency_us = Histogram::new_with_bounds(1, LONGEST_LATENCY_US, 3)
             .map_err(|e| KafkaError { kind: ErrorKind::Fatal, detail: e.to_string() })?;
@@ -293,14 +293,14 @@ impl Sink {
     }
 
     /// Gives up what is not acknowledged; the final counts.
-    pub async fn close(mut self) -> Totals {
+    pub async fn close(mut self) -> SendTotals {
         self.tasks.shutdown().await;
         self.totals()
     }
 
     /// The counts so far.
-    pub fn totals(&self) -> Totals {
-        Totals {
+    pub fn totals(&self) -> SendTotals {
+        SendTotals {
             accepted: self.accepted,
             acknowledged: self.shared.acknowledged.load(Ordering::Relaxed),
             retried: self.shared.retried.load(Ordering::Relaxed),

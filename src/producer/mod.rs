@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Compression, Producer, ReadingSource};
 use crate::error::{Error, Result};
 use crate::kafka::client::{Cluster, ErrorKind, KafkaError};
-use crate::kafka::sink::{Options, Sink};
+use crate::kafka::sink::{Sink, SinkSettings};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use crate::time::now_ms;
@@ -39,7 +39,7 @@ use event_time::EventTime;
 use lines::Lines;
 use pace::{Due, Pacer};
 use report::Sent;
-use status::Status;
+use status::ProducerStatus;
 use synthetic::{Shares, Synthetic};
 
 /// After a signal, how long what was accepted may take to be acknowledged. Below the 30 s that Kubernetes gives.
@@ -57,7 +57,7 @@ const TOPIC_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duratio
 pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
     let mut source = Source::open(&config).await?;
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
-    let status = Arc::new(Status::new(&cluster));
+    let status = Arc::new(ProducerStatus::new(&cluster));
     let _serving = telemetry::http::start(config.listen, &status)?;
     let partitions = tokio::select! {
         partitions = topic(&cluster, config.partitions) => partitions?,
@@ -65,7 +65,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
         () = shutdown.wait() => return Ok(()),
     };
     let sent = Sent::new(config.log_sent, telemetry::terminal::is_live());
-    let options = Options {
+    let options = SinkSettings {
         linger: config.linger,
         compression: codec(config.compression),
         acknowledged: sent.acknowledged(),

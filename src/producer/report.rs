@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::LogSent;
-use crate::kafka::sink::{Acknowledged, Totals};
+use crate::kafka::sink::{Acknowledged, SendTotals};
 use crate::telemetry::terminal;
 
 /// More than this waiting to be written makes the source wait.
@@ -162,7 +162,7 @@ fn printable(value: &[u8]) -> Cow<'_, str> {
 }
 
 /// The last line of a run.
-pub(super) fn summary(totals: Totals, latency_us: &Histogram<u64>, took: Duration) -> String {
+pub(super) fn summary(totals: SendTotals, latency_us: &Histogram<u64>, took: Duration) -> String {
     let seconds = took.as_secs_f64();
     let rate = totals.acknowledged as f64 / seconds.max(1e-9);
     let mut line = format!(
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_summary_is_one_line() {
-        let totals = Totals { accepted: 10, acknowledged: 9, retried: 3, dropped: 1 };
+        let totals = SendTotals { accepted: 10, acknowledged: 9, retried: 3, dropped: 1 };
         let mut latency = Histogram::new(3).unwrap();
         let nothing = summary(totals, &latency, Duration::from_secs(3));
         assert_eq!(

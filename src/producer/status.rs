@@ -11,13 +11,13 @@ use crate::telemetry::metrics::{self, Exposition};
 
 /// The producer, looked at.
 #[derive(Debug)]
-pub(super) struct Status {
+pub(super) struct ProducerStatus {
     cluster: Arc<Cluster>,
     /// Once the topic is found.
     sink: OnceLock<Monitor>,
 }
 
-impl Status {
+impl ProducerStatus {
     /// Nothing sent yet.
     pub(super) fn new(cluster: &Arc<Cluster>) -> Self {
         Self { cluster: Arc::clone(cluster), sink: OnceLock::new() }
@@ -63,7 +63,7 @@ impl Status {
     }
 }
 
-impl Site for Status {
+impl Site for ProducerStatus {
     async fn answer(&self, path: &str) -> Option<Answer> {
         Some(match path {
             // Whoever asks is being answered: the runtime turns.

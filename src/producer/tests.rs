@@ -9,7 +9,7 @@ use rskafka::record::RecordAndOffset;
 use super::*;
 use crate::cli::{Command, Invocation, parse};
 use crate::config::Kafka;
-use crate::embedded::{Api as Request, Broker, ErrorCode, Fault, Options as BrokerOptions, Rule};
+use crate::embedded::{Api as Request, Broker, ErrorCode, Fault, Options, Rule};
 use crate::kafka::sequence::Sequences;
 use crate::reading::Parser;
 use crate::shutdown::{Trigger, channel};
@@ -27,7 +27,7 @@ pub(super) fn config(arguments: &[&str]) -> Producer {
 }
 
 async fn broker() -> Broker {
-    Broker::start(BrokerOptions::default()).await.unwrap()
+    Broker::start(Options::default()).await.unwrap()
 }
 
 /// Starts a producer for a broker.
@@ -160,8 +160,7 @@ async fn a_topic_deleted_under_way_is_made_again_with_as_many_partitions() {
 
 #[tokio::test]
 async fn lines_go_through_unchanged_and_what_is_too_large_is_left_out() {
-    let broker =
-        Broker::start(BrokerOptions { max_message_bytes: 4000, ..BrokerOptions::default() }).await.unwrap();
+    let broker = Broker::start(Options { max_message_bytes: 4000, ..Options::default() }).await.unwrap();
     broker.create_topic("weather_data", 1).unwrap();
     let path = std::env::temp_dir().join(format!("weather-lines-{}", std::process::id()));
     let mut lines: Vec<String> =

@@ -64,7 +64,7 @@ const LIMITS: Limits = Limits { batch_bytes: 1000, held_bytes: 4000, linger: Dur
 fn sink(partitions: usize) -> (Sink, Vec<Scripted>) {
     let scripted: Vec<Scripted> = (0..partitions).map(|_| Scripted::default()).collect();
     let options =
-        Options { linger: LIMITS.linger, compression: Compression::NoCompression, acknowledged: None };
+        SinkSettings { linger: LIMITS.linger, compression: Compression::NoCompression, acknowledged: None };
     (Sink::with(scripted.clone(), "t", LIMITS, options).unwrap(), scripted)
 }
 
@@ -164,7 +164,7 @@ async fn whoever_asks_is_told_of_every_acknowledged_value() {
     let told = Arc::clone(&seen);
     let acknowledged: Acknowledged =
         Arc::new(move |batch, range| told.lock().unwrap().extend(batch.values(range).map(<[u8]>::to_vec)));
-    let options = Options {
+    let options = SinkSettings {
         linger: LIMITS.linger,
         compression: Compression::NoCompression,
         acknowledged: Some(acknowledged),

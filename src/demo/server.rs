@@ -46,13 +46,13 @@ const SETTINGS: [&str; 14] = [
 
 /// A running server.
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(super) struct Server {
     server: Child,
     socket_folder: PathBuf,
     version: String,
 }
 
-impl Cluster {
+impl Server {
     /// The folder with PostgreSQL's server programs, the newest first where there are several.
     pub(super) fn find() -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -71,7 +71,7 @@ impl Cluster {
             .find(|folder| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file()))
     }
 
-    /// Makes a cluster in the demo's folder and starts it; or why it cannot be.
+    /// makes a server in the demo's folder and starts it; or why it cannot be.
     pub(super) async fn start(programs: &Path, scratch: &Scratch) -> Result<Self, String> {
         let data = scratch.path().join("pg");
         fs::create_dir(&data).map_err(|e| format!("{}: {e}", data.display()))?;
@@ -103,9 +103,9 @@ impl Cluster {
             server.args(["-c", setting]);
         }
         let server = server.spawn().map_err(|e| format!("postgres: {e}"))?;
-        let mut cluster = Self { server, socket_folder: data, version: String::new() };
-        cluster.make_database().await.map_err(|e| format!("{e}: {}", last_line(&log)))?;
-        Ok(cluster)
+        let mut started = Self { server, socket_folder: data, version: String::new() };
+        started.make_database().await.map_err(|e| format!("{e}: {}", last_line(&log)))?;
+        Ok(started)
     }
 
     async fn make_database(&mut self) -> Result<(), String> {
@@ -153,7 +153,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Server {
     fn drop(&mut self) {
         // At once, but in order enough to free its shared memory, which SIGKILL would leave.
         system::signal(self.server.id(), "QUIT");

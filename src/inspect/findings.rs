@@ -1,0 +1,99 @@
+//! The three places that are looked at: topic, tables, checkpoint files. Nothing is changed there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use rskafka::client::partition::OffsetAt;
+use tokio::task::spawn_blocking;
+
+use crate::config::Inspect;
+use crate::error::Error;
+use crate::kafka::client::{Cluster, KafkaError};
+use crate::postgres::overview::{self, Overview};
+use crate::postgres::session::Session;
+use crate::processor::checkpoints::store::{CheckpointStore, Found};
+
+/// What was found, before it is put together.
+#[derive(Debug)]
+pub(super) struct Findings {
+    /// The topic's partitions; None if there is no such topic.
+    pub topic: Result<Option<BTreeMap<i32, Range>>, String>,
+    /// What the tables say.
+    pub tables: Result<Overview, String>,
+    /// The checkpoint files of each partition.
+    pub files: Result<BTreeMap<i32, Result<Found, Error>>, String>,
+}
+
+/// The first offset of a partition that Kafka has, and the one after its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    /// The first.
+    pub earliest: i64,
+    /// The one after the last.
+    pub end: i64,
+}
+
+impl Findings {
+    /// Looks at all three places at once.
+    pub(super) async fn gather(config: &Inspect) -> Self {
+        let cluster = Cluster::new(config.kafka.clone());
+        let (topic, tables, files) = tokio::join!(
+            look_at_topic(&cluster),
+            look_at_tables(config),
+            look_at_files(&config.checkpoint_dir, &config.kafka.topic)
+        );
+        Self { topic, tables, files }
+    }
+
+    /// Every partition that any of the three places knows.
+    pub(super) fn partitions(&self) -> BTreeSet<i32> {
+        let mut partitions = BTreeSet::new();
+        if let Ok(Some(topic)) = &self.topic {
+            partitions.extend(topic.keys());
+        }
+        if let Ok(tables) = &self.tables {
+            partitions.extend(tables.partitions.iter().map(|row| row.partition));
+        }
+        if let Ok(files) = &self.files {
+            partitions.extend(files.keys());
+        }
+        partitions
+    }
+}
+
+/// None if there is no such topic.
+async fn look_at_topic(cluster: &Cluster) -> Result<Option<BTreeMap<i32, Range>>, String> {
+    let look = async {
+        let Some(partitions) = cluster.partitions().await? else { return Ok(None) };
+        let mut ranges = BTreeMap::new();
+        for partition in partitions {
+            let leader = cluster.leader(partition).await?;
+            let earliest = cluster.offset(&leader, OffsetAt::Earliest).await?;
+            let end = cluster.offset(&leader, OffsetAt::Latest).await?;
+            ranges.insert(partition, Range { earliest, end });
+        }
+        Ok(Some(ranges))
+    };
+    look.await.map_err(|e: KafkaError| e.to_string())
+}
+
+async fn look_at_tables(config: &Inspect) -> Result<Overview, String> {
+    let look = async {
+        let session = Session::open(&config.database).await?;
+        overview::look(&session, &config.kafka.topic).await
+    };
+    look.await.map_err(|failure| failure.to_string())
+}
+
+async fn look_at_files(folder: &Path, topic: &str) -> Result<BTreeMap<i32, Result<Found, Error>>, String> {
+    let store = CheckpointStore::for_reading(folder, topic);
+    let read = spawn_blocking(move || {
+        let partitions = store.partitions()?;
+        Ok(partitions.into_iter().map(|partition| (partition, store.read(partition))).collect())
+    });
+    match read.await {
+        Ok(read) => read.map_err(|e: io::Error| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    }
+}
