@@ -4,15 +4,17 @@
 //!   stop and restart on the same port.
 //! - [`Weather`]: the built program, its output line by line, signals, CPU time and memory.
 //! - [`Proxy`]: a network between the two that cuts, stalls, goes silent and loses answers.
-//! - [`pipeline`]: the usual steps: a topic, readings, a database, `weather process` on them.
+//! - [`Pipeline`]: the usual steps: a topic, readings, a database, `weather process` on them, and an [`audit`] of its writes.
 //! - [`oracle`]: what `weather_summary` has to hold, computed from the topic by other code than the product's.
+//! - [`turn`]: how many tests run at once.
 //!
 //! Invariants: no test is skipped for want of a service, it fails and says so; every process and folder is gone when its
 //! owner is dropped, and, through a guard outside, when the test program ends in whatever way; every wait ends.
 
-// Each file of tests is a crate of its own, which uses only some of this.
+// Tests and benchmarks are crates of their own, each of which uses only some of this.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+pub mod audit;
 pub mod kafka;
 pub mod oracle;
 pub mod pipeline;
@@ -20,9 +22,11 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod service;
+pub mod turn;
 pub mod weather;
 
 pub use kafka::Kafka;
+pub use pipeline::Pipeline;
 pub use postgres::{Database, Postgres};
 pub use process::Process;
 pub use proxy::Proxy;

@@ -3,8 +3,6 @@
 //! Chromium is driven through its WebDriver, which is plain HTTP and JSON. With `WEATHER_TEST_SCREENSHOTS=FOLDER` the page
 //! is also kept as pictures, in the widths of a phone, a tablet and a desk, light and dark.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -12,8 +10,8 @@ use std::time::Duration;
 
 use simd_json::OwnedValue;
 use simd_json::prelude::*;
-use support::pipeline::Pipeline;
-use support::{Folder, Kafka, Postgres, Process, Weather, poll, unique};
+
+use crate::support::{Folder, Pipeline, Process, Weather, poll, turn};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const WIDTHS: [u32; 3] = [400, 900, 1600];
@@ -181,13 +179,12 @@ fn grouped(number: i64) -> String {
 
 /// The processor at work on six hours of readings, some of them bad, then on hostile ones.
 async fn start() -> (Pipeline, Weather, Weather, String) {
-    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
-    let pipeline = Pipeline::new(&kafka, &unique("dashboard"), postgres.database().await);
+    let pipeline = Pipeline::new("dashboard").await;
     let hours = ["--backfill", "6h", "--rate", "0", "--count", "20000", "--partitions", "3"];
     pipeline
         .produce(&[hours.as_slice(), &["--late-ratio", "0.01", "--malformed-ratio", "0.01"]].concat())
         .await;
-    let live = pipeline.spawn_producer(&["--interval", "20ms"]);
+    let live = pipeline.producer(&["--interval", "20ms"]);
     let folder = pipeline.checkpoints.path().to_str().expect("as expected");
     let own =
         ["--database-url", pipeline.database.url(), "--checkpoint-dir", folder, "--listen", "127.0.0.1:0"];
@@ -205,6 +202,7 @@ async fn start() -> (Pipeline, Weather, Weather, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
+    let _turn = turn::heavy().await;
     let (_pipeline, _live, _processor, url) = start().await;
     let browser = Browser::start().await;
     browser.post("/url", &format!(r#"{{"url":"{url}"}}"#));

@@ -2,7 +2,7 @@
 //!
 //! `version-N/` holds the tables and the checkpoint file that a process of format N left when it was killed half-way
 //! through a topic whose records are always the same. A version with a new format runs
-//! `tests/run --test chaos -- --ignored write_what` and adds its own folder; the older ones stay.
+//! `tests/run --test services -- --ignored write_what` and adds its own folder; the older ones stay.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,9 @@ use rskafka::chrono::DateTime;
 use rskafka::record::Record;
 use weather::embedded::{Broker, Options};
 
-use crate::rig::Rig;
 use crate::support::pipeline::RUN_LIMIT;
 use crate::support::proxy::{Network, Protocol};
-use crate::support::{Kafka, Postgres, Proxy, setting};
+use crate::support::{Kafka, Pipeline, Postgres, Proxy, setting, turn};
 
 const TOPIC: &str = "readings";
 const CHECKPOINT: &str = "readings-0.ckpt";
@@ -27,7 +26,7 @@ const CHECKPOINTED: i64 = 60;
 const ALL: i64 = 90;
 
 fn folder(version: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chaos").join(version)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services").join(version)
 }
 
 /// The record at an offset: a reading every seven minutes, some late, some malformed, some sent twice.
@@ -49,34 +48,34 @@ fn record(offset: i64) -> Record {
     }
 }
 
-async fn rig_with_topic(broker: &Broker, records: i64) -> Rig {
+async fn rig_with_topic(broker: &Broker, records: i64) -> Pipeline {
     broker.create_topic(TOPIC, 1).expect("the broker is new");
     let kafka = Kafka::at(broker.address().port());
     kafka.produce(TOPIC, 0, (0..records).map(record).collect()).await;
-    Rig::of_topic(kafka, &Postgres::shared(), TOPIC).await
+    Pipeline::of_topic(kafka, &Postgres::shared(), TOPIC).await
 }
 
 #[tokio::test]
 async fn tables_and_checkpoints_of_earlier_versions_load() {
-    let _turn = crate::together().await;
+    let _turn = turn::light().await;
     for version in VERSIONS {
         let tables = std::fs::read_to_string(folder(version).join("tables.sql")).expect("it is there");
         for with_file in [true, false] {
             let broker = Broker::start(Options::default()).await.expect("a broker");
-            let rig = rig_with_topic(&broker, ALL).await;
-            rig.database.execute(&tables).await;
+            let pipeline = rig_with_topic(&broker, ALL).await;
+            pipeline.database.execute(&tables).await;
             if with_file {
-                let file = rig.checkpoints.path().join(CHECKPOINT);
+                let file = pipeline.checkpoints.path().join(CHECKPOINT);
                 std::fs::copy(folder(version).join(CHECKPOINT), file).expect("it is there");
             }
-            let run = rig.drain().await;
+            let run = pipeline.drain().await;
             let (from, offset) = match with_file {
                 true => ("going on from the checkpoint file", CHECKPOINTED),
                 false => ("going on from PostgreSQL's state", FLUSHED),
             };
             let line = run.wait_for_line(from, RUN_LIMIT).await;
             assert!(line.contains(&format!("next_offset={offset}")), "{version}: {line}");
-            let counts = rig.assert_exact(&[]).await.counts();
+            let counts = pipeline.assert_exact(&[]).await.counts();
             assert!(counts["late"] > 0 && counts["malformed"] > 0 && counts["duplicates"] > 0, "{counts:?}");
         }
     }
@@ -86,26 +85,28 @@ async fn tables_and_checkpoints_of_earlier_versions_load() {
 #[tokio::test]
 #[ignore = "run by hand when the format has changed"]
 async fn write_what_this_version_leaves() {
+    let _turn = turn::light().await;
     let broker = Broker::start(Options::default()).await.expect("a broker");
     let postgres = Postgres::shared();
     let proxy = Proxy::start(Protocol::Postgres, postgres.port()).await;
-    let rig = rig_with_topic(&broker, FLUSHED).await.postgres_through(&proxy);
-    rig.drain().await;
-    let process = rig.process("one", &["--checkpoint-interval", "50ms"]);
+    let pipeline = rig_with_topic(&broker, FLUSHED).await.postgres_through(&proxy);
+    pipeline.drain().await;
+    let process = pipeline.process("one", &["--checkpoint-interval", "50ms"]);
     process.wait_for_line("write OK", RUN_LIMIT).await;
     proxy.set(Network::Stalled);
-    rig.kafka.produce(TOPIC, 0, (FLUSHED..CHECKPOINTED).map(record).collect()).await;
+    pipeline.kafka.produce(TOPIC, 0, (FLUSHED..CHECKPOINTED).map(record).collect()).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     process.kill9().await;
 
     let into = folder(VERSIONS[VERSIONS.len() - 1]);
     std::fs::create_dir_all(&into).expect("the folder can be made");
-    std::fs::copy(rig.checkpoints.path().join(CHECKPOINT), into.join(CHECKPOINT)).expect("it can be copied");
+    std::fs::copy(pipeline.checkpoints.path().join(CHECKPOINT), into.join(CHECKPOINT))
+        .expect("it can be copied");
     // Whose it was names the machine.
     let nobody = "UPDATE weather_partition SET owner = 'host-da860792-a465d7'; DELETE FROM weather_process";
-    rig.database.execute(nobody).await;
+    pipeline.database.execute(nobody).await;
     let dump = Command::new(format!("{}/pg_dump", setting("WEATHER_TEST_PG_BIN")))
-        .args(["--inserts", "--no-owner", "--no-privileges", "--no-comments", rig.database.url()])
+        .args(["--inserts", "--no-owner", "--no-privileges", "--no-comments", pipeline.database.url()])
         .output()
         .expect("pg_dump runs");
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));

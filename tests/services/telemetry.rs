@@ -1,26 +1,21 @@
-//! What the program says over HTTP and through `inspect`, and that nobody who asks can harm the work.
-
-mod support;
+//! What the program shows over HTTP, and that nobody who asks can harm the work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use simd_json::OwnedValue;
 use simd_json::prelude::*;
-use support::oracle::{Expected, Rules};
-use support::pipeline::Pipeline;
-use support::{Kafka, Postgres, Weather, poll, unique};
 
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::support::oracle::{Expected, Rules};
+use crate::support::{Pipeline, Postgres, Weather, poll, turn};
 
-async fn pipeline(label: &str) -> Pipeline {
-    Pipeline::new(&Kafka::shared(), &unique(label), Postgres::shared().database().await)
-}
+/// The most that anything here may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// `weather process` with its endpoint, and where that listens.
-async fn spawn(pipeline: &Pipeline) -> (Weather, String) {
+pub(crate) async fn spawn(pipeline: &Pipeline) -> (Weather, String) {
     let folder = pipeline.checkpoints.path().to_str().expect("a plain name");
     let processor = Weather::spawn([
         "process",
@@ -161,7 +156,8 @@ fn total(samples: &Samples, name: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_progress_and_health_tell_the_truth() {
-    let pipeline = pipeline("telemetry").await;
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::new("telemetry").await;
     let (processor, address) = spawn(&pipeline).await;
     let waiting =
         poll(LIMIT, || Some(get(&address, "/readyz")).filter(|(_, why)| why.contains("topic"))).await;
@@ -170,7 +166,7 @@ async fn metrics_progress_and_health_tell_the_truth() {
     assert_eq!(get(&address, "/livez"), (200, "ok\n".to_owned()));
     check_exposition(&get(&address, "/metrics").1);
 
-    let producer = pipeline.spawn_producer(&[
+    let producer = pipeline.producer(&[
         "--count",
         "20000",
         "--rate",
@@ -183,7 +179,7 @@ async fn metrics_progress_and_health_tell_the_truth() {
         "0.02",
     ]);
     producer.succeed(LIMIT).await;
-    let expected = Expected::of_topic(&Kafka::shared(), &pipeline.topic, Rules::default()).await;
+    let expected = Expected::of_topic(&pipeline.kafka, &pipeline.topic, Rules::default()).await;
     let settled = poll(LIMIT, || {
         let samples = check_exposition(&get(&address, "/metrics").1);
         let done = total(&samples, "weather_records_total") == 20_000.0
@@ -231,8 +227,9 @@ async fn metrics_progress_and_health_tell_the_truth() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_producer_tells_too() {
-    let pipeline = pipeline("telemetry").await;
-    let producer = pipeline.spawn_producer(&["--listen", "127.0.0.1:0", "--interval", "2ms"]);
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::new("telemetry").await;
+    let producer = pipeline.producer(&["--listen", "127.0.0.1:0", "--interval", "2ms"]);
     let address = address(&producer).await;
     let some = poll(LIMIT, || {
         let samples = check_exposition(&get(&address, "/metrics").1);
@@ -250,10 +247,11 @@ async fn the_producer_tells_too() {
 /// Bounded in number and time; none of it may slow ingestion down or keep a health probe out.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_clients_do_not_harm_the_work() {
+    let _turn = turn::alone().await;
     const CONNECTIONS: usize = 10_000;
-    let pipeline = pipeline("telemetry").await;
+    let pipeline = Pipeline::new("telemetry").await;
     let (processor, address) = spawn(&pipeline).await;
-    let producer = pipeline.spawn_producer(&["--rate", "2000", "--count", "30000"]);
+    let producer = pipeline.producer(&["--rate", "2000", "--count", "30000"]);
     processor.wait_for_line("write OK", LIMIT).await;
 
     // Some begin a request and never end it, a byte now and then; they hang about for the whole test.
@@ -321,106 +319,4 @@ async fn hostile_clients_do_not_harm_the_work() {
     let open = samples["process_open_fds"];
     assert!(open < 120.0, "{open} files are open");
     assert!(processor.usage().peak_rss_bytes < 64 << 20, "{:?}", processor.usage());
-}
-
-/// Everything below a folder, with its contents and the time of its last change.
-fn contents(folder: &std::path::Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
-    let files = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry"));
-    let file = |entry: std::fs::DirEntry| {
-        let changed = entry.metadata().and_then(|data| data.modified()).expect("a time");
-        let name = entry.file_name().to_string_lossy().into_owned();
-        (name, (std::fs::read(entry.path()).expect("a file"), changed))
-    };
-    files.map(file).collect()
-}
-
-fn inspect(pipeline: &Pipeline, arguments: &[&str]) -> Weather {
-    let folder = pipeline.checkpoints.path().to_str().expect("a plain name");
-    let common = ["inspect", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic];
-    let own = ["--database-url", pipeline.database.url(), "--checkpoint-dir", folder];
-    Weather::spawn(common.iter().chain(&own).chain(arguments))
-}
-
-async fn report(pipeline: &Pipeline) -> OwnedValue {
-    let inspect = inspect(pipeline, &["--json"]);
-    inspect.succeed(LIMIT).await;
-    simd_json::to_owned_value(&mut inspect.stdout().concat().into_bytes()).expect("JSON")
-}
-
-fn problems(report: &OwnedValue) -> String {
-    let problems = report.get_array("problems").expect("problems");
-    let text = |problem: &OwnedValue| {
-        format!(
-            "{} {}\n",
-            problem.get_str("severity").unwrap_or_default(),
-            problem.get_str("what").unwrap_or_default()
-        )
-    };
-    problems.iter().map(text).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn inspect_tells_what_is_there_and_changes_nothing() {
-    let pipeline = pipeline("inspect").await;
-    let nothing = report(&pipeline).await;
-    assert!(problems(&nothing).contains("error there is no topic"), "{nothing}");
-    assert!(problems(&nothing).contains("error the database lacks weather_summary"), "{nothing}");
-    assert!(!pipeline.database.has_table("weather_pipeline").await, "it has made tables");
-    assert!(contents(pipeline.checkpoints.path()).is_empty(), "it has made files");
-
-    let hours = ["--count", "5000", "--rate", "0", "--backfill", "4h", "--malformed-ratio", "0.05"];
-    pipeline.produce(&hours).await;
-    pipeline.drain(&[]).await;
-    pipeline.produce(&["--count", "100", "--rate", "0"]).await;
-    let dump = "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM (SELECT p::text FROM weather_partition p UNION ALL \
-                SELECT s::text FROM weather_summary s UNION ALL SELECT l::text FROM weather_process l) AS t";
-    let tables = || async { pipeline.database.query(dump, &[]).await[0].get::<_, String>(0) };
-    let before = (contents(pipeline.checkpoints.path()), tables().await);
-    let idle = report(&pipeline).await;
-    assert_eq!(
-        before,
-        (contents(pipeline.checkpoints.path()), tables().await),
-        "inspect has changed something"
-    );
-    let said = problems(&idle);
-    assert!(said.contains("error no process is at work"), "{said}");
-    assert!(said.contains("records are in no window"), "{said}");
-    let partitions = idle.get_array("partitions").expect("partitions");
-    let lag: i64 = partitions.iter().filter_map(|p| p.get_i64("lag")).sum();
-    assert_eq!((partitions.len(), lag), (6, 100));
-    let usable = |p: &OwnedValue| p.get("file").and_then(|file| file.get_bool("would_be_used"));
-    assert!(partitions.iter().all(|p| usable(p) == Some(true)), "{idle}");
-
-    // A file that was cut, and nobody's hand on it.
-    let file = pipeline.checkpoints.path().join(format!("{}-0.ckpt", pipeline.topic));
-    let bytes = std::fs::read(&file).expect("the file");
-    std::fs::write(&file, &bytes[..bytes.len() / 2]).expect("the file");
-    let said = problems(&report(&pipeline).await);
-    assert!(said.contains("checkpoint file of partition 0 cannot be used"), "{said}");
-
-    let (processor, _) = spawn(&pipeline).await;
-    processor.wait_for_line("write OK", LIMIT).await;
-    let busy = report(&pipeline).await;
-    assert!(!problems(&busy).contains("error"), "{busy}");
-    let text = inspect(&pipeline, &[]);
-    text.succeed(LIMIT).await;
-    let text = text.stdout().join("\n");
-    assert!(text.contains("partition  owner") && text.contains("s left"), "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn inspect_says_what_is_away() {
-    let away = Weather::spawn([
-        "inspect",
-        "--brokers",
-        "127.0.0.1:1",
-        "--database-url",
-        "postgres://u:s3cret@127.0.0.1:1/d",
-    ]);
-    let status = away.wait(LIMIT).await;
-    assert_eq!(status.code(), Some(1));
-    let text = away.stdout().join("\n");
-    assert!(text.contains("ERROR    Kafka at 127.0.0.1:1 is not available"), "{text}");
-    assert!(text.contains("ERROR    PostgreSQL at 127.0.0.1:1/d is not available"), "{text}");
-    assert!(!text.contains("s3cret"), "{text}");
 }

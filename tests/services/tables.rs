@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::rig::Rig;
 use crate::support::pipeline::RUN_LIMIT;
-use crate::support::{Kafka, Postgres};
+use crate::support::{Kafka, Pipeline, Postgres, turn};
 
 /// Several hours at once, so that most windows are closed soon, then the present.
 const LOAD: [&str; 8] =
@@ -13,19 +12,19 @@ const LOAD: [&str; 8] =
 const LONG: Duration = Duration::from_secs(12);
 
 /// Ends all connections of this name.
-async fn end_connections(rig: &Rig, name: &str) {
+async fn end_connections(pipeline: &Pipeline, name: &str) {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
-    rig.database.query(end, &[&name]).await;
+    pipeline.database.query(end, &[&name]).await;
 }
 
 #[tokio::test]
 async fn locks_are_waited_for_and_ended_connections_made_anew() {
-    let _turn = crate::together().await;
-    let rig = Rig::new(Kafka::shared(), &Postgres::shared(), "chaos_locks", 4).await;
-    let producer = rig.producer(&LOAD);
-    let process = rig.process("one", &[]);
-    rig.wait_for_more().await;
-    let holder = rig.database.connect().await;
+    let _turn = turn::heavy().await;
+    let pipeline = Pipeline::audited(Kafka::shared(), &Postgres::shared(), "locks", 4).await;
+    let producer = pipeline.producer(&LOAD);
+    let process = pipeline.process("one", &[]);
+    pipeline.wait_for_more().await;
+    let holder = pipeline.database.connect().await;
     for (statement, time) in [
         ("SELECT FROM weather_partition WHERE partition = 1 FOR UPDATE", Duration::from_secs(2)),
         ("SELECT FROM weather_summary FOR UPDATE", Duration::from_secs(2)),
@@ -35,63 +34,66 @@ async fn locks_are_waited_for_and_ended_connections_made_anew() {
         holder.batch_execute(&format!("BEGIN; {statement}")).await.expect("the lock is given");
         tokio::time::sleep(time).await;
         holder.batch_execute("ROLLBACK").await.expect("the lock is let go");
-        println!("{statement}: goes on after {:?}", rig.wait_for_more().await);
+        println!("{statement}: goes on after {:?}", pipeline.wait_for_more().await);
     }
     process.wait_for_line("lock timeout", RUN_LIMIT).await;
     for _ in 0..5 {
-        end_connections(&rig, "one").await;
-        rig.wait_for_more().await;
+        end_connections(&pipeline, "one").await;
+        pipeline.wait_for_more().await;
     }
-    rig.assert_exact(&[&producer, &process]).await;
+    pipeline.assert_exact(&[&producer, &process]).await;
 }
 
 #[tokio::test]
 async fn a_database_that_turns_read_only_or_takes_rights_away_is_waited_for() {
-    let _turn = crate::together().await;
-    let rig = Rig::new(Kafka::shared(), &Postgres::shared(), "chaos_rights", 4).await;
-    let (rig, role) = rig.with_a_poor_role().await;
-    let producer = rig.producer(&LOAD);
-    let process = rig.process("one", &[]);
-    rig.wait_for_more().await;
+    let _turn = turn::heavy().await;
+    let pipeline = Pipeline::audited(Kafka::shared(), &Postgres::shared(), "rights", 4).await;
+    let (pipeline, role) = pipeline.with_a_poor_role().await;
+    let producer = pipeline.producer(&LOAD);
+    let process = pipeline.process("one", &[]);
+    pipeline.wait_for_more().await;
 
     let read_only = async |set: &str| {
         let alter = "SET TRANSACTION READ WRITE; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I ACTION \
                      default_transaction_read_only', current_database()); END $$";
-        rig.database.execute(&alter.replace("ACTION default_transaction_read_only", set)).await;
+        pipeline.database.execute(&alter.replace("ACTION default_transaction_read_only", set)).await;
     };
     read_only("SET default_transaction_read_only = on").await;
-    end_connections(&rig, "one").await;
+    end_connections(&pipeline, "one").await;
     process.wait_for_line("read-only transaction", RUN_LIMIT).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     read_only("RESET default_transaction_read_only").await;
-    end_connections(&rig, "one").await;
-    println!("read-only: goes on after {:?}", rig.wait_for_more().await);
+    end_connections(&pipeline, "one").await;
+    println!("read-only: goes on after {:?}", pipeline.wait_for_more().await);
 
-    rig.database.execute(&format!("REVOKE UPDATE ON weather_partition, weather_summary FROM {role}")).await;
+    pipeline
+        .database
+        .execute(&format!("REVOKE UPDATE ON weather_partition, weather_summary FROM {role}"))
+        .await;
     let line = process.wait_for_line("permission denied for table", RUN_LIMIT).await;
     println!("{line}");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    rig.database.execute(&format!("GRANT UPDATE ON weather_partition, weather_summary TO {role}")).await;
-    println!("rights: goes on after {:?}", rig.wait_for_more().await);
+    pipeline.database.execute(&format!("GRANT UPDATE ON weather_partition, weather_summary TO {role}")).await;
+    println!("rights: goes on after {:?}", pipeline.wait_for_more().await);
     for words in ["read-only", "permission denied"] {
         let said = process.stderr().iter().filter(|line| line.contains(words)).count();
         assert!((1..=3).contains(&said), "{said} lines about {words}");
     }
     assert!(process.status().is_none());
-    rig.assert_exact(&[&producer, &process]).await;
-    rig.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    pipeline.assert_exact(&[&producer, &process]).await;
+    pipeline.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
 #[tokio::test]
 async fn tables_changed_by_hand_are_mended() {
-    let _turn = crate::together().await;
-    let rig = Rig::without_audit(Kafka::shared(), &Postgres::shared(), "chaos_hand", 2).await;
+    let _turn = turn::heavy().await;
+    let pipeline = Pipeline::with_topic("hand", 2).await;
     let history = ["--count", "30000", "--rate", "0", "--backfill", "9h", "--malformed-ratio", "0.01"];
-    rig.producer(&history).succeed(RUN_LIMIT).await;
-    rig.drain().await;
-    let producer = rig.producer(&["--rate", "500", "--seed", "2"]);
-    let process = rig.process("one", &[]);
-    rig.wait_for_more().await;
+    pipeline.producer(&history).succeed(RUN_LIMIT).await;
+    pipeline.drain().await;
+    let producer = pipeline.producer(&["--rate", "500", "--seed", "2"]);
+    let process = pipeline.process("one", &[]);
+    pipeline.wait_for_more().await;
     let first = "(SELECT min(window_start) FROM weather_summary)";
     for change in [
         format!("UPDATE weather_summary SET avg_temp = 99, reading_count = 1 WHERE window_start = {first}"),
@@ -103,19 +105,19 @@ async fn tables_changed_by_hand_are_mended() {
         "DROP TABLE weather_process, weather_dead_letter".to_owned(),
         "DROP TABLE weather_partition".to_owned(),
     ] {
-        rig.database.execute(&change).await;
+        pipeline.database.execute(&change).await;
         // A change in rows is noticed at the next connection, a change of tables makes one.
-        end_connections(&rig, "one").await;
+        end_connections(&pipeline, "one").await;
         let mut waited = 0;
-        while !rig.database.has_table("weather_summary").await
-            || !rig.database.has_table("weather_partition").await
+        while !pipeline.database.has_table("weather_summary").await
+            || !pipeline.database.has_table("weather_partition").await
         {
             tokio::time::sleep(Duration::from_millis(100)).await;
             waited += 1;
             assert!(waited < 300, "{change}: not made again");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
-        println!("{change}: goes on after {:?}", rig.wait_for_more().await);
+        println!("{change}: goes on after {:?}", pipeline.wait_for_more().await);
     }
-    rig.assert_exact(&[&producer, &process]).await;
+    pipeline.assert_exact(&[&producer, &process]).await;
 }

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rskafka::record::Record;
 use weather::embedded::{Broker, Options};
 
-use crate::rig::Rig;
 use crate::support::kafka::record;
 use crate::support::pipeline::RUN_LIMIT;
-use crate::support::{Kafka, Postgres};
+use crate::support::{Kafka, Pipeline, Postgres, turn};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -19,17 +18,17 @@ fn reading(event_time_ms: i64) -> Record {
 }
 
 /// Hours since `start_ms` of the windows, and whether each is final.
-async fn finals(rig: &Rig, start_ms: i64) -> BTreeMap<i64, bool> {
+async fn finals(pipeline: &Pipeline, start_ms: i64) -> BTreeMap<i64, bool> {
     let query = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, is_final FROM weather_summary";
-    let rows = rig.database.query(query, &[]).await;
+    let rows = pipeline.database.query(query, &[]).await;
     rows.iter().map(|row| ((row.get::<_, i64>(0) - start_ms) / HOUR_MS, row.get(1))).collect()
 }
 
 /// Waits until the windows are so; they may never be final sooner.
-async fn wait_for_finals(rig: &Rig, start_ms: i64, wanted: &[(i64, bool)]) {
+async fn wait_for_finals(pipeline: &Pipeline, start_ms: i64, wanted: &[(i64, bool)]) {
     let (start, wanted) = (Instant::now(), BTreeMap::from_iter(wanted.iter().copied()));
     loop {
-        let found = finals(rig, start_ms).await;
+        let found = finals(pipeline, start_ms).await;
         let hasty = found.iter().any(|(hour, is_final)| *is_final && wanted.get(hour) == Some(&false));
         assert!(!hasty, "{found:?}, expected {wanted:?}");
         if found == wanted {
@@ -42,15 +41,17 @@ async fn wait_for_finals(rig: &Rig, start_ms: i64, wanted: &[(i64, bool)]) {
 
 #[tokio::test]
 async fn no_window_is_final_too_early_and_none_stays_open() {
-    let _turn = crate::together().await;
+    let _turn = turn::heavy().await;
     let broker = Broker::start(Options::default()).await.expect("a broker");
-    let rig = Rig::new(Kafka::at(broker.address().port()), &Postgres::shared(), "chaos_final", 2).await;
+    let pipeline =
+        Pipeline::audited(Kafka::at(broker.address().port()), &Postgres::shared(), "final", 2).await;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970").as_millis() as i64;
     let start_ms = now_ms.div_euclid(HOUR_MS) * HOUR_MS - 9 * HOUR_MS;
     let at = |hour: i64, minute: i64| reading(start_ms + hour * HOUR_MS + minute * MINUTE_MS);
-    let process = rig.process("one", &["--idle-timeout", "2s"]);
-    let send =
-        async |partition: i32, record: Record| rig.kafka.produce(&rig.topic, partition, vec![record]).await;
+    let process = pipeline.process("one", &["--idle-timeout", "2s"]);
+    let send = async |partition: i32, record: Record| {
+        pipeline.kafka.produce(&pipeline.topic, partition, vec![record]).await
+    };
 
     // One partition is hours ahead of the other, which is slow, but not idle.
     for hour in 0..4 {
@@ -60,44 +61,45 @@ async fn no_window_is_final_too_early_and_none_stays_open() {
         send(0, at(3, 31)).await;
         send(1, at(1, tick)).await;
         tokio::time::sleep(Duration::from_millis(250)).await;
-        let found = finals(&rig, start_ms).await;
+        let found = finals(&pipeline, start_ms).await;
         assert!(found.iter().all(|(hour, is_final)| *hour == 0 || !is_final), "tick {tick}: {found:?}");
     }
-    wait_for_finals(&rig, start_ms, &[(0, true), (1, false), (2, false), (3, false)]).await;
+    wait_for_finals(&pipeline, start_ms, &[(0, true), (1, false), (2, false), (3, false)]).await;
     // A window's end is passed when the watermark, ten minutes behind, has reached it: not before.
     send(0, at(3, 32)).await;
     send(1, at(2, 9)).await;
-    wait_for_finals(&rig, start_ms, &[(0, true), (1, false), (2, false), (3, false)]).await;
+    wait_for_finals(&pipeline, start_ms, &[(0, true), (1, false), (2, false), (3, false)]).await;
     send(0, at(3, 33)).await;
     send(1, at(2, 10)).await;
-    wait_for_finals(&rig, start_ms, &[(0, true), (1, true), (2, false), (3, false)]).await;
+    wait_for_finals(&pipeline, start_ms, &[(0, true), (1, true), (2, false), (3, false)]).await;
     // Both fall silent: time alone closes what is left, and a reading that comes after that still counts.
-    wait_for_finals(&rig, start_ms, &[(0, true), (1, true), (2, true), (3, true)]).await;
+    wait_for_finals(&pipeline, start_ms, &[(0, true), (1, true), (2, true), (3, true)]).await;
     send(0, at(3, 40)).await;
     // A new partition holds nothing back that was closed, and none of what comes stays open.
-    broker.add_partitions(&rig.topic, 3).expect("there were two");
+    broker.add_partitions(&pipeline.topic, 3).expect("there were two");
     send(2, at(5, 0)).await;
     process.wait_for_line("took a partition partition=2", RUN_LIMIT).await;
-    wait_for_finals(&rig, start_ms, &[(0, true), (1, true), (2, true), (3, true), (5, true)]).await;
-    rig.assert_exact(&[&process]).await;
+    wait_for_finals(&pipeline, start_ms, &[(0, true), (1, true), (2, true), (3, true), (5, true)]).await;
+    pipeline.assert_exact(&[&process]).await;
 }
 
 /// Peak memory of a process that works off so many readings of 48 hours, bytes.
 async fn peak_of_backlog(count: &str) -> u64 {
-    let rig = Rig::new(Kafka::shared(), &Postgres::shared(), "chaos_backlog", 4).await;
-    rig.producer(&["--count", count, "--rate", "0", "--backfill", "48h", "--stations", "400"])
+    let pipeline = Pipeline::audited(Kafka::shared(), &Postgres::shared(), "backlog", 4).await;
+    pipeline
+        .producer(&["--count", count, "--rate", "0", "--backfill", "48h", "--stations", "400"])
         .succeed(RUN_LIMIT)
         .await;
-    let run = rig.drain().await;
-    let windows = rig.database.number("SELECT count(*) FROM weather_summary").await;
+    let run = pipeline.drain().await;
+    let windows = pipeline.database.number("SELECT count(*) FROM weather_summary").await;
     assert!((48..=50).contains(&windows), "{windows} windows");
-    rig.assert_exact(&[]).await;
+    pipeline.assert_exact(&[]).await;
     run.usage().peak_rss_bytes
 }
 
 #[tokio::test]
 async fn a_backlog_of_48_hours_takes_no_more_memory_than_a_small_one() {
-    let _turn = crate::together().await;
+    let _turn = turn::heavy().await;
     let (small, large) = (peak_of_backlog("100000").await, peak_of_backlog("800000").await);
     println!("peak memory: {} KiB for 100,000 readings, {} KiB for 800,000", small / 1024, large / 1024);
     assert!(large < small + small / 2, "eight times the backlog takes much more");

@@ -1,15 +1,14 @@
 //! The main job on real services: what the producer sends, and what others send, is in the table exactly.
 
-mod support;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rskafka::client::partition::Compression;
 use rskafka::record::Record;
-use support::kafka::{Version, record, with_sequence};
-use support::oracle::{Expected, Rules};
-use support::pipeline::Pipeline;
-use support::{Kafka, Postgres};
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::support::kafka::{Version, record, with_sequence};
+use crate::support::oracle::{Expected, Rules};
+use crate::support::pipeline::RUN_LIMIT;
+use crate::support::{Kafka, Pipeline, Postgres, Weather, turn, unique};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -45,80 +44,94 @@ fn odd_records() -> Vec<Record> {
     records
 }
 
-async fn check_topic(kafka: &Kafka, postgres: &Postgres, partitions: &str, count: &str) {
-    let topic = support::unique("pipeline");
-    let pipeline = Pipeline::new(kafka, &topic, postgres.database().await);
+async fn check_topic(kafka: Kafka, partitions: &str, count: &str) {
+    let pipeline = Pipeline::of_topic(kafka, &Postgres::shared(), &unique("readings")).await;
     let ratios = ["--late-ratio", "0.02", "--malformed-ratio", "0.005", "--backfill", "20h"];
     let counts = ["--partitions", partitions, "--count", count, "--rate", "0"];
     pipeline.produce(&[&ratios[..], &counts[..]].concat()).await;
-    kafka.produce(&topic, 0, odd_records()).await;
+    pipeline.kafka.produce(&pipeline.topic, 0, odd_records()).await;
 
-    pipeline.drain(&[]).await;
-    let expected = Expected::of_topic(kafka, &topic, rules()).await;
+    pipeline.drain().await;
+    let expected = Expected::of_topic(&pipeline.kafka, &pipeline.topic, rules()).await;
     let counts = expected.counts();
     assert!(counts["late"] > 0 && counts["malformed"] > 0 && counts["duplicates"] == 3, "{counts:?}");
     expected.assert_table(&pipeline.database).await;
 
     let before = pipeline.table().await;
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
     assert_eq!(pipeline.table().await, before, "a second run changes nothing");
     std::fs::remove_dir_all(pipeline.checkpoints.path()).expect("the folder can be removed");
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
     assert_eq!(pipeline.table().await, before, "nor does one without the checkpoint files");
     expected.assert_table(&pipeline.database).await;
 }
 
 #[tokio::test]
 async fn table_equals_a_recomputation_with_one_partition() {
-    check_topic(&Kafka::shared(), &Postgres::shared(), "1", "100000").await;
+    let _turn = turn::heavy().await;
+    check_topic(Kafka::shared(), "1", "100000").await;
 }
 
 #[tokio::test]
 async fn table_equals_a_recomputation_with_six_partitions() {
-    check_topic(&Kafka::shared(), &Postgres::shared(), "6", "100000").await;
+    let _turn = turn::heavy().await;
+    check_topic(Kafka::shared(), "6", "100000").await;
 }
 
 #[tokio::test]
 async fn table_equals_a_recomputation_on_kafka_3_9() {
-    check_topic(&Kafka::private(Version::V3_9, &[]).await, &Postgres::shared(), "4", "20000").await;
+    let _turn = turn::heavy().await;
+    check_topic(Kafka::private(Version::V3_9, &[]).await, "4", "20000").await;
 }
 
 #[tokio::test]
 async fn table_equals_a_recomputation_on_kafka_3_5_with_zookeeper() {
-    check_topic(&Kafka::private(Version::V3_5, &[]).await, &Postgres::shared(), "4", "20000").await;
+    let _turn = turn::heavy().await;
+    check_topic(Kafka::private(Version::V3_5, &[]).await, "4", "20000").await;
 }
 
 #[tokio::test]
 async fn compressed_batches_are_read() {
-    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
-    let topic = support::unique("compressed");
-    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::new("compressed").await;
     for codec in ["gzip", "snappy", "none"] {
         let arguments = ["--compression", codec, "--count", "3000", "--rate", "0", "--backfill", "3h"];
         pipeline.produce(&arguments).await;
     }
-    pipeline.drain(&[]).await;
-    let expected = Expected::of_topic(&kafka, &topic, rules()).await;
+    pipeline.drain().await;
+    let expected = Expected::of_topic(&pipeline.kafka, &pipeline.topic, rules()).await;
     assert_eq!(expected.counts().values().sum::<i64>(), 9_000);
     expected.assert_table(&pipeline.database).await;
 }
 
 #[tokio::test]
 async fn a_codec_that_is_not_built_in_is_named() {
-    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let _turn = turn::light().await;
     // Several partitions fail at once.
-    let topic = kafka.topic("lz4", 6).await;
-    kafka.tool(
+    let pipeline = Pipeline::with_topic("lz4", 6).await;
+    pipeline.kafka.tool(
         "org.apache.kafka.tools.ProducerPerformance",
         &[
-            &["--topic", &topic, "--num-records", "20000", "--record-size", "100", "--throughput", "-1"][..],
-            &["--producer-props", &format!("bootstrap.servers={}", kafka.brokers()), "compression.type=lz4"],
+            &[
+                "--topic",
+                &pipeline.topic,
+                "--num-records",
+                "20000",
+                "--record-size",
+                "100",
+                "--throughput",
+                "-1",
+            ][..],
+            &[
+                "--producer-props",
+                &format!("bootstrap.servers={}", pipeline.kafka.brokers()),
+                "compression.type=lz4",
+            ],
         ]
         .concat(),
     );
-    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
     let run = pipeline.spawn(&["--until-latest"]);
-    assert_eq!(run.wait(support::pipeline::RUN_LIMIT).await.code(), Some(1));
+    assert_eq!(run.wait(RUN_LIMIT).await.code(), Some(1));
     let said = run.stderr().pop().unwrap_or_default();
     assert!(said.contains("lz4") && said.contains("--features lz4") && said.contains("offset 0"), "{said}");
 }
@@ -159,8 +172,8 @@ fn poison() -> Vec<(Record, &'static str)> {
 
 #[tokio::test]
 async fn poison_is_kept_with_its_reason_and_the_rest_is_unharmed() {
-    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
-    let topic = kafka.topic("poison", 1).await;
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("poison", 1).await;
     let good = || record(reading(now_ms(), r#""temperature":20,"humidity":50"#));
     let poison = poison();
     let mut records = vec![good()];
@@ -168,14 +181,13 @@ async fn poison_is_kept_with_its_reason_and_the_rest_is_unharmed() {
         records.extend([bad.clone(), good()]);
     }
     let goods = records.len() - poison.len();
-    let client = kafka.partition(&topic, 0).await;
+    let client = pipeline.kafka.partition(&pipeline.topic, 0).await;
     for record in records {
         // One by one: the largest fills a batch.
         client.produce(vec![record], Compression::NoCompression).await.expect("the record is taken");
     }
 
-    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
     let query = "SELECT \"offset\", reason, payload, payload_bytes FROM weather_dead_letter ORDER BY 1";
     let rows = pipeline.database.query(query, &[]).await;
     assert_eq!(rows.len(), poison.len());
@@ -188,18 +200,23 @@ async fn poison_is_kept_with_its_reason_and_the_rest_is_unharmed() {
     }
     let sum = pipeline.database.number("SELECT sum(reading_count)::bigint FROM weather_summary").await;
     assert_eq!(sum, goods as i64);
-    Expected::of_topic(&kafka, &topic, rules()).await.assert_table(&pipeline.database).await;
+    Expected::of_topic(&pipeline.kafka, &pipeline.topic, rules())
+        .await
+        .assert_table(&pipeline.database)
+        .await;
 }
 
 #[tokio::test]
 async fn a_flood_of_dead_letters_is_counted_in_full() {
-    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
-    let topic = kafka.topic("flood", 1).await;
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("flood", 1).await;
     for _ in 0..3 {
-        kafka.produce(&topic, 0, (0..5_000).map(|i| record(format!("junk {i}"))).collect()).await;
+        pipeline
+            .kafka
+            .produce(&pipeline.topic, 0, (0..5_000).map(|i| record(format!("junk {i}"))).collect())
+            .await;
     }
-    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
     let counted = pipeline.database.number("SELECT malformed FROM weather_partition").await;
     let kept = pipeline.database.number("SELECT count(*) FROM weather_dead_letter").await;
     let left_out = pipeline.database.number("SELECT sampled_out FROM weather_partition").await;
@@ -209,23 +226,31 @@ async fn a_flood_of_dead_letters_is_counted_in_full() {
 
 #[tokio::test]
 async fn transaction_markers_are_stepped_over() {
-    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
-    let topic = kafka.topic("transactions", 1).await;
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("transactions", 1).await;
     let value = |i: i64| record(reading(now_ms() - i, r#""temperature":20"#));
-    kafka.produce(&topic, 0, (0..10).map(value).collect()).await;
+    pipeline.kafka.produce(&pipeline.topic, 0, (0..10).map(value).collect()).await;
     // Each transaction ends with a marker that takes an offset of its own.
-    kafka.tool(
+    pipeline.kafka.tool(
         "org.apache.kafka.tools.ProducerPerformance",
         &[
-            &["--topic", &topic, "--num-records", "50", "--record-size", "10", "--throughput", "200"][..],
-            &["--transactional-id", &topic, "--transaction-duration-ms", "50"],
-            &["--producer-props", &format!("bootstrap.servers={}", kafka.brokers())],
+            &[
+                "--topic",
+                &pipeline.topic,
+                "--num-records",
+                "50",
+                "--record-size",
+                "10",
+                "--throughput",
+                "200",
+            ][..],
+            &["--transactional-id", &pipeline.topic, "--transaction-duration-ms", "50"],
+            &["--producer-props", &format!("bootstrap.servers={}", pipeline.kafka.brokers())],
         ]
         .concat(),
     );
-    kafka.produce(&topic, 0, (0..10).map(value).collect()).await;
-    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
-    pipeline.drain(&[]).await;
+    pipeline.kafka.produce(&pipeline.topic, 0, (0..10).map(value).collect()).await;
+    pipeline.drain().await;
     let row = &pipeline
         .database
         .query("SELECT aggregated, malformed, skipped, next_offset, lost FROM weather_partition", &[])
@@ -238,21 +263,20 @@ async fn transaction_markers_are_stepped_over() {
 
 #[tokio::test]
 async fn batches_are_printed_as_the_old_system_did() {
-    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
-    let topic = support::unique("printed");
-    let pipeline = Pipeline::new(&kafka, &topic, postgres.database().await);
-    let producer = support::Weather::spawn([
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::new("printed").await;
+    let producer = Weather::spawn([
         "producer",
         "--brokers",
         &pipeline.brokers,
         "--topic",
-        &topic,
+        &pipeline.topic,
         "--count",
         "20",
     ]);
-    producer.succeed(support::pipeline::RUN_LIMIT).await;
+    producer.succeed(RUN_LIMIT).await;
     assert!(producer.stdout().iter().any(|line| line.starts_with("Sent: {")), "{:?}", producer.stdout());
-    let run = pipeline.drain(&[]).await;
+    let run = pipeline.drain().await;
     let lines = run.stdout();
     assert!(lines[0] == "Batch 0:" && lines.last().is_some_and(|line| line == "write OK"), "{lines:?}");
     assert!(lines[2].contains("|avg_temp|") || lines[2].contains(" avg_temp|"), "{lines:?}");

@@ -1,11 +1,10 @@
 //! The oracle of the other tests, checked by examples whose answers are worked out by hand.
 
-mod support;
-
 use rskafka::record::{Record, RecordAndOffset};
-use support::kafka::{record, with_sequence};
-use support::oracle::{Expected, Fate, Partition, Rules};
-use support::{Database, Kafka, Postgres};
+
+use crate::support::kafka::{record, with_sequence};
+use crate::support::oracle::{Expected, Fate, Partition, Rules};
+use crate::support::{Database, Kafka, Postgres, turn};
 
 const HOUR_MS: i64 = 3_600_000;
 /// 2023-11-14T22:00:00Z, the start of a window.
@@ -197,6 +196,7 @@ async fn tables(topic: &str) -> Database {
 
 #[tokio::test]
 async fn each_difference_is_found() {
+    let _turn = turn::light().await;
     let kafka = Kafka::shared();
     let topic = kafka.topic("oracle", 3).await;
     let again = with_sequence(reading(START_MS, 10.0), 1, 1);

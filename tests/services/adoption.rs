@@ -1,9 +1,7 @@
 //! The old system's table and statements, and what is refused with a sentence.
 
-mod support;
-
-use support::pipeline::{Pipeline, RUN_LIMIT};
-use support::{Database, Kafka, Postgres, Weather};
+use crate::support::pipeline::RUN_LIMIT;
+use crate::support::{Pipeline, Postgres, Weather, turn, unique};
 
 /// As the old system's README has them.
 const OLD_TABLE: &str = "\
@@ -19,8 +17,7 @@ const OLD_QUERY: &str =
     "EXPLAIN ANALYZE SELECT * FROM weather_summary WHERE window_start > NOW() - INTERVAL '1 hour'";
 
 async fn pipeline_with_readings(label: &str) -> Pipeline {
-    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
-    let pipeline = Pipeline::new(&kafka, &support::unique(label), postgres.database().await);
+    let pipeline = Pipeline::new(label).await;
     pipeline.produce(&["--count", "2000", "--rate", "0", "--backfill", "3h"]).await;
     pipeline
 }
@@ -37,6 +34,7 @@ async fn assert_refused(run: Weather, words: &[&str]) {
 
 #[tokio::test]
 async fn the_old_statements_work_before_and_after() {
+    let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("old").await;
     let database = &pipeline.database;
     database.execute(OLD_TABLE).await;
@@ -49,7 +47,7 @@ async fn the_old_statements_work_before_and_after() {
         )
         .await;
     let before = database.number("SELECT COUNT(*) FROM weather_summary").await;
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
     let after = database.number("SELECT COUNT(*) FROM weather_summary").await;
     assert!((3..=5).contains(&(after - before)), "{before} rows became {after}");
     let old = database
@@ -68,6 +66,7 @@ async fn the_old_statements_work_before_and_after() {
 
 #[tokio::test]
 async fn duplicate_windows_are_refused_with_the_statement_that_mends_them() {
+    let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("twice").await;
     let database = &pipeline.database;
     database.execute(OLD_TABLE).await;
@@ -83,11 +82,12 @@ async fn duplicate_windows_are_refused_with_the_statement_that_mends_them() {
     let statement = said.split_once("run: ").expect("the statement follows").1;
     database.execute(statement).await;
     assert_eq!(database.number("SELECT COUNT(*) FROM weather_summary").await, 1);
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
 }
 
 #[tokio::test]
 async fn tables_of_another_kind_are_refused() {
+    let _turn = turn::light().await;
     let cases: [(&str, &[&str]); 3] = [
         ("CREATE TABLE weather_summary (a INT)", &["no column window_start"]),
         (
@@ -104,33 +104,24 @@ async fn tables_of_another_kind_are_refused() {
     for (statement, words) in cases {
         let database = Postgres::shared().database().await;
         database.execute(statement).await;
-        assert_refused(spawn_into(&pipeline, &database), words).await;
+        assert_refused(pipeline.process_at(database.url(), &["--until-latest"]), words).await;
     }
-}
-
-fn spawn_into(pipeline: &Pipeline, database: &Database) -> Weather {
-    let folder = pipeline.checkpoints.path().to_str().expect("UTF-8").to_owned();
-    Weather::spawn(
-        [
-            &["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic, "--listen", ""][..],
-            &["--database-url", database.url(), "--checkpoint-dir", &folder, "--until-latest"],
-        ]
-        .concat(),
-    )
 }
 
 #[tokio::test]
 async fn another_topic_or_window_in_the_same_tables_is_refused() {
+    let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("first").await;
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
     assert_refused(pipeline.spawn(&["--window", "30m"]), &["3600 s", "1800 s", "--window"]).await;
     let mut other = pipeline_with_readings("second").await;
-    other.database = pipeline.database.clone();
+    other.url = pipeline.url.clone();
     assert_refused(other.spawn(&[]), &[&pipeline.topic, &other.topic]).await;
 }
 
 #[tokio::test]
 async fn what_only_the_user_can_mend_ends_with_one_line() {
+    let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("usage").await;
     let url = pipeline.database.url();
     let (name, server) = url.split_once('@').expect("the URL has a user");
@@ -144,7 +135,7 @@ async fn what_only_the_user_can_mend_ends_with_one_line() {
         (&["--assign", "0,x"], &["--assign", "x"]),
         (&["--on-data-loss", "maybe"], &["--on-data-loss", "continue"]),
     ];
-    let folder = pipeline.checkpoints.path().to_str().expect("UTF-8").to_owned();
+    let folder = pipeline.folder();
     for (arguments, words) in cases {
         let mut all =
             vec!["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic, "--listen", ""];
@@ -152,7 +143,7 @@ async fn what_only_the_user_can_mend_ends_with_one_line() {
             all.extend(["--database-url", url]);
         }
         if !arguments.contains(&"--checkpoint-dir") {
-            all.extend(["--checkpoint-dir", &folder]);
+            all.extend(["--checkpoint-dir", folder]);
         }
         assert_refused(Weather::spawn(all.into_iter().chain(arguments.iter().copied())), words).await;
     }
@@ -160,26 +151,18 @@ async fn what_only_the_user_can_mend_ends_with_one_line() {
 
 #[tokio::test]
 async fn a_role_without_rights_is_told_which() {
+    let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("rights").await;
     let database = &pipeline.database;
-    let name = support::unique("poor");
+    let name = unique("poor");
     database.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 'poor'")).await;
     let (_, server) = pipeline.database.url().split_once('@').expect("the URL has a user");
     let poor_url = format!("postgres://{name}:poor@{server}");
-    let folder = pipeline.checkpoints.path().to_str().expect("UTF-8").to_owned();
-    let spawn = || {
-        Weather::spawn(
-            [
-                &["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic, "--listen", ""][..],
-                &["--database-url", &poor_url, "--checkpoint-dir", &folder, "--until-latest"],
-            ]
-            .concat(),
-        )
-    };
+    let spawn = || pipeline.process_at(&poor_url, &["--until-latest"]);
     assert_refused(spawn(), &["weather_summary", "permission denied", "right"]).await;
 
     // Once the tables are there, rights to the rows are enough.
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
     database
         .execute(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}"))
         .await;
@@ -188,8 +171,9 @@ async fn a_role_without_rights_is_told_which() {
 
 #[tokio::test]
 async fn a_host_that_is_not_there_is_waited_for_with_one_line() {
+    let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("nohost").await;
-    let folder = pipeline.checkpoints.path().to_str().expect("UTF-8").to_owned();
+    let folder = pipeline.folder();
     let cases = [
         ("127.0.0.1:1", pipeline.database.url(), "Kafka at 127.0.0.1:1"),
         (&*pipeline.brokers, "postgres://u:secret@127.0.0.1:1/d", "PostgreSQL at 127.0.0.1:1/d"),
@@ -197,7 +181,7 @@ async fn a_host_that_is_not_there_is_waited_for_with_one_line() {
     ];
     for (brokers, database, words) in cases {
         let arguments = ["process", "--brokers", brokers, "--database-url", database, "--listen", ""];
-        let own = ["--checkpoint-dir", &folder, "--topic", &pipeline.topic];
+        let own = ["--checkpoint-dir", folder, "--topic", &pipeline.topic];
         let run = Weather::spawn(arguments.iter().chain(&own));
         let line = run.wait_for_line("not available, waiting", RUN_LIMIT).await;
         assert!(line.contains(words) && !line.contains("secret"), "{line}");

@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 use weather::embedded::RawBatch;
 
 use super::{Both, TIME_MS, Talk, produce};
+use crate::support::turn;
 
 /// Sends frames made by hand.
 struct Bare(TcpStream);
@@ -112,6 +113,7 @@ fn bad_batches() -> Vec<(String, Vec<u8>)> {
 
 #[tokio::test]
 async fn batches_that_no_good_producer_sends() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         let topic = talk.topic.clone();
@@ -140,6 +142,7 @@ async fn batches_that_no_good_producer_sends() {
 
 #[tokio::test]
 async fn fetches_of_several_partitions() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         let topic = talk.topic.clone();
@@ -200,6 +203,7 @@ fn whole_batches(answer: &[u8]) -> Vec<(i32, i16, i64, Vec<i64>)> {
 
 #[tokio::test]
 async fn connections_that_make_no_sense() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         // An api or version that neither knows, and a body that ends too early.

@@ -1,12 +1,9 @@
 //! Who may connect: Kafka's listeners that ask for a user, PostgreSQL's roles with no more rights than needed.
 
-mod support;
-
 use std::time::Duration;
 
-use support::kafka::Version;
-use support::pipeline::Pipeline;
-use support::{Database, Folder, Kafka, Postgres, Weather, unique};
+use crate::support::kafka::Version;
+use crate::support::{Database, Folder, Kafka, Pipeline, Postgres, Weather, turn, unique};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -59,6 +56,7 @@ async fn guarded_kafka() -> Kafka {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_users_are_let_in_by_every_mechanism_and_refused_with_a_clear_line() {
+    let _turn = turn::heavy().await;
     let kafka = guarded_kafka().await;
     let database = Postgres::shared().database().await;
     let users = [("PLAIN", "carol"), ("SCRAM-SHA-256", "alice"), ("SCRAM-SHA-512", "bob")];
@@ -108,9 +106,9 @@ async fn kafka_users_are_let_in_by_every_mechanism_and_refused_with_a_clear_line
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_no_more_rights_than_needed_does_all_the_work() {
-    let kafka = Kafka::shared();
-    let owner = Postgres::shared().database().await;
-    let pipeline = Pipeline::new(&kafka, &unique("security"), owner.clone());
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::new("security").await;
+    let owner = &pipeline.database;
     let role = unique("weather_role");
     owner.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'role-secret'")).await;
     let (address, name) = owner.url().rsplit_once('@').expect("a URL").1.split_once('/').expect("a database");
@@ -118,10 +116,10 @@ async fn a_role_with_no_more_rights_than_needed_does_all_the_work() {
     pipeline
         .produce(&["--count", "2000", "--rate", "0", "--backfill", "3h", "--malformed-ratio", "0.05"])
         .await;
-    let folder = pipeline.checkpoints.path().to_str().expect("a name").to_owned();
+    let folder = pipeline.folder();
     let process = |password: &str| {
         let common = ["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic, "--listen", ""];
-        let own = ["--database-url", &url, "--checkpoint-dir", &folder, "--until-latest"];
+        let own = ["--database-url", &url, "--checkpoint-dir", folder, "--until-latest"];
         Weather::command(common.iter().chain(&own)).env("PGPASSWORD", password).spawn()
     };
     // Without tables and without the right to make them: a sentence, and exit code 2.
@@ -134,7 +132,7 @@ async fn a_role_with_no_more_rights_than_needed_does_all_the_work() {
     assert!(!wrong.stderr().join("\n").contains("not-this"));
 
     // Somebody who may make them starts once; from then on, rows are all that is needed.
-    pipeline.drain(&[]).await;
+    pipeline.drain().await;
     owner.execute(&GRANTS.replace("ROLE_NAME", &role)).await;
     pipeline
         .produce(&["--count", "3000", "--rate", "0", "--backfill", "3h", "--malformed-ratio", "0.05"])
@@ -143,7 +141,7 @@ async fn a_role_with_no_more_rights_than_needed_does_all_the_work() {
     let query = "SELECT (SELECT sum(aggregated + malformed + missing_timestamp + no_metric + out_of_range + future + late \
                  + oversized) FROM weather_partition)::bigint";
     assert_eq!(owner.number(query).await, 5000);
-    drop_role(&owner, &role).await;
+    drop_role(owner, &role).await;
 }
 
 async fn drop_role(owner: &Database, role: &str) {

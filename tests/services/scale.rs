@@ -1,7 +1,7 @@
 //! Three processes share six partitions under full load, and one after the other is killed, ended and replaced.
 //!
 //! How soon partitions have a new owner is a promise (`--lease` plus 2 s after SIGKILL, 1 s after SIGTERM), so this test
-//! runs alone. It prints what it measured: `tests/run --test chaos scale -- --nocapture`.
+//! runs alone. It prints what it measured: `tests/run --test services scale -- --nocapture`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use crate::rig::{END_LIMIT, Rig};
-use crate::support::pipeline::RUN_LIMIT;
-use crate::support::{Database, Kafka, Postgres, Weather};
+use crate::support::pipeline::{END_LIMIT, RUN_LIMIT};
+use crate::support::{Database, Kafka, Pipeline, Postgres, Weather, turn};
 
 const PARTITIONS: i32 = 6;
 const LEASE: Duration = Duration::from_secs(5);
@@ -133,15 +132,15 @@ async fn measure_rates(client: &Client, time: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_change_hands_in_time_under_full_load() {
-    let _alone = crate::alone().await;
-    let rig = Rig::new(Kafka::shared(), &Postgres::shared(), "chaos_scale", PARTITIONS).await;
-    let client = rig.database.connect().await;
+    let _turn = turn::alone().await;
+    let pipeline = Pipeline::audited(Kafka::shared(), &Postgres::shared(), "scale", PARTITIONS).await;
+    let client = pipeline.database.connect().await;
     let done = Arc::new(AtomicBool::new(false));
-    let watching = watch_summary(rig.database.clone(), Arc::clone(&done));
+    let watching = watch_summary(pipeline.database.clone(), Arc::clone(&done));
     let seconds = |lease: Duration| format!("{}s", lease.as_secs());
-    let start = |name: &str, lease: Duration| rig.process(name, &["--lease", &seconds(lease)]);
+    let start = |name: &str, lease: Duration| pipeline.process(name, &["--lease", &seconds(lease)]);
 
-    let producer = rig.producer(&["--rate", "200000", "--late-ratio", "0.001", "--stations", "600"]);
+    let producer = pipeline.producer(&["--rate", "200000", "--late-ratio", "0.001", "--stations", "600"]);
     let first = start("first", LEASE);
     wait_for_shares(&client, &[6]).await;
     let (second, third) = (start("second", LEASE), start("third", LEASE));
@@ -170,15 +169,15 @@ async fn partitions_change_hands_in_time_under_full_load() {
     producer.succeed(RUN_LIMIT).await;
     println!("{}", producer.stdout().pop().unwrap_or_default());
 
-    kill_with_the_default_lease(&rig, &client, &fourth).await;
-    rig.assert_exact(&[&first]).await;
+    kill_with_the_default_lease(&pipeline, &client, &fourth).await;
+    pipeline.assert_exact(&[&first]).await;
     done.store(true, Ordering::Relaxed);
     println!("the summary was looked at {} times", watching.await.expect("nothing went back"));
 }
 
 /// From three to one: the last to go holds its partitions under the lease that nobody has set.
-async fn kill_with_the_default_lease(rig: &Rig, client: &Client, victim: &Weather) {
-    let light = rig.producer(&["--rate", "2000", "--stations", "600", "--seed", "2"]);
+async fn kill_with_the_default_lease(pipeline: &Pipeline, client: &Client, victim: &Weather) {
+    let light = pipeline.producer(&["--rate", "2000", "--stations", "600", "--seed", "2"]);
     wait_for_shares(client, &[3, 3]).await;
     let before = held_by(client, "fourth").await;
     victim.kill9().await;

@@ -4,13 +4,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::weather::Run;
-use support::{Folder, Weather};
+
 use weather::embedded::{Broker, Options};
+
+use crate::support::weather::Run;
+use crate::support::{Folder, Process, Weather, turn};
 
 /// The most that a demo of some seconds may take on a busy machine.
 const RUN_LIMIT: Duration = Duration::from_secs(90);
@@ -54,6 +54,7 @@ fn assert_shown(run: &Weather) {
 
 #[tokio::test]
 async fn with_a_postgres_of_its_own() {
+    let _turn = turn::light().await;
     let temporary = Folder::new("demo");
     let run = demo(&temporary, &["--duration", "6s"]).spawn();
     let psql = run.wait_for_line("psql -h ", RUN_LIMIT).await;
@@ -74,6 +75,7 @@ async fn with_a_postgres_of_its_own() {
 
 #[tokio::test]
 async fn without_postgres() {
+    let _turn = turn::light().await;
     let temporary = Folder::new("demo");
     let start = Instant::now();
     let run = demo(&temporary, &["--duration", "5s", "--without-postgres"]).spawn();
@@ -89,6 +91,7 @@ async fn without_postgres() {
 
 #[tokio::test]
 async fn twice_at_once() {
+    let _turn = turn::light().await;
     let temporary = Folder::new("demo");
     let runs = [0, 1].map(|_| demo(&temporary, &["--duration", "4s", "--without-postgres"]).spawn());
     for run in runs {
@@ -100,6 +103,7 @@ async fn twice_at_once() {
 
 #[tokio::test]
 async fn ctrl_c_ends_it_at_once() {
+    let _turn = turn::alone().await;
     for (arguments, limit) in [(&["--without-postgres"][..], 1), (&[], 2)] {
         let temporary = Folder::new("demo");
         let run = demo(&temporary, arguments).spawn();
@@ -115,6 +119,7 @@ async fn ctrl_c_ends_it_at_once() {
 
 #[tokio::test]
 async fn the_next_start_cleans_up_after_sigkill() {
+    let _turn = turn::light().await;
     let temporary = Folder::new("demo");
     let killed = demo(&temporary, &[]).spawn();
     killed.wait_for_line(ROW, RUN_LIMIT).await;
@@ -128,12 +133,13 @@ async fn the_next_start_cleans_up_after_sigkill() {
 
 #[tokio::test]
 async fn who_stops_reading_ends_it() {
+    let _turn = turn::light().await;
     let temporary = Folder::new("demo");
     let program = env!("CARGO_BIN_EXE_weather");
     let mut pipe = std::process::Command::new("bash");
     pipe.args(["-c", "\"$0\" demo --without-postgres | head -n 5; exit ${PIPESTATUS[0]}", program]);
     pipe.env("TMPDIR", temporary.path()).stdout(std::process::Stdio::null());
-    let run = support::Process::spawn(&mut pipe, "KILL");
+    let run = Process::spawn(&mut pipe, "KILL");
     let status = run.wait(RUN_LIMIT).await.expect("it ends long before its time");
     assert!(status.success(), "{status}");
     assert_nothing_is_left(&temporary);
@@ -147,6 +153,7 @@ fn printed(run: &Weather) -> std::collections::BTreeMap<String, String> {
 
 #[tokio::test]
 async fn a_processor_without_postgres_keeps_its_state_in_files() {
+    let _turn = turn::light().await;
     let broker = Broker::start(Options::default()).await.unwrap();
     let brokers = broker.address().to_string();
     let checkpoints = Folder::new("checkpoints");

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rig::{RESUMED, Rig};
 use crate::support::kafka::record;
+use crate::support::pipeline::RESUMED;
 use crate::support::proxy::{Fault, Moment, Network, Protocol};
-use crate::support::{Kafka, Postgres, Proxy, Weather};
+use crate::support::{Kafka, Pipeline, Postgres, Proxy, Weather, turn};
 
 /// A load that goes on until its producer is ended, a little of it late, malformed or ahead of the clock.
 const LOAD: [&str; 8] =
@@ -20,18 +20,18 @@ const SILENCE: Duration = Duration::from_secs(22);
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Everything that a network does to connections, one after the other.
-async fn trouble(rig: &Rig, proxy: &Proxy) {
+async fn trouble(pipeline: &Pipeline, proxy: &Proxy) {
     for _ in 0..TIMES {
         proxy.cut();
         tokio::time::sleep(BETWEEN).await;
     }
-    println!("cut: goes on after {:?}", rig.wait_for_more().await);
+    println!("cut: goes on after {:?}", pipeline.wait_for_more().await);
     proxy.for_a_while(Network::Cut, Duration::from_secs(3)).await;
-    println!("refused for 3 s: goes on after {:?}", rig.wait_for_more().await);
+    println!("refused for 3 s: goes on after {:?}", pipeline.wait_for_more().await);
     proxy.for_a_while(Network::Slow(Duration::from_millis(150)), Duration::from_secs(4)).await;
-    println!("slow for 4 s: goes on after {:?}", rig.wait_for_more().await);
+    println!("slow for 4 s: goes on after {:?}", pipeline.wait_for_more().await);
     proxy.for_a_while(Network::Stalled, Duration::from_secs(5)).await;
-    println!("stalled for 5 s: goes on after {:?}", rig.wait_for_more().await);
+    println!("stalled for 5 s: goes on after {:?}", pipeline.wait_for_more().await);
 }
 
 fn lines(run: &Weather, words: &str) -> usize {
@@ -40,46 +40,47 @@ fn lines(run: &Weather, words: &str) -> usize {
 
 #[tokio::test]
 async fn postgresql_behind_a_bad_network() {
-    let _turn = crate::together().await;
-    let (proxy, rig) = Rig::behind_postgres("chaos_postgres", 4).await;
-    let producer = rig.producer(&LOAD);
-    let process = rig.process("one", &[]);
-    rig.wait_for_more().await;
-    trouble(&rig, &proxy).await;
+    let _turn = turn::heavy().await;
+    let (proxy, pipeline) = Pipeline::behind_postgres("postgres", 4).await;
+    let producer = pipeline.producer(&LOAD);
+    let process = pipeline.process("one", &[]);
+    pipeline.wait_for_more().await;
+    trouble(&pipeline, &proxy).await;
     // The last of it: the server's host is gone without a word, then there is another one.
     proxy.for_a_while(Network::HalfOpen, SILENCE).await;
-    println!("half open: goes on after {:?}", rig.wait_for_more().await);
+    println!("half open: goes on after {:?}", pipeline.wait_for_more().await);
     assert!(lines(&process, "not available") <= 12, "{:#?}", process.stderr());
-    rig.assert_exact(&[&producer, &process]).await;
+    pipeline.assert_exact(&[&producer, &process]).await;
 }
 
 #[tokio::test]
 async fn commits_and_their_answers_get_lost() {
-    let _turn = crate::together().await;
-    let (proxy, rig) = Rig::behind_postgres("chaos_commit", 4).await;
-    let producer = rig.producer(&LOAD);
-    let process = rig.process("one", &["--flush-interval", "20ms"]);
-    rig.wait_for_more().await;
+    let _turn = turn::heavy().await;
+    let (proxy, pipeline) = Pipeline::behind_postgres("commit", 4).await;
+    let producer = pipeline.producer(&LOAD);
+    let process = pipeline.process("one", &["--flush-interval", "20ms"]);
+    pipeline.wait_for_more().await;
     for times in 1..=TIMES {
         for moment in [Moment::Commit, Moment::CommitAnswer] {
             proxy.arm(moment, Fault::Cut, 1);
         }
         proxy.wait_for_strikes(2 * u64::from(times)).await;
-        rig.wait_for_more().await;
+        pipeline.wait_for_more().await;
     }
-    rig.assert_exact(&[&producer, &process]).await;
+    pipeline.assert_exact(&[&producer, &process]).await;
 }
 
 /// Killed while a flush's COMMIT, or the answer to it, is on its way.
 #[tokio::test]
 async fn killed_on_either_side_of_a_commit() {
-    let _turn = crate::together().await;
-    let (proxy, rig) = Rig::behind_postgres("chaos_killed", 4).await;
-    let producer = rig.producer(&LOAD);
+    let _turn = turn::heavy().await;
+    let (proxy, pipeline) = Pipeline::behind_postgres("killed", 4).await;
+    let producer = pipeline.producer(&LOAD);
     let mut strikes = 0;
     for round in 0..2 * TIMES {
-        let process = rig.process("killed", &["--checkpoint-interval", "50ms", "--flush-interval", "20ms"]);
-        rig.wait_for_more().await;
+        let process =
+            pipeline.process("killed", &["--checkpoint-interval", "50ms", "--flush-interval", "20ms"]);
+        pipeline.wait_for_more().await;
         let moment = if round % 2 == 0 { Moment::CommitAnswer } else { Moment::Commit };
         proxy.arm(moment, Fault::Hold, 1);
         strikes += 1;
@@ -88,40 +89,40 @@ async fn killed_on_either_side_of_a_commit() {
         tokio::time::sleep(Duration::from_millis(if round % 4 < 2 { 0 } else { 150 })).await;
         process.kill9().await;
     }
-    rig.assert_exact(&[&producer]).await;
+    pipeline.assert_exact(&[&producer]).await;
 }
 
 #[tokio::test]
 async fn kafka_behind_a_bad_network() {
-    let _turn = crate::together().await;
-    let (proxy, rig) = Rig::behind_kafka("chaos_kafka", 4).await;
-    let producer = rig.producer(&LOAD);
-    let process = rig.process("one", &[]);
-    rig.wait_for_more().await;
-    trouble(&rig, &proxy).await;
+    let _turn = turn::heavy().await;
+    let (proxy, pipeline) = Pipeline::behind_kafka("kafka", 4).await;
+    let producer = pipeline.producer(&LOAD);
+    let process = pipeline.process("one", &[]);
+    pipeline.wait_for_more().await;
+    trouble(&pipeline, &proxy).await;
     proxy.for_a_while(Network::HalfOpen, SILENCE).await;
-    println!("half open: goes on after {:?}", rig.wait_for_more().await);
+    println!("half open: goes on after {:?}", pipeline.wait_for_more().await);
     for run in [&producer, &process] {
         assert!(lines(run, "not available") <= 12, "{:#?}", run.stderr());
     }
-    rig.assert_exact(&[&producer, &process]).await;
+    pipeline.assert_exact(&[&producer, &process]).await;
 }
 
 #[tokio::test]
 async fn answers_to_the_producer_get_lost() {
-    let _turn = crate::together().await;
-    let (proxy, rig) = Rig::behind_kafka("chaos_answers", 4).await;
-    let producer = rig.producer(&LOAD);
-    let process = rig.process("one", &[]);
-    rig.wait_for_more().await;
+    let _turn = turn::heavy().await;
+    let (proxy, pipeline) = Pipeline::behind_kafka("answers", 4).await;
+    let producer = pipeline.producer(&LOAD);
+    let process = pipeline.process("one", &[]);
+    pipeline.wait_for_more().await;
     for times in 1..=TIMES {
         for moment in [Moment::ProduceAnswer, Moment::Produce] {
             proxy.arm(moment, Fault::Cut, 1);
         }
         proxy.wait_for_strikes(2 * u64::from(times)).await;
-        rig.wait_for_more().await;
+        pipeline.wait_for_more().await;
     }
-    let expected = rig.assert_exact(&[&producer, &process]).await;
+    let expected = pipeline.assert_exact(&[&producer, &process]).await;
     let counts = expected.counts();
     assert!(
         counts.get("duplicates").is_some_and(|count| *count > 0),
@@ -132,15 +133,15 @@ async fn answers_to_the_producer_get_lost() {
 /// Neither service answers any more.
 #[tokio::test]
 async fn ended_while_nothing_answers() {
-    let _alone = crate::alone().await;
+    let _turn = turn::alone().await;
     let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
     let to_kafka = Proxy::start(Protocol::Kafka, kafka.port()).await;
     let to_postgres = Proxy::start(Protocol::Postgres, postgres.port()).await;
-    let rig = Rig::new(kafka, &postgres, "chaos_ended", 4).await;
-    let producer = rig.producer(&LOAD);
-    let rig = rig.kafka_through(&to_kafka).postgres_through(&to_postgres);
-    let process = rig.process("one", &["--checkpoint-interval", "100ms"]);
-    rig.wait_for_more().await;
+    let pipeline = Pipeline::audited(kafka, &postgres, "ended", 4).await;
+    let producer = pipeline.producer(&LOAD);
+    let pipeline = pipeline.kafka_through(&to_kafka).postgres_through(&to_postgres);
+    let process = pipeline.process("one", &["--checkpoint-interval", "100ms"]);
+    pipeline.wait_for_more().await;
     to_postgres.set(Network::HalfOpen);
     // So that there is something that only the files have.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -151,28 +152,28 @@ async fn ended_while_nothing_answers() {
     println!("SIGTERM while nothing answers: ended after {:?}", asked.elapsed());
     to_kafka.set(Network::Well);
     to_postgres.set(Network::Well);
-    let second = rig.process("two", &[]);
+    let second = pipeline.process("two", &[]);
     second.wait_for_line("going on from the checkpoint file", RESUMED).await;
-    rig.assert_exact(&[&producer, &second]).await;
+    pipeline.assert_exact(&[&producer, &second]).await;
 }
 
 /// More dead letters than are kept in memory, and nowhere to put them.
 #[tokio::test]
 async fn dead_letters_that_cannot_be_written_wait() {
-    let _turn = crate::together().await;
-    let (proxy, rig) = Rig::behind_postgres("chaos_letters", 1).await;
-    let process = rig.process("one", &[]);
+    let _turn = turn::heavy().await;
+    let (proxy, pipeline) = Pipeline::behind_postgres("letters", 1).await;
+    let process = pipeline.process("one", &[]);
     process.wait_for_line("took a partition", RESUMED).await;
     proxy.set(Network::Cut);
     // Below the rate from which on only a sample is kept.
     for _ in 0..80 {
-        rig.kafka.produce(&rig.topic, 0, (0..60).map(|_| record("x".repeat(4096))).collect()).await;
+        pipeline.kafka.produce(&pipeline.topic, 0, (0..60).map(|_| record("x".repeat(4096))).collect()).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     proxy.set(Network::Well);
-    let expected = rig.assert_exact(&[&process]).await;
+    let expected = pipeline.assert_exact(&[&process]).await;
     assert_eq!(expected.counts()["malformed"], 4_800);
-    let kept = rig.database.number("SELECT count(*) FROM weather_dead_letter").await;
+    let kept = pipeline.database.number("SELECT count(*) FROM weather_dead_letter").await;
     let peak_mib = process.usage().peak_rss_bytes >> 20;
     println!("{kept} of 4,800 dead letters kept, with a peak of {peak_mib} MiB of memory");
     // What was in memory is all there. What waited in Kafka came in a flood then, of which a sample is kept.

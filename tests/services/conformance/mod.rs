@@ -11,9 +11,7 @@
 // What cannot be unwrapped fails the test, in a helper as in the test itself.
 #![allow(clippy::unwrap_used)]
 
-#[path = "conformance/frames.rs"]
 mod frames;
-mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
@@ -25,8 +23,9 @@ use rskafka::client::error::Error;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
-use support::{Kafka, unique};
 use weather::embedded::{Broker, Options};
+
+use crate::support::{Kafka, turn, unique};
 
 /// An hour ago. Kafka's retention goes by the records' own time: it would delete older ones while a test reads them.
 static TIME_MS: LazyLock<i64> = LazyLock::new(|| {
@@ -148,6 +147,7 @@ async fn produce(to: &PartitionClient, after_ms: impl IntoIterator<Item = i64>) 
 
 #[tokio::test]
 async fn topics() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         let topic = talk.topic.clone();
@@ -191,6 +191,7 @@ async fn topics() {
 
 #[tokio::test]
 async fn a_topic_is_created_by_asking_for_it() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         let asked = talk.client.partition_client(&talk.topic, 0, UnknownTopicHandling::Error).await;
@@ -203,6 +204,7 @@ async fn a_topic_is_created_by_asking_for_it() {
 
 #[tokio::test]
 async fn records_and_their_contents() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         talk.begin(2).await;
@@ -241,6 +243,7 @@ async fn records_and_their_contents() {
 
 #[tokio::test]
 async fn fetches_within_limits() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         let partition = talk.begin(1).await;
@@ -273,6 +276,7 @@ async fn fetches_within_limits() {
 
 #[tokio::test]
 async fn a_waiting_fetch_is_woken() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         let waiting = talk.begin(1).await;
@@ -292,6 +296,7 @@ async fn a_waiting_fetch_is_woken() {
 
 #[tokio::test]
 async fn offsets_by_time() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         let partition = talk.begin(1).await;
@@ -319,6 +324,7 @@ async fn offsets_by_time() {
 
 #[tokio::test]
 async fn deleted_records_and_recreated_topics() {
+    let _turn = turn::light().await;
     let both = Both::start().await;
     both.compare(async |talk| {
         let partition = talk.begin(1).await;

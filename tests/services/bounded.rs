@@ -1,0 +1,53 @@
+//! `--until-latest`: it ends when everything is read and written, and says so when it has to end before.
+
+use std::time::Duration;
+
+use crate::support::pipeline::{END_LIMIT, RUN_LIMIT};
+use crate::support::{Pipeline, turn};
+
+#[tokio::test]
+async fn a_bounded_run_ends_only_when_everything_is_read() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("bounded", 2).await;
+    let produce = async |count, seed| {
+        pipeline.produce(&["--count", count, "--rate", "0", "--backfill", "3h", "--seed", seed]).await;
+    };
+    let read = "SELECT sum(aggregated + late)::bigint FROM weather_partition";
+    produce("4000", "1").await;
+    pipeline.drain().await;
+    // The new log is shorter than what was read of the old one.
+    pipeline.kafka.delete_topic(&pipeline.topic).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    pipeline.kafka.create_topic(&pipeline.topic, 2).await;
+    produce("1000", "2").await;
+    pipeline.drain().await;
+    assert_eq!(pipeline.database.number(read).await, 5_000);
+    // And every later run goes on from there.
+    produce("3000", "3").await;
+    pipeline.drain().await;
+    assert_eq!(pipeline.database.number(read).await, 8_000);
+    let ends = "SELECT sum(next_offset)::bigint FROM weather_partition";
+    assert_eq!(pipeline.database.number(ends).await, 4_000);
+}
+
+#[tokio::test]
+async fn a_bounded_run_that_is_ended_by_a_signal_says_so() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("interrupted", 2).await;
+    pipeline.produce(&["--count", "1000", "--rate", "0", "--backfill", "3h"]).await;
+    // One partition is held by a process that stands still, so the run cannot come to its end.
+    let holder = pipeline.spawn(&["--assign", "1", "--lease", "60s"]);
+    holder.wait_for_line("write OK", RUN_LIMIT).await;
+    holder.sigstop();
+    pipeline.produce(&["--count", "1000", "--rate", "0", "--backfill", "3h"]).await;
+    let run = pipeline.spawn(&["--until-latest"]);
+    run.wait_for_line("write OK", RUN_LIMIT).await;
+    run.sigterm();
+    assert_eq!(run.wait(RUN_LIMIT).await.code(), Some(1), "{:?}", run.stderr());
+    assert!(run.stderr().join("\n").contains("before everything was read"), "{:?}", run.stderr());
+    holder.sigcont();
+    holder.sigterm();
+    holder.succeed(END_LIMIT).await;
+    pipeline.drain().await;
+    pipeline.assert_table().await;
+}
