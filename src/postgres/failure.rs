@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 /// A failed call to PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,7 @@ pub struct Failure {
     pub kind: FailureKind,
     /// One line for the user.
     pub detail: String,
+    code: Option<SqlState>,
 }
 
 /// What a failed call asks of its caller.
@@ -91,12 +93,17 @@ const DAMAGED: &str = "the server's data is damaged: see its log";
 impl Failure {
     /// A failure of our own making.
     pub fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self { kind, detail: detail.into(), code: None }
     }
 
     /// No answer in time: the connection may be half open.
     pub fn timed_out() -> Self {
         Self::new(Outage, "no answer in time")
+    }
+
+    /// Whether a lock was waited for in vain.
+    pub fn is_lock_timeout(&self) -> bool {
+        self.code == Some(SqlState::LOCK_NOT_AVAILABLE)
     }
 
     /// Whether the server said it, and the connection it came by is as good as before.
@@ -128,7 +135,7 @@ impl From<Error> for Failure {
                 detail = format!("{detail}; {more}");
             }
         }
-        Self::new(kind, detail)
+        Self { kind, detail, code: Some(db.code().clone()) }
     }
 }
 

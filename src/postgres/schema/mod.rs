@@ -1,0 +1,126 @@
+//! The tables: made where they are missing, adopted where the old system made them, refused with a sentence where they
+//! cannot be used.
+//!
+//! What is there is looked at first ([`found`]), and only what is missing is made ([`build`]), so that a role without the
+//! right to create tables can start once somebody has made them, and so that a look is all that a reconnect costs.
+//! Nothing here deletes a row.
+
+mod build;
+mod found;
+mod layout;
+
+use crate::error::{Error, Result};
+use crate::postgres::failure::Failure;
+use crate::postgres::session::Session;
+
+use found::Found;
+pub use layout::SCHEMA_VERSION;
+
+/// What set-up can end with besides success.
+#[derive(Debug)]
+pub enum SetupError {
+    /// Try again.
+    Failed(Failure),
+    /// The user has to decide or change something.
+    Refused(Error),
+}
+
+impl From<Failure> for SetupError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Error> for SetupError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Makes the tables fit for this program, this topic and this window length. Safe in several processes at once. However
+/// long it takes, readers of an adopted table wait for moments only.
+pub async fn set_up(session: &Session, topic: &str, window_ms: i64) -> Result<(), SetupError> {
+    let found = Found::look(session).await?;
+    if found.has_table("weather_pipeline") {
+        // Before anything is changed: the tables may be somebody else's.
+        check_identity(session, topic, window_ms).await?;
+    }
+    found.check_summary()?;
+    if !found.missing().is_empty() || !found.without_identity.is_empty() {
+        build::build(session).await?;
+    }
+    identify(session, topic, window_ms).await
+}
+
+/// Tables, columns and indexes of ours that the search path does not show.
+pub(super) async fn missing(session: &Session) -> Result<Vec<String>, Failure> {
+    Ok(Found::look(session).await?.missing())
+}
+
+/// The old system appended another row for the same window at every batch. Which to keep is the user's to decide.
+pub(super) async fn refuse_duplicates(session: &Session) -> Result<(), SetupError> {
+    let query = "SELECT count(*) FROM (SELECT 1 FROM weather_summary WHERE window_start IS NOT NULL \
+                 AND window_end IS NOT NULL GROUP BY window_start, window_end HAVING count(*) > 1) AS d";
+    let windows: i64 = session
+        .call_for_long(session.client.query_one(query, &[]))
+        .await?
+        .try_get(0)
+        .map_err(Failure::from)?;
+    match windows {
+        0 => Ok(()),
+        _ => Err(Error::usage(format!(
+            "weather_summary holds {windows} windows more than once, as the old system wrote them; to keep the newest \
+             row of each, run: {};",
+            layout::REMOVE_DUPLICATES
+        ))
+        .into()),
+    }
+}
+
+/// Notes what the tables are for, once; raises the version of older ones.
+async fn identify(session: &Session, topic: &str, window_ms: i64) -> Result<(), SetupError> {
+    let client = &session.client;
+    if !check_identity(session, topic, window_ms).await? {
+        let insert = "INSERT INTO weather_pipeline (schema_version, topic, window_ms) VALUES ($1, $2, $3) \
+                      ON CONFLICT DO NOTHING";
+        session.call(client.execute(insert, &[&SCHEMA_VERSION, &topic, &window_ms])).await?;
+        // Another process may have been the first, for another topic.
+        check_identity(session, topic, window_ms).await?;
+    }
+    Ok(())
+}
+
+/// One schema serves one topic and one window length: their sums cannot be mixed. Whether that is noted there, by a
+/// program of this version.
+async fn check_identity(session: &Session, topic: &str, window_ms: i64) -> Result<bool, SetupError> {
+    let select = "SELECT schema_version, topic, window_ms FROM weather_pipeline";
+    let Some(row) = session.call(session.client.query_opt(select, &[])).await? else { return Ok(false) };
+    let column = |e: tokio_postgres::Error| SetupError::Failed(e.into());
+    let version: i32 = row.try_get(0).map_err(column)?;
+    let its_topic: String = row.try_get(1).map_err(column)?;
+    let its_window: i64 = row.try_get(2).map_err(column)?;
+    if version > SCHEMA_VERSION {
+        return Err(Error::usage(format!(
+            "the tables were made by a newer version of weather (schema {version}, this program knows \
+             {SCHEMA_VERSION}); start that version, or give another database"
+        ))
+        .into());
+    }
+    if its_topic != topic {
+        return Err(Error::usage(format!(
+            "these tables belong to topic {its_topic}, not {topic}: averages of two topics cannot share a table; give \
+             another database, or another schema with options=-csearch_path=… in the URL"
+        ))
+        .into());
+    }
+    if its_window != window_ms {
+        return Err(Error::usage(format!(
+            "these tables hold windows of {} s, not {} s: give --window {}s, or another database",
+            its_window / 1000,
+            window_ms / 1000,
+            its_window / 1000
+        ))
+        .into());
+    }
+    Ok(true)
+}
