@@ -26,7 +26,7 @@ const SETTINGS: &str = "SET TIME ZONE 'UTC'; SET statement_timeout = '15s'; SET 
 pub struct Session {
     /// To send statements by, under [`Session::call`].
     pub client: Client,
-    config: Config,
+    config: Box<Config>,
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -49,7 +49,7 @@ impl Session {
             // Calls in flight get the error too, and they know what they were for.
             let _ = connection.await;
         });
-        let session = Self { client, config: config.clone(), driver };
+        let session = Self { client, config: Box::new(config.clone()), driver };
         session.limit_time().await?;
         Ok(session)
     }
