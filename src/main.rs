@@ -7,6 +7,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
 use weather::allocator;
 #[cfg(target_os = "linux")]
 use weather::allocator::Allocator;
@@ -14,7 +16,7 @@ use weather::cli::{self, Command, Invocation, Run};
 use weather::config::LogLevel;
 use weather::error::{Error, Result};
 use weather::shutdown::{self, Shutdown};
-use weather::telemetry::log;
+use weather::telemetry::{log, output};
 use weather::{demo, inspect, processor, producer};
 
 // Elsewhere the standard library's locks may allocate, which this allocator must not do.
@@ -24,56 +26,73 @@ static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // The arguments start with the program's name.
-    let invocation = cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name));
-    let result = invocation.and_then(|invocation| match invocation {
-        Invocation::Run(run) => start(*run).map(|()| ExitCode::SUCCESS),
-        Invocation::Print(text) => {
-            // Whoever closed it has read enough.
+    match cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name)) {
+        Ok(Invocation::Run(run)) => start(*run),
+        Ok(Invocation::Print(text)) => {
+            // A reader that closed it has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
-        Invocation::NoCommand(help) => {
+        Ok(Invocation::NoCommand(help)) => {
             let _ = std::io::stderr().write_all(help.as_bytes());
-            Ok(ExitCode::from(2))
+            ExitCode::from(2)
         }
-    });
-    result.unwrap_or_else(|e| {
-        let _ = writeln!(std::io::stderr(), "weather: {e}");
-        ExitCode::from(e.exit_code())
-    })
+        Err(e) => {
+            let _ = std::io::stderr().write_all(last_line(&e).as_bytes());
+            ExitCode::from(e.exit_code())
+        }
+    }
 }
 
-/// Runs a subcommand on a runtime of its own.
-fn start(run: Run) -> Result<()> {
+fn last_line(error: &Error) -> String {
+    format!("weather: {error}\n")
+}
+
+/// Runs a subcommand on a runtime of its own, and prints why it failed.
+fn start(run: Run) -> ExitCode {
     let Run { command, settings } = run;
     log::init(command.log());
     let word = command.word();
     let fields: Vec<(&str, &dyn Display)> =
         settings.iter().map(|(name, value)| (*name, value as &dyn Display)).collect();
-    // Of a command that only looks, the answer is all there is to say.
+    // Of a command that only inspects, the report is the output.
     if log::enabled(LogLevel::Info) && !matches!(command, Command::Inspect(_)) {
         let message = format!("weather {} {word} starts", env!("CARGO_PKG_VERSION"));
         log::write(LogLevel::Info, &message, &fields);
     }
-    let cannot_start = |e: std::io::Error| Error::failure(format!("cannot start: {e}"));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let e = cannot_start(&e);
+            let _ = std::io::stderr().write_all(last_line(&e).as_bytes());
+            return ExitCode::from(e.exit_code());
+        }
+    };
+    let (trigger, shutdown) = shutdown::channel();
+    // As a task, so that the thread that keeps the timers runs it, instead of waking this one each time.
+    let work = runtime.spawn(async move {
+        shutdown::on_signals(trigger).map_err(|e| cannot_start(&e))?;
+        dispatch(command, shutdown).await
+    });
+    let result =
+        runtime.block_on(work).unwrap_or_else(|e| Err(Error::failure(format!("internal error: {e}"))));
+    runtime.block_on(output::finish(result.as_ref().err().map(last_line)));
+    // A read from a terminal that nobody answers would keep the runtime for ever.
+    runtime.shutdown_background();
+    result.map_or_else(|e| ExitCode::from(e.exit_code()), |()| ExitCode::SUCCESS)
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // Threads for blocking work would come and go, each leaving a little memory behind.
         .thread_keep_alive(Duration::from_secs(86_400))
         .on_thread_stop(allocator::give_back)
         .build()
-        .map_err(cannot_start)?;
-    let (trigger, shutdown) = shutdown::channel();
-    // As a task, so that the thread that keeps the timers runs it, instead of waking this one each time.
-    let work = runtime.spawn(async move {
-        shutdown::on_signals(trigger).map_err(cannot_start)?;
-        dispatch(command, shutdown).await
-    });
-    let result =
-        runtime.block_on(work).unwrap_or_else(|e| Err(Error::failure(format!("ended by a bug: {e}"))));
-    // A read from a terminal that nobody answers would keep the runtime for ever.
-    runtime.shutdown_background();
-    result
+}
+
+fn cannot_start(error: &std::io::Error) -> Error {
+    Error::failure(format!("cannot start: {error}"))
 }
 
 async fn dispatch(command: Command, mut shutdown: Shutdown) -> Result<()> {

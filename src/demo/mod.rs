@@ -36,13 +36,14 @@ use crate::error::{Error, Result};
 use crate::processor::checkpoints::store::CheckpointStore;
 use crate::producer;
 use crate::shutdown::{self, Shutdown, Trigger};
+use crate::telemetry::human::Grouped;
 use child::Processor;
 use observe::Store;
 use outcome::Outcome;
 use scratch::Scratch;
 use server::Server;
 use verify::Recount;
-use view::{Frame, Tone, View, thousands};
+use view::{Frame, Tone, View};
 
 const TOPIC: &str = "weather_data";
 const PARTITIONS: i32 = 4;
@@ -369,7 +370,7 @@ impl Stage {
             "it is back (process {}), {:.1} s after its start: {} records read,",
             self.processor.id(),
             started.elapsed().as_secs_f64(),
-            thousands(self.seen.read())
+            Grouped(self.seen.read())
         );
         self.view.note(Tone::Plain, &text)?;
         let (text, tone) = match self.seen.adds_up() {
@@ -378,9 +379,9 @@ impl Stage {
         };
         let counts = format!(
             "{text}: {} averaged, {} duplicates, {} dead letters",
-            thousands(self.seen.in_windows()),
-            thousands(self.seen.count("duplicates")),
-            thousands(self.seen.dead_letters())
+            Grouped(self.seen.in_windows()),
+            Grouped(self.seen.count("duplicates")),
+            Grouped(self.seen.dead_letters())
         );
         Ok(self.view.note(tone, &counts)?)
     }
@@ -412,10 +413,10 @@ impl Stage {
         self.view.table(&self.seen)?;
         let counts = format!(
             "{} records = {} averaged + {} duplicates + {} dead letters, {} windows",
-            thousands(expected.read()),
-            thousands(expected.count("aggregated")),
-            thousands(expected.count("duplicates")),
-            thousands(expected.dead_letters()),
+            Grouped(expected.read()),
+            Grouped(expected.count("aggregated")),
+            Grouped(expected.count("duplicates")),
+            Grouped(expected.dead_letters()),
             expected.windows.len()
         );
         if differences.is_empty() {

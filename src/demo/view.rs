@@ -3,20 +3,21 @@
 //! In a pipe the block becomes one plain line a second. The block is 15 lines of at most 79 columns, so it fits 80×24
 //! with what stays above it. `NO_COLOR` keeps colours away.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::outcome::{Outcome, Row};
+use crate::telemetry::human::Grouped;
+use crate::telemetry::output;
+use crate::telemetry::terminal::{self, Colour};
 use crate::time::SqlTimestamp;
 
 /// Windows shown at once, the newest.
 const WINDOWS: usize = 8;
 /// Between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(1);
-const BOLD: &str = "1";
-const GREEN: &str = "32";
-const RED: &str = "31";
 
 /// How a line is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,40 +45,27 @@ pub(super) struct Frame<'a> {
 #[derive(Debug)]
 pub(super) struct View {
     start: Instant,
-    terminal: bool,
-    color: bool,
-    /// The block that stands on the terminal now.
-    block: String,
     plain: Option<Instant>,
 }
 
 impl View {
     /// Nothing shown yet; times count from `start`.
     pub(super) fn new(start: Instant) -> Self {
-        let variable = |name| std::env::var_os(name).unwrap_or_default();
-        let terminal = io::stdout().is_terminal() && variable("TERM") != "dumb";
-        Self {
-            start,
-            terminal,
-            color: terminal && variable("NO_COLOR").is_empty(),
-            block: String::new(),
-            plain: None,
-        }
+        Self { start, plain: None }
     }
 
     /// Writes lines that stay.
     pub(super) fn say(&mut self, tone: Tone, text: &str) -> io::Result<()> {
-        let mut out = self.erase();
+        let mut out = String::new();
         for line in text.lines() {
             out += &match tone {
-                Tone::Plain => line.to_owned(),
-                Tone::Good => self.paint(GREEN, line),
-                Tone::Bad => self.paint(RED, line),
+                Tone::Plain => Cow::Borrowed(line),
+                Tone::Good => Colour::Green.paint(line),
+                Tone::Bad => Colour::Red.paint(line),
             };
             out.push('\n');
         }
-        out += &self.block;
-        write(&out)
+        write(out)
     }
 
     /// Writes a line that stays, with the time in front.
@@ -88,10 +76,9 @@ impl View {
 
     /// Shows how far it is.
     pub(super) fn draw(&mut self, frame: &Frame<'_>) -> io::Result<()> {
-        if self.terminal {
-            let erase = self.erase();
-            self.block = self.block_of(frame);
-            return write(&(erase + &self.block));
+        if terminal::is_live() {
+            output::show_live(self.block_of(frame));
+            return open();
         }
         if self.plain.is_some_and(|said| said.elapsed() < PLAIN_EVERY) {
             return Ok(());
@@ -105,14 +92,13 @@ impl View {
     /// In place of the block, the table of all windows, to stay.
     pub(super) fn table(&mut self, outcome: &Outcome) -> io::Result<()> {
         let rows: String = outcome.windows.iter().map(|(start, row)| line_of(*start, row) + "\n").collect();
-        let out = self.erase() + &format!("\n{}\n{rows}\n", self.paint(BOLD, &heading()));
-        self.block.clear();
-        write(&out)
+        output::show_live(String::new());
+        write(format!("\n{}\n{rows}\n", Colour::Bold.paint(&heading())))
     }
 
     fn block_of(&self, frame: &Frame<'_>) -> String {
         let Frame { outcome, logged, rate } = frame;
-        let mut block = format!("\n{}\n", self.paint(BOLD, &heading()));
+        let mut block = format!("\n{}\n", Colour::Bold.paint(&heading()));
         let skipped = outcome.windows.len().saturating_sub(WINDOWS);
         for (start_ms, row) in outcome.windows.iter().skip(skipped) {
             block += &line_of(*start_ms, row);
@@ -125,7 +111,7 @@ impl View {
         let _ = writeln!(
             block,
             "\n{elapsed:5.1} s  {} records in the log, {rate:.0}/s, the processor {behind} behind",
-            thousands(*logged)
+            Grouped(*logged)
         );
         let counts = counts(outcome);
         let (first, rest) = wrapped(&counts);
@@ -133,24 +119,16 @@ impl View {
         let _ = writeln!(block, "         {first}\n         {second}\n         {third}");
         block
     }
-
-    /// What removes the block from the terminal.
-    fn erase(&self) -> String {
-        match self.block.lines().count() {
-            0 => String::new(),
-            lines => format!("\x1b[{lines}F\x1b[J"),
-        }
-    }
-
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
 }
 
-fn write(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+fn write(lines: String) -> io::Result<()> {
+    output::print(lines);
+    open()
+}
+
+/// Whether somebody may still read it.
+fn open() -> io::Result<()> {
+    if output::is_closed() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
 }
 
 fn heading() -> String {
@@ -168,16 +146,16 @@ fn line_of(start_ms: i64, row: &Row) -> String {
         average(0, 2),
         average(1, 1),
         average(2, 2),
-        thousands(row.readings)
+        Grouped(row.readings)
     )
 }
 
 /// What became of the records, what there is none of left out.
 fn counts(outcome: &Outcome) -> String {
     let all = outcome.fates.iter().filter(|(_, count)| **count > 0);
-    let mut words: Vec<String> = vec![format!("averaged {}", thousands(outcome.count("aggregated")))];
+    let mut words: Vec<String> = vec![format!("averaged {}", Grouped(outcome.count("aggregated")))];
     let rest = all.filter(|(name, _)| **name != "aggregated");
-    words.extend(rest.map(|(name, count)| format!("{name} {}", thousands(*count))));
+    words.extend(rest.map(|(name, count)| format!("{name} {}", Grouped(*count))));
     words.join("  ")
 }
 
@@ -190,29 +168,9 @@ fn wrapped(text: &str) -> (&str, &str) {
     }
 }
 
-/// `1,234,567`
-pub(super) fn thousands(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut out = String::from(if number < 0 { "-" } else { "" });
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (-1_234_567, "-1,234,567")] {
-            assert_eq!(thousands(number), text);
-        }
-    }
 
     #[test]
     fn the_block_fits_a_terminal_of_80_by_24() {
@@ -224,8 +182,7 @@ mod tests {
         for reason in crate::reading::Reason::ALL {
             outcome.fates.insert(reason.as_str(), 123_456);
         }
-        let view =
-            View { start: Instant::now(), terminal: true, color: false, block: String::new(), plain: None };
+        let view = View::new(Instant::now());
         let block = view.block_of(&Frame { outcome: &outcome, logged: 99_999_999, rate: 12_345.0 });
         assert_eq!(block.lines().count(), 15, "{block}");
         assert!(block.lines().all(|line| line.chars().count() < 80), "{block}");

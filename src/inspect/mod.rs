@@ -9,11 +9,9 @@ mod problems;
 mod report;
 mod text;
 
-use std::io::Write as _;
-
 use crate::config::{Inspect, Log, LogLevel};
 use crate::error::{Error, Result};
-use crate::telemetry::log;
+use crate::telemetry::{log, output};
 use findings::Findings;
 use report::Report;
 
@@ -30,8 +28,7 @@ pub async fn run(config: Inspect) -> Result<()> {
     let mut report = Report::of(&config, &findings);
     report.problems = problems::of(&report, &findings);
     let text = if config.json { report.to_json() } else { text::of(&report) };
-    // Whoever closed it has read enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    output::deliver(text).await;
     match report.unreachable() {
         unreachable if unreachable.is_empty() => Ok(()),
         unreachable => Err(Error::failure(format!("could not look at {}", unreachable.join(" and ")))),

@@ -1,8 +1,8 @@
 //! What the user sees on standard output: `Sent: {...}` lines and the summary.
 //!
 //! A line is printed for what Kafka has acknowledged, not for what was handed over. Senders only leave their lines here;
-//! one task writes them, so a terminal or a pager that stands still never stops a sender in the middle of a batch.
-//! What waits to be written is bounded: [`Sent::room`] makes the source wait. When the reader of standard output is
+//! one task prints them. What waits to be printed is bounded: [`Sent::room`] makes the source as slow as a reader that is
+//! slow, but not as one that stands still: its lines are dropped and counted. When the reader of standard output has
 //! gone, [`Sent::print`] returns early, and the run ends quietly.
 
 use std::borrow::Cow;
@@ -10,14 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::LogSent;
 use crate::kafka::sink::{Acknowledged, SendTotals};
-use crate::telemetry::terminal;
+use crate::telemetry::output;
 
 /// More than this waiting to be written makes the source wait.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
@@ -91,21 +89,18 @@ impl Sent {
     pub(super) async fn print(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(SAMPLE_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stdout = tokio::io::stdout();
         loop {
             tokio::select! {
                 _ = ticks.tick(), if self.which == LogSent::Sample => {}
                 () = self.lines.notified() => {}
+                () = output::closed() => return,
             }
             let (text, last) = self.take();
-            let is_gone = if self.live {
-                // A terminal that stands still shall not keep a thread of the runtime.
-                let printing = spawn_blocking(move || terminal::print(&String::from_utf8_lossy(&text)));
-                printing.await.is_err()
-            } else {
-                stdout.write_all(&text).await.is_err() || stdout.flush().await.is_err()
-            };
-            if is_gone || last {
+            if !text.is_empty() {
+                output::room().await;
+                output::print(text);
+            }
+            if last {
                 return;
             }
             self.written.notify_one();

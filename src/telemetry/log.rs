@@ -1,4 +1,4 @@
-//! The log: one locked write a line to standard error, text or JSON, `key=value` after the message.
+//! The log: lines on standard error, text or JSON, `key=value` after the message; `output` writes them.
 //!
 //! Standard output is for what the user asked to see (`Sent: {...}`, `Batch {id}:`), the log is for how the work goes.
 //! A warning or error that repeats is one line with a count (`repeats`); of services, `Outage` says when one goes and
@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::telemetry::output;
 use crate::telemetry::repeats::Repeats;
-use crate::telemetry::terminal::{self, Colour};
+use crate::telemetry::terminal::Colour;
 use crate::time::{Rfc3339, now_ms};
 
 // Relaxed throughout: set once at start-up, and a line more or less around that moment harms nobody.
@@ -51,7 +52,7 @@ pub fn write(level: LogLevel, message: &dyn Display, fields: &[(&str, &dyn Displ
     }
     drop(repeats);
     if !lines.is_empty() {
-        terminal::print_error(&lines);
+        output::print_log(lines);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the program says about itself: to people on the log and the terminal, to other programs over HTTP.
 //!
-//! - [`log`]: one line an event; [`terminal`]: the live line below it.
+//! - [`output`]: everything that is printed, written by threads of its own; [`log`]: one line an event; [`terminal`]:
+//!   colours and the live line.
 //! - [`http`]: a few read-only pages, bounded so that no client can harm the work; [`page`]: the dashboard among them.
 //! - [`metrics`]: Prometheus' text format; [`latency`]: what goes into its histograms; [`process`]: CPU and memory.
 //! - [`health`]: whether the loops turn. [`human`]: numbers as people read them.
@@ -14,6 +15,7 @@ pub mod human;
 pub mod latency;
 pub mod log;
 pub mod metrics;
+pub mod output;
 pub mod page;
 pub mod process;
 mod repeats;

@@ -1,30 +1,23 @@
-//! The live line: one line at the bottom of a terminal that is written over each second, with all other output above it.
+//! What a terminal can do: colours, and a live line at its bottom that is shown again each second.
 //!
-//! There is one only while standard output is a terminal that can do it; else nothing here does anything but write. Log
-//! lines and printed lines go through here, so that they take the live line away first and put it back after. The
-//! terminal cuts the line at its edge (wrapping is off meanwhile), so its width need not be known.
+//! There is a live line only while standard output is a terminal that can do it. `output` writes it and keeps it below
+//! everything else.
 
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::telemetry::human::{Grouped, Span};
+use crate::telemetry::output;
 
-/// How often the line is written anew.
+/// How often the line is shown.
 const PERIOD: Duration = Duration::from_secs(1);
-/// To the start of the line, and erase it.
-const ERASE: &str = "\r\x1b[2K";
-const NO_WRAP: &str = "\x1b[?7l";
-const WRAP: &str = "\x1b[?7h";
 /// Characters of a progress bar.
 const BAR: usize = 20;
-
-/// The line as it stands on the terminal; empty = none.
-static LINE: Mutex<String> = Mutex::new(String::new());
 
 /// What the terminal can do, looked up once.
 static CAN: LazyLock<Can> = LazyLock::new(|| {
@@ -32,7 +25,7 @@ static CAN: LazyLock<Can> = LazyLock::new(|| {
     let is_dumb = set("TERM").is_none_or(|term| term == "dumb");
     let colours = set("NO_COLOR").is_none() && !is_dumb;
     let (stdout, stderr) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
-    Can { live: stdout && !is_dumb, colours: stdout && colours, log_colours: stderr && colours, stderr }
+    Can { live: stdout && !is_dumb, colours: stdout && colours, log_colours: stderr && colours }
 });
 
 #[derive(Debug)]
@@ -40,7 +33,6 @@ struct Can {
     live: bool,
     colours: bool,
     log_colours: bool,
-    stderr: bool,
 }
 
 /// Whether there is a terminal for a live line.
@@ -48,7 +40,7 @@ pub fn is_live() -> bool {
     CAN.live
 }
 
-/// A colour of the terminal's own.
+/// A colour of the terminal's own, or a weight of its letters.
 #[derive(Debug, Clone, Copy)]
 pub enum Colour {
     /// Something is broken.
@@ -59,6 +51,8 @@ pub enum Colour {
     Green,
     /// Less important.
     Dim,
+    /// A heading.
+    Bold,
 }
 
 impl Colour {
@@ -68,6 +62,7 @@ impl Colour {
             Colour::Yellow => "33",
             Colour::Green => "32",
             Colour::Dim => "2",
+            Colour::Bold => "1",
         }
     }
 
@@ -86,34 +81,7 @@ impl Colour {
     }
 }
 
-// A standard output or error that is gone takes no more lines, and the work goes on without; nothing here can tell.
-
-/// Writes whole lines to standard output, above the live line.
-pub fn print(lines: &str) {
-    let line = lock();
-    let text = if line.is_empty() {
-        Cow::Borrowed(lines)
-    } else {
-        Cow::Owned(format!("{ERASE}{lines}{}", shown(&line)))
-    };
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
-/// Writes whole lines to standard error, above the live line if both are the terminal.
-pub fn print_error(lines: &str) {
-    let line = lock();
-    let is_in_the_way = !line.is_empty() && CAN.stderr;
-    if is_in_the_way {
-        write_out(ERASE);
-    }
-    let _ = std::io::stderr().lock().write_all(lines.as_bytes());
-    if is_in_the_way {
-        write_out(&shown(&line));
-    }
-}
-
-/// A live line that is written anew each second; it is gone when this is dropped.
+/// A live line that is shown again each second; it is gone when this is dropped.
 #[derive(Debug)]
 pub struct Live(JoinHandle<()>);
 
@@ -127,11 +95,7 @@ impl Live {
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     ticks.tick().await;
-                    let line = render();
-                    // A terminal that stands still (Ctrl-S) shall not keep a thread of the runtime.
-                    if spawn_blocking(move || replace(line)).await.is_err() {
-                        return;
-                    }
+                    output::show_live(render());
                 }
             }))
         })
@@ -141,30 +105,8 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.0.abort();
-        replace(String::new());
+        output::show_live(String::new());
     }
-}
-
-fn replace(new: String) {
-    let mut line = lock();
-    if !line.is_empty() || !new.is_empty() {
-        *line = new;
-        let text = if line.is_empty() { ERASE.to_owned() } else { format!("{ERASE}{}", shown(&line)) };
-        write_out(&text);
-    }
-}
-
-fn shown(line: &str) -> String {
-    format!("{NO_WRAP}{line}{WRAP}")
-}
-
-fn write_out(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
-fn lock() -> MutexGuard<'static, String> {
-    LINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A bar, the share, and how long the rest takes if it goes on like this; `done` from 0 to 1.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::engine::window::METRICS;
 use crate::postgres::summary::SummaryRow;
-use crate::telemetry::terminal;
+use crate::telemetry::{output, terminal};
 use crate::time::SqlTimestamp;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl Default for BatchLog {
         let (texts, waiting) = sync_channel::<String>(1);
         let printer = std::thread::spawn(move || {
             // A standard output that is gone takes no more batches; the work goes on without.
-            waiting.iter().for_each(|text| terminal::print(&text));
+            waiting.iter().for_each(output::print);
         });
         Self { next_id: 0, rows: BTreeMap::new(), last: None, texts, printer }
     }

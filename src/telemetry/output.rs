@@ -1,0 +1,108 @@
+//! Everything that the program prints: log lines, `Sent: {...}` lines, batches, the live block at a terminal's bottom.
+//!
+//! Those who print only leave their text in a bounded queue; a thread for each stream ([`writer`]) writes it. So a
+//! terminal, pipe or disk that stands still never holds up the work: what does not fit any more is dropped and counted,
+//! and the log reports the number once the stream takes text again. Standard output and standard error have a queue each,
+//! unless both are the same terminal, pipe or file: then one queue keeps their lines in order.
+//!
+//! A stream that is closed takes nothing more, and the work goes on without; [`closed`] is for those who then end.
+
+mod writer;
+
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use writer::{Target, Writer};
+
+/// A stream that has taken nothing for so long is no longer waited for.
+const STALLED: Duration = Duration::from_secs(1);
+/// Longest wait at the end for a stream that takes its text slowly.
+const LAST_LINES: Duration = Duration::from_secs(4);
+
+static OUTPUT: LazyLock<Output> = LazyLock::new(Output::start);
+
+struct Output {
+    out: Arc<Writer>,
+    log: Arc<Writer>,
+}
+
+impl Output {
+    fn start() -> Self {
+        let out = Writer::start("standard output", Box::new(io::stdout()), Box::new(io::stderr()));
+        let log = if is_same_stream() {
+            Arc::clone(&out)
+        } else {
+            Writer::start("standard error", Box::new(io::sink()), Box::new(io::stderr()))
+        };
+        Self { out, log }
+    }
+}
+
+/// Whether both streams lead to the same place.
+fn is_same_stream() -> bool {
+    let place = |fd: u8| std::fs::metadata(format!("/dev/fd/{fd}")).ok().map(|at| (at.dev(), at.ino()));
+    let both_are_terminals = || io::stdout().is_terminal() && io::stderr().is_terminal();
+    both_are_terminals() || place(1).is_some_and(|stdout| place(2) == Some(stdout))
+}
+
+/// Prints whole lines to standard output, above the live block; drops them if too much is waiting there.
+pub fn print(lines: impl Into<Vec<u8>>) {
+    OUTPUT.out.push(Target::Out, lines.into());
+}
+
+/// Prints whole lines to standard error, likewise.
+pub fn print_log(lines: impl Into<Vec<u8>>) {
+    OUTPUT.log.push(Target::Log, lines.into());
+}
+
+/// Shows this block, some lines at the bottom of the terminal, in place of the one before; empty = none.
+///
+/// Only for a standard output that is a terminal which can do it (`terminal::is_live`).
+pub fn show_live(block: String) {
+    OUTPUT.out.show_live(block);
+}
+
+/// Prints the answer of a command that has nothing else to do: waits until all of it is taken, however long a pager
+/// takes, or the stream is closed.
+pub async fn deliver(text: impl Into<Vec<u8>>) {
+    OUTPUT.out.push_always(Target::Out, text.into());
+    OUTPUT.out.wait(Writer::is_idle).await;
+}
+
+/// Returns when standard output has taken all that was printed, or takes nothing.
+pub async fn room() {
+    while !OUTPUT.out.is_idle() && !OUTPUT.out.is_stalled(STALLED) {
+        // Either way it is time to look again.
+        let _ = timeout(STALLED, OUTPUT.out.wait(Writer::is_idle)).await;
+    }
+}
+
+/// Whether the reader of standard output has gone.
+pub fn is_closed() -> bool {
+    OUTPUT.out.is_closed()
+}
+
+/// Returns when the reader of standard output has gone.
+pub async fn closed() {
+    OUTPUT.out.wait(Writer::is_closed).await;
+}
+
+/// The end of the program: takes the live block away, prints the last line of the log, if any, and waits for both
+/// streams, but not for one that stands still.
+pub async fn finish(last: Option<String>) {
+    OUTPUT.out.show_live(String::new());
+    if let Some(line) = last {
+        OUTPUT.log.push_always(Target::Log, line.into());
+    }
+    let end = Instant::now() + LAST_LINES;
+    for writer in [&OUTPUT.out, &OUTPUT.log] {
+        while !writer.is_idle() && !writer.is_stalled(STALLED) && Instant::now() < end {
+            // As above; often, so that a stall is seen soon after it becomes one.
+            let _ = timeout(STALLED / 10, writer.wait(Writer::is_idle)).await;
+        }
+    }
+}
