@@ -1,9 +1,9 @@
 //! The command line: arguments and environment in, a checked configuration out.
 //!
 //! One table (`table`) names every flag once; parsing, `WEATHER_…` variables, defaults and help follow from it. This
-//! file reads the arguments and settles which of flag, variable and default holds; `resolve` checks values against
-//! each other and fills the types of `config`. Every refusal is one line that names where the value came from, the
-//! value, and what is expected.
+//! file reads the arguments and decides between flag, variable and default; `resolve` checks values against each other
+//! and fills the types of `config`. Every error is one line that names where the value came from, the value, and what is
+//! expected.
 //!
 //! Passwords are never flags: other users of a machine can read a command line.
 
@@ -22,14 +22,14 @@ use crate::error::{Error, Result};
 pub use environment::Environment;
 use table::{Flag, FlagValues, SUBCOMMANDS, Subcommand, flags_of};
 
-/// What the command line asks for.
+/// What to do, by the command line.
 #[derive(Debug)]
 pub enum Invocation {
     /// Run a subcommand.
     Run(Box<Run>),
-    /// Print this to standard output and end well.
+    /// Print this to standard output and exit with 0.
     Print(String),
-    /// No subcommand was named: print this help to standard error and end with exit code 2.
+    /// No subcommand was named: print this help to standard error and exit with 2.
     NoCommand(String),
 }
 
@@ -106,7 +106,7 @@ impl Given {
 /// Reads the command line (without the program's name) and the environment.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] for whatever the user has to change.
+/// [`crate::error::Kind::Usage`] for everything that the user has to change.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>, env: &Environment<'_>) -> Result<Invocation> {
     let arguments = arguments.into_iter().map(utf8).collect::<Result<Vec<String>>>()?;
     let Some((first, rest)) = arguments.split_first() else {
@@ -133,19 +133,18 @@ fn utf8(argument: OsString) -> Result<String> {
 }
 
 fn subcommand(word: &str) -> Result<&'static Subcommand> {
-    let available = || SUBCOMMANDS.iter().filter(|command| command.available);
-    if let Some(command) = available().find(|command| command.word == word) {
+    if let Some(command) = SUBCOMMANDS.iter().find(|command| command.word == word) {
         return Ok(command);
     }
     if word.starts_with('-') {
-        return Err(Error::usage(format!("the command comes first, then {word}; see weather --help")));
+        return Err(Error::usage(format!("put the command before {word}; see weather --help")));
     }
-    let hint = nearest(word, available().map(|command| command.word))
+    let hint = nearest(word, SUBCOMMANDS.iter().map(|command| command.word))
         .map_or_else(|| String::from("."), |near| format!("; did you mean {near}?"));
     Err(Error::usage(format!("unknown command {word:?}{hint} See weather --help")))
 }
 
-/// Settles every flag of a command, parses the values and builds its configuration.
+/// Finds the value of every flag of a command, parses it and builds the configuration.
 fn configure(command: &'static Subcommand, arguments: &[String], env: &Environment<'_>) -> Result<Run> {
     let mut flags = read_flags(command, arguments)?;
     let mut options = FlagValues::default();
@@ -181,7 +180,7 @@ fn read_flags(command: &Subcommand, arguments: &[String]) -> Result<HashMap<&'st
             },
         };
         if flags.insert(flag.name, value).is_some() {
-            return Err(Error::usage(format!("--{name} is given twice; keep one of them")));
+            return Err(Error::usage(format!("--{name} is given twice; remove one of them")));
         }
     }
     Ok(flags)
@@ -224,7 +223,7 @@ fn refuse(flag: &Flag, given: &Given, expected: &str) -> Error {
     Error::usage(format!("{}: {shown:?} is not valid; expected {expected}", given.name(flag)))
 }
 
-/// The word most like the one written, if any is like it.
+/// The most similar word, if one is similar enough.
 fn nearest<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (written.chars().count() / 3).max(2);
     let written: Vec<char> = written.chars().take(64).collect();

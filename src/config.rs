@@ -69,7 +69,7 @@ pub struct Kafka {
 pub enum LogLevel {
     /// What stops or harms the work.
     Error = 0,
-    /// What somebody should look at.
+    /// What needs attention.
     Warn = 1,
     /// Milestones.
     Info = 2,
@@ -137,7 +137,7 @@ pub enum LogSent {
     All,
     /// None.
     None,
-    /// Not even the summary. For a run inside another subcommand; not to be had on the command line.
+    /// Not even the summary. For a run inside another subcommand; there is no flag for it.
     Silent,
 }
 
@@ -152,21 +152,21 @@ pub struct Producer {
     pub log: Log,
     /// How fast to go.
     pub pace: Pace,
-    /// Stop after so many readings.
+    /// Stop after this number of readings.
     pub count: Option<u64>,
-    /// Stop after so long.
+    /// Stop after this time.
     pub duration: Option<Duration>,
     /// Where readings come from.
     pub source: ReadingSource,
-    /// How often an http source is asked.
+    /// How often an http source is requested.
     pub poll: Duration,
-    /// How many simulated stations.
+    /// Number of simulated stations.
     pub stations: u32,
     /// Seed of the simulated stations; the same seed gives the same readings.
     pub seed: u64,
-    /// History to send first: event time starts so long before now.
+    /// History to send first: event time starts this long before now.
     pub backfill: Duration,
-    /// Event time runs so many times faster than the clock.
+    /// Event time runs this many times as fast as the clock.
     pub speedup: f64,
     /// Share of simulated readings that come too late, 0 to 1.
     pub late_ratio: f64,
@@ -207,9 +207,9 @@ pub enum Assign {
 /// What to do when Kafka no longer has records that were not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDataLoss {
-    /// Count the loss, say so, go on.
+    /// Count and log the loss, then continue.
     Continue,
-    /// End with exit code 1.
+    /// Exit with code 1.
     Stop,
 }
 
@@ -242,7 +242,7 @@ pub struct Process {
     pub checkpoint_interval: Duration,
     /// How far ahead of the wall clock an event time may be.
     pub max_future: Duration,
-    /// After so long without a record a caught-up partition no longer holds windows back.
+    /// A caught-up partition without records for this long no longer holds windows back.
     pub idle_timeout: Duration,
     /// How long a silent process keeps its partitions.
     pub lease: Duration,
@@ -276,7 +276,7 @@ pub struct Demo {
     pub log: Log,
     /// HTTP endpoint; None = off.
     pub listen: Option<SocketAddr>,
-    /// Stop after so long, and check everything then.
+    /// Stop after this time, and check everything then.
     pub duration: Duration,
     /// Whether to start a PostgreSQL where its programs are installed.
     pub postgres: bool,

@@ -1,18 +1,18 @@
-//! The one error type that reaches `main`: a sentence for the user and the exit code that goes with it.
+//! The one error type that reaches `main`: a message for the user and the exit code that goes with it.
 //!
 //! Modules keep errors of their own where a caller decides by them (`kafka::KafkaError`, `postgres::Failure`,
-//! `engine::checkpoint::CheckpointError`); what is left to tell the user ends up here. The message says what went
+//! `engine::checkpoint::CheckpointError`); what the user has to know ends up here. The message says what went
 //! wrong, where, and what to do, on one line; `main` prints it and nothing else.
 
 use std::fmt;
 
-/// Result of whatever can end the program.
+/// Result of everything that can end the program.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why the program ends, as the exit code tells it.
+/// What kind of error ends the program, as its exit code shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Wrong command line, environment or set-up: exit code 2, trying again without a change is useless.
+    /// Wrong command line, environment or setup: exit code 2; trying again without a change is useless.
     Usage,
     /// Everything else that ends a run: exit code 1.
     Failure,
@@ -26,17 +26,17 @@ pub struct Error {
 }
 
 impl Error {
-    /// The user has to change the command, the environment or the set-up (exit code 2).
+    /// The user has to change the command, the environment or the setup (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, message: message.into() }
     }
 
-    /// The run cannot go on (exit code 1).
+    /// The run cannot continue (exit code 1).
     pub fn failure(message: impl Into<String>) -> Self {
         Self { kind: Kind::Failure, message: message.into() }
     }
 
-    /// What sort of end this is.
+    /// What kind of error this is.
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -1,6 +1,6 @@
 //! Arguments → configuration → runtime → subcommand → exit code.
 //!
-//! 0: done. 1: failed. 2: wrong command line, environment or set-up. An error is one line on standard error.
+//! 0: success. 1: failure. 2: wrong command line, environment or setup. An error is one line on standard error.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -77,7 +77,7 @@ fn start(run: Run) -> ExitCode {
     let result =
         runtime.block_on(work).unwrap_or_else(|e| Err(Error::failure(format!("internal error: {e}"))));
     runtime.block_on(output::finish(result.as_ref().err().map(last_line)));
-    // A read from a terminal that nobody answers would keep the runtime for ever.
+    // A pending read from a terminal would keep the runtime for ever.
     runtime.shutdown_background();
     result.map_or_else(|e| ExitCode::from(e.exit_code()), |()| ExitCode::SUCCESS)
 }

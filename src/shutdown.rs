@@ -1,12 +1,12 @@
-//! The request to end, as every task sees it: SIGTERM, SIGINT, or the work being done.
+//! Shutdown as every task sees it: requested by SIGTERM or SIGINT, or because the work is done.
 
 use tokio::sync::watch;
 
-/// Asks everything that holds a [`Shutdown`] to end.
+/// Requests shutdown from everything that holds a [`Shutdown`].
 #[derive(Debug, Clone)]
 pub struct Trigger(watch::Sender<bool>);
 
-/// Tells a task when to end. Cheap to clone.
+/// Tells a task when to stop. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shutdown(watch::Receiver<bool>);
 
@@ -17,43 +17,43 @@ pub fn channel() -> (Trigger, Shutdown) {
 }
 
 impl Trigger {
-    /// Asks for the end; more than once does no harm.
+    /// Requests shutdown; again is harmless.
     pub fn fire(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Shutdown {
-    /// Whether the end was asked for.
+    /// Whether shutdown was requested.
     pub fn requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Returns when the end is asked for.
+    /// Returns when shutdown is requested.
     pub async fn wait(&mut self) {
-        // A trigger that is gone can no longer be fired: wait for ever, as its owner never asked.
-        if self.0.wait_for(|asked| *asked).await.is_err() {
+        // A dropped trigger can no longer be fired, so shutdown will never be requested.
+        if self.0.wait_for(|requested| *requested).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Fires on SIGTERM or SIGINT. A second signal ends the process at once, with the exit code that the shell expects.
+/// Fires on SIGTERM or SIGINT. A second signal exits at once, with the code that shells use for that signal.
 pub fn on_signals(trigger: Trigger) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
-        let mut asked = false;
+        let mut requested = false;
         loop {
             let code = tokio::select! {
                 _ = terminate.recv() => 143,
                 _ = interrupt.recv() => 130,
             };
-            if asked {
+            if requested {
                 std::process::exit(code);
             }
-            asked = true;
+            requested = true;
             trigger.fire();
         }
     });

@@ -31,7 +31,7 @@ pub(super) fn secret(env: &Environment<'_>, name: &str) -> Result<Option<Secret>
     let (value, file) = (text(env, name)?, text(env, &file_variable)?);
     let path = match (value, file) {
         (Some(_), Some(_)) => {
-            return Err(Error::usage(format!("{name} and {file_variable} are both set; keep one of them")));
+            return Err(Error::usage(format!("{name} and {file_variable} are both set; remove one of them")));
         }
         (Some(value), None) => return Ok(Some(Secret::new(value))),
         (None, None) => return Ok(None),

@@ -34,7 +34,7 @@ pub(super) fn run(name: Name, options: FlagValues, given: &[Given], env: &Enviro
 
 /// What the table's default guarantees to be there.
 fn present<T>(flag: &str, value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| Error::usage(format!("--{flag} is needed and has no default")))
+    value.ok_or_else(|| Error::usage(format!("--{flag} is required")))
 }
 
 fn origin(given: &[Given], flag: &str) -> Origin {
@@ -61,17 +61,17 @@ fn sasl(options: &mut FlagValues, env: &Environment<'_>) -> Result<Option<Sasl>>
     let (mechanism, username) = match (mechanism, username) {
         (None, None) => return Ok(None),
         (Some(mechanism), Some(username)) => (mechanism, username),
-        (Some(_), None) => return Err(Error::usage("--sasl-mechanism needs --sasl-username NAME beside it")),
+        (Some(_), None) => return Err(Error::usage("--sasl-mechanism requires --sasl-username NAME")),
         (None, Some(_)) => {
             return Err(Error::usage(
-                "--sasl-username needs --sasl-mechanism beside it: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+                "--sasl-username requires --sasl-mechanism PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
             ));
         }
     };
     let password = environment::secret(env, "WEATHER_SASL_PASSWORD")?.ok_or_else(|| {
         Error::usage(
-            "--sasl-mechanism needs a password in WEATHER_SASL_PASSWORD, or in the file that \
-             WEATHER_SASL_PASSWORD_FILE names",
+            "--sasl-mechanism requires a password in WEATHER_SASL_PASSWORD, or in a file named by \
+             WEATHER_SASL_PASSWORD_FILE",
         )
     })?;
     Ok(Some(Sasl { mechanism, username, password }))
@@ -84,25 +84,23 @@ fn producer(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result
     let malformed = present("malformed-ratio", o.malformed_ratio)?;
     let future = present("future-ratio", o.future_ratio)?;
     if source != ReadingSource::Synthetic {
-        // Said only for the flag: a variable may be set once for a whole deployment.
+        // An error only as a flag: a variable may be set once for a whole deployment.
         let simulation =
             ["backfill", "speedup", "late-ratio", "malformed-ratio", "future-ratio", "stations", "seed"];
         if let Some(flag) = simulation.iter().find(|flag| origin(given, flag) == Origin::Flag) {
             return Err(Error::usage(format!(
-                "--{flag} is for simulated stations: it needs --source synthetic"
+                "--{flag} applies to simulated stations only; remove it, or use --source synthetic"
             )));
         }
     }
     if speedup != 1.0 && backfill.is_zero() && source == ReadingSource::Synthetic {
         return Err(Error::usage(
-            "--speedup needs --backfill: event time starts that long ago and runs faster until it has caught up \
-             with the clock, for example --backfill 24h --speedup 3600",
+            "--speedup requires --backfill, the history to send: for example --backfill 24h --speedup 3600",
         ));
     }
     if late + malformed + future > 1.0 {
         return Err(Error::usage(format!(
-            "--late-ratio {late}, --malformed-ratio {malformed} and --future-ratio {future} are more than all \
-             readings together"
+            "--late-ratio {late}, --malformed-ratio {malformed} and --future-ratio {future} add up to more than 1"
         )));
     }
     Ok(Producer {
@@ -128,12 +126,12 @@ fn producer(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result
     })
 }
 
-/// `--interval` or `--rate`, whichever was given closer by; without either, only simulated stations keep a pace.
+/// `--interval` or `--rate`: a flag goes before a variable; without either, only simulated stations keep a pace.
 fn pace(options: &FlagValues, given: &[Given], source: &ReadingSource) -> Result<Pace> {
     let (interval, rate) = (origin(given, "interval"), origin(given, "rate"));
     match options.rate {
         Some(_) if rate == interval => Err(Error::usage(
-            "--interval and --rate exclude each other; keep one of them (6ms is 166.7 a second)",
+            "--interval and --rate cannot be combined; remove one of them (6ms is 166.7 a second)",
         )),
         Some(pace) if rate > interval => Ok(pace),
         _ if interval == Origin::Default && *source != ReadingSource::Synthetic => Ok(Pace::Unlimited),

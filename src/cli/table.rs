@@ -22,39 +22,30 @@ pub(super) enum Name {
     Inspect,
 }
 
-/// What a subcommand is for, and whether this build has it: one that is not there yet is neither shown nor run.
+/// What a subcommand is for.
 pub(super) struct Subcommand {
     pub(super) name: Name,
     pub(super) word: &'static str,
     pub(super) summary: &'static str,
-    pub(super) available: bool,
 }
 
 /// All subcommands, in the order of the help.
 pub(super) const SUBCOMMANDS: &[Subcommand] = &[
-    Subcommand {
-        name: Name::Producer,
-        word: "producer",
-        summary: "Send weather readings to a Kafka topic",
-        available: true,
-    },
+    Subcommand { name: Name::Producer, word: "producer", summary: "Send weather readings to a Kafka topic" },
     Subcommand {
         name: Name::Process,
         word: "process",
-        summary: "Average the topic's readings by the hour into PostgreSQL",
-        available: true,
+        summary: "Write hourly averages of the topic's readings to PostgreSQL",
     },
     Subcommand {
         name: Name::Demo,
         word: "demo",
-        summary: "Run both on an embedded broker, to look at",
-        available: true,
+        summary: "Try it out: producer and processor on an embedded broker",
     },
     Subcommand {
         name: Name::Inspect,
         word: "inspect",
-        summary: "Show checkpoints, leases and lag; changes nothing",
-        available: true,
+        summary: "Show checkpoints, leases and lag (read-only)",
     },
 ];
 
@@ -156,7 +147,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: KAFKA,
         metavar: "HOST:PORT,…",
         default: Some("127.0.0.1:9092"),
-        help: "Kafka's bootstrap brokers. Port 9092 where none is given.",
+        help: "Kafka bootstrap brokers. Default port: 9092.",
         set: |o, v| put(&mut o.brokers, value::brokers(v)),
     },
     Flag {
@@ -164,7 +155,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: KAFKA,
         metavar: "NAME",
         default: Some("weather_data"),
-        help: "The topic of readings.",
+        help: "Topic with the readings.",
         set: |o, v| put(&mut o.topic, value::topic(v)),
     },
     Flag {
@@ -172,8 +163,8 @@ pub(super) const FLAGS: &[Flag] = &[
         on: KAFKA,
         metavar: "MECHANISM",
         default: None,
-        help: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, for a listener that asks who is there. The password \
-               comes from WEATHER_SASL_PASSWORD or the file named by WEATHER_SASL_PASSWORD_FILE.",
+        help: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, for a listener that requires authentication. The \
+               password comes from WEATHER_SASL_PASSWORD or from the file named by WEATHER_SASL_PASSWORD_FILE.",
         set: |o, v| put(&mut o.sasl_mechanism, value::sasl_mechanism(v)),
     },
     Flag {
@@ -181,7 +172,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: KAFKA,
         metavar: "NAME",
         default: None,
-        help: "The user that goes with --sasl-mechanism.",
+        help: "User name for --sasl-mechanism.",
         set: |o, v| put(&mut o.sasl_username, value::text(v)),
     },
     Flag {
@@ -189,8 +180,8 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "SOURCE",
         default: Some("synthetic"),
-        help: "Where readings come from: synthetic (simulated stations), - (one JSON reading a line on standard \
-               input), a file of such lines, or http://… (an API, asked every --poll). For https: curl -s \
+        help: "Where readings come from: synthetic (simulated stations), - (standard input, one JSON reading per \
+               line), a file of such lines, or http://… (an API, requested every --poll). For https: curl -s \
                https://… | weather producer --source -",
         set: |o, v| put(&mut o.source, value::source(v)),
     },
@@ -199,7 +190,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "DURATION",
         default: Some("6ms"),
-        help: "One reading each interval; 6ms is 10,000 a minute. Lines and API answers go as fast as they come \
+        help: "Time between two readings; 6ms is 10,000 a minute. Lines and API responses are sent as they arrive \
                unless this or --rate is given.",
         set: |o, v| put(&mut o.interval, value::interval(v)),
     },
@@ -208,7 +199,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "N",
         default: None,
-        help: "Instead of --interval: readings a second; 0 = as fast as Kafka takes them.",
+        help: "Readings per second, instead of --interval; 0 = as fast as Kafka accepts them.",
         set: |o, v| put(&mut o.rate, value::rate(v)),
     },
     Flag {
@@ -216,7 +207,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "N",
         default: None,
-        help: "Stop after so many readings.",
+        help: "Stop after N readings.",
         set: |o, v| put(&mut o.count, value::count(v)),
     },
     Flag {
@@ -224,7 +215,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "DURATION",
         default: None,
-        help: "Stop after so long.",
+        help: "Stop after this time.",
         set: |o, v| put(&mut o.duration, value::interval(v)),
     },
     Flag {
@@ -232,7 +223,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: DEMO,
         metavar: "DURATION",
         default: Some("30s"),
-        help: "Stop after so long; then everything is recomputed from the log and compared. Ctrl-C ends at once.",
+        help: "Stop after this time, then recompute everything from the log and compare. Ctrl-C stops at once.",
         set: |o, v| put(&mut o.duration, value::interval(v)),
     },
     Flag {
@@ -240,7 +231,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: DEMO,
         metavar: "",
         default: Some("false"),
-        help: "Start no PostgreSQL, even where it is installed: rows go to the terminal only.",
+        help: "Do not start PostgreSQL even if it is installed: rows go to the terminal only.",
         set: |o, v| put(&mut o.without_postgres, value::boolean(v)),
     },
     Flag {
@@ -248,7 +239,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "DURATION",
         default: Some("10s"),
-        help: "How often an http:// source is asked.",
+        help: "How often an http:// source is requested.",
         set: |o, v| put(&mut o.poll, value::interval(v)),
     },
     Flag {
@@ -256,7 +247,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "N",
         default: Some("100"),
-        help: "How many stations are simulated.",
+        help: "Number of simulated stations.",
         set: |o, v| put(&mut o.stations, value::integer(v, 1, 100_000)),
     },
     Flag {
@@ -272,7 +263,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "DURATION",
         default: Some("0s"),
-        help: "Send simulated history first, as fast as it goes: event time starts so long before now.",
+        help: "Send this much simulated history first, as fast as possible.",
         set: |o, v| put(&mut o.backfill, value::whole_ms(v)),
     },
     Flag {
@@ -280,8 +271,8 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "X",
         default: Some("1"),
-        help: "Let the time of --backfill pass X times as fast as the clock, at the pace of --interval, until it \
-               has caught up with the clock.",
+        help: "With --backfill: send history at the pace of --interval while event time runs X times as fast as \
+               the clock, until it has caught up.",
         set: |o, v| put(&mut o.speedup, value::speedup(v)),
     },
     Flag {
@@ -289,7 +280,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "SHARE",
         default: Some("0"),
-        help: "Share of simulated readings that come hours too late, 0 to 1.",
+        help: "Share of simulated readings that are hours late, 0 to 1.",
         set: |o, v| put(&mut o.late_ratio, value::ratio(v)),
     },
     Flag {
@@ -297,7 +288,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "SHARE",
         default: Some("0"),
-        help: "Share of simulated readings that cannot be used, 0 to 1.",
+        help: "Share of simulated readings that are malformed, 0 to 1.",
         set: |o, v| put(&mut o.malformed_ratio, value::ratio(v)),
     },
     Flag {
@@ -305,7 +296,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "SHARE",
         default: Some("0"),
-        help: "Share of simulated readings whose clock is a century ahead, 0 to 1.",
+        help: "Share of simulated readings with a time a century ahead, 0 to 1.",
         set: |o, v| put(&mut o.future_ratio, value::ratio(v)),
     },
     Flag {
@@ -313,7 +304,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "N",
         default: Some("6"),
-        help: "Partitions of the topic if it has to be created.",
+        help: "Number of partitions if the topic has to be created.",
         set: |o, v| put(&mut o.partitions, value::integer(v, 1, 10_000)),
     },
     Flag {
@@ -321,7 +312,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "DURATION",
         default: Some("100ms"),
-        help: "How long a batch waits for more readings at most. Longer: fewer, larger requests.",
+        help: "Longest time a batch waits for more readings. Longer means fewer, larger requests.",
         set: |o, v| put(&mut o.linger, value::duration(v)),
     },
     Flag {
@@ -329,7 +320,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "CODEC",
         default: Some("none"),
-        help: "none, gzip or snappy.",
+        help: "Compression of batches: none, gzip or snappy.",
         set: |o, v| put(&mut o.compression, value::compression(v)),
     },
     Flag {
@@ -337,7 +328,8 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PRODUCER,
         metavar: "WHICH",
         default: Some("sample"),
-        help: "Sent: {...} lines for acknowledged readings: sample (one a second, with the count), all, or none.",
+        help: "Which 'Sent: {...}' lines to print for acknowledged readings: sample (one a second, with a count), \
+               all or none.",
         set: |o, v| put(&mut o.log_sent, value::log_sent(v)),
     },
     Flag {
@@ -345,11 +337,11 @@ pub(super) const FLAGS: &[Flag] = &[
         on: DATABASE,
         metavar: "URL",
         default: None,
-        help: "postgres://user@host:port/database, or key=value pairs. Else DATABASE_URL; gaps are filled from \
-               PGHOST, PGPORT, PGUSER and PGDATABASE, then 127.0.0.1:5432, user postgres, database weather_db. \
-               process also takes none, for trying it without PostgreSQL: rows go to standard output only, the state \
-               to the checkpoint folder, which one process then has to itself. \
-               The password comes from PGPASSWORD or the file named by PGPASSWORD_FILE.",
+        help: "postgres://user@host:port/database, or key=value pairs. Without it: DATABASE_URL. What is \
+               missing comes from PGHOST, PGPORT, PGUSER and PGDATABASE, then 127.0.0.1:5432, user postgres, \
+               database weather_db. The password comes from PGPASSWORD or the file named by PGPASSWORD_FILE. \
+               process also takes none, to try it without PostgreSQL: rows go to standard output only, and the \
+               checkpoint folder must not be shared with another process.",
         set: |o, v| put(&mut o.database_url, value::text(v)),
     },
     Flag {
@@ -357,7 +349,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: DATABASE,
         metavar: "FOLDER",
         default: Some("checkpoint"),
-        help: "Folder of the checkpoint files. Put it on a volume that outlives the process.",
+        help: "Folder for checkpoint files. Put it on a volume that outlives the process.",
         set: |o, v| put(&mut o.checkpoint_dir, value::folder(v)),
     },
     Flag {
@@ -365,7 +357,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "DURATION",
         default: Some("1h"),
-        help: "Length of a window. It must divide a day, or be whole days.",
+        help: "Length of a window. Must divide a day evenly or be a whole number of days.",
         set: |o, v| put(&mut o.window, value::whole_ms(v)),
     },
     Flag {
@@ -373,7 +365,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "DURATION",
         default: Some("10m"),
-        help: "How long readings may be late: how far the watermark trails the newest event time.",
+        help: "How late readings may be: the watermark is this far behind the newest event time.",
         set: |o, v| put(&mut o.watermark, value::whole_ms(v)),
     },
     Flag {
@@ -381,7 +373,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "WHERE",
         default: Some("earliest"),
-        help: "Where to start where no state exists: earliest, latest, or an ISO 8601 time.",
+        help: "Where to start reading if there is no saved state: earliest, latest or an ISO 8601 time.",
         set: |o, v| put(&mut o.from, value::start_from(v)),
     },
     Flag {
@@ -389,7 +381,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "",
         default: Some("false"),
-        help: "End when everything that the topic holds at start is in the table.",
+        help: "Exit when everything that was in the topic at start is in the table.",
         set: |o, v| put(&mut o.until_latest, value::boolean(v)),
     },
     Flag {
@@ -397,7 +389,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "PARTITIONS",
         default: Some("auto"),
-        help: "auto: share the partitions with the other processes. Or exactly these, such as 0,2-5.",
+        help: "auto: share the partitions with the other processes. Or a fixed list, such as 0,2-5.",
         set: |o, v| put(&mut o.assign, value::assign(v)),
     },
     Flag {
@@ -405,7 +397,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "DURATION",
         default: Some("250ms"),
-        help: "How long a change may wait before it is written to PostgreSQL.",
+        help: "Longest time before a change is written to PostgreSQL.",
         set: |o, v| put(&mut o.flush_interval, value::interval(v)),
     },
     Flag {
@@ -421,7 +413,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "DURATION",
         default: Some("10m"),
-        help: "How far ahead of the clock an event time may be; beyond, the reading is a dead letter.",
+        help: "How far ahead of the clock an event time may be. Readings further ahead become dead letters.",
         set: |o, v| put(&mut o.max_future, value::whole_ms(v)),
     },
     Flag {
@@ -437,7 +429,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "DURATION",
         default: Some("30s"),
-        help: "After so long without a record a caught-up partition no longer keeps windows open.",
+        help: "A partition that is caught up and has had no records for this long no longer keeps windows open.",
         set: |o, v| put(&mut o.idle_timeout, value::interval(v)),
     },
     Flag {
@@ -445,7 +437,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "DURATION",
         default: Some("15s"),
-        help: "How long a process that falls silent keeps its partitions.",
+        help: "How long a process that stops responding keeps its partitions.",
         set: |o, v| put(&mut o.lease, value::interval(v)),
     },
     Flag {
@@ -453,7 +445,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "WHAT",
         default: Some("continue"),
-        help: "When Kafka no longer has records that were not read yet: continue (and count them) or stop.",
+        help: "What to do when Kafka has deleted records before they were read: continue (and count them) or stop.",
         set: |o, v| put(&mut o.on_data_loss, value::on_data_loss(v)),
     },
     Flag {
@@ -461,7 +453,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: PROCESS,
         metavar: "BYTES",
         default: Some("1MiB"),
-        help: "Most bytes of one fetch from one partition.",
+        help: "Maximum size of one fetch from one partition.",
         set: |o, v| put(&mut o.fetch_bytes, value::fetch_bytes(v)),
     },
     Flag {
@@ -469,7 +461,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: &[Name::Inspect],
         metavar: "",
         default: Some("false"),
-        help: "One JSON document instead of a table.",
+        help: "Print one JSON document instead of a table.",
         set: |o, v| put(&mut o.json, value::boolean(v)),
     },
     Flag {
@@ -485,7 +477,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: &[Name::Process, Name::Demo],
         metavar: "HOST:PORT",
         default: Some("127.0.0.1:8080"),
-        help: "Address of the HTTP endpoint; empty = off. A port that is taken: the next free one.",
+        help: "Address of the HTTP endpoint; empty = off. If the port is in use, the next free one is taken.",
         set: |o, v| put(&mut o.listen, value::listen(v)),
     },
     Flag {
@@ -493,7 +485,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: &[Name::Producer, Name::Process, Name::Inspect],
         metavar: "LEVEL",
         default: Some("info"),
-        help: "error, warn, info or debug.",
+        help: "Least severe level to log: error, warn, info or debug.",
         set: |o, v| put(&mut o.log_level, value::log_level(v)),
     },
     // Standard error is the same terminal that the demo draws on.
@@ -502,7 +494,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: DEMO,
         metavar: "LEVEL",
         default: Some("warn"),
-        help: "error, warn, info or debug.",
+        help: "Least severe level to log: error, warn, info or debug.",
         set: |o, v| put(&mut o.log_level, value::log_level(v)),
     },
     Flag {
@@ -510,7 +502,7 @@ pub(super) const FLAGS: &[Flag] = &[
         on: ALL,
         metavar: "FORMAT",
         default: Some("text"),
-        help: "text or json.",
+        help: "Format of log lines: text or json.",
         set: |o, v| put(&mut o.log_format, value::log_format(v)),
     },
 ];

@@ -108,7 +108,7 @@ fn pace_is_interval_or_rate() {
         Pace::Every(Duration::from_secs(2))
     );
     assert!(
-        refusal(Name::Producer, &["--rate", "1", "--interval", "1s"], &[]).contains("exclude each other")
+        refusal(Name::Producer, &["--rate", "1", "--interval", "1s"], &[]).contains("cannot be combined")
     );
     assert_eq!(producer(&["--source", "-"], &[]).pace, Pace::Unlimited);
     assert_eq!(producer(&["--source=-", "--rate=10"], &[]).pace, Pace::Every(Duration::from_millis(100)));
@@ -200,7 +200,7 @@ fn help_version_and_unknown_commands() {
     assert!(matches!(parse(words(""), &none), Ok(Invocation::NoCommand(_))));
     let refused = |line: &str| parse(words(line), &none).unwrap_err().to_string();
     assert!(refused("prodcer").contains("did you mean producer?"));
-    assert!(refused("--topic x producer").contains("command comes first"));
+    assert!(refused("--topic x producer").contains("put the command before"));
     assert!(refused("help nothing").contains("unknown command"));
     assert!(matches!(parse(words("producer --count 1"), &none), Ok(Invocation::Run(_))));
 }

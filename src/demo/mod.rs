@@ -247,7 +247,7 @@ impl Feed {
     async fn stop(&mut self) -> Result<()> {
         self.stop.fire();
         let ended = (&mut self.task).await;
-        ended.unwrap_or_else(|e| Err(Error::failure(format!("the producer was ended by a bug: {e}"))))
+        ended.unwrap_or_else(|e| Err(Error::failure(format!("internal error in the producer: {e}"))))
     }
 }
 

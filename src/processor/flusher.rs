@@ -129,7 +129,7 @@ impl Flusher {
                 let _ = request.send(());
             }
         }
-        self.log.close().await;
+        self.log.close();
     }
 
     /// Writes what there is now, however long it takes.

@@ -133,7 +133,7 @@ impl Local {
             printed.print(&states, &self.config, false);
             if self.is_done(&states) {
                 printed.print(&states, &self.config, true);
-                printed.log.close().await;
+                printed.log.close();
                 return Ok(());
             }
             settled = printed.is_settled();

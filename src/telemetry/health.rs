@@ -1,8 +1,8 @@
-//! Whether the process turns (`/livez`) and whether it does its work (`/readyz`), with the reasons where not.
+//! Whether the process is alive (`/livez`) and whether it does its work (`/readyz`), with the reasons if not.
 //!
-//! A loop has a [`Heartbeat`]. It tells when it begins a round and when it rests, waiting for something to do: a loop
-//! that rests lives, for however long, and one that works is given `LONGEST_ROUND`. Services that are away do not
-//! count: whoever waits for one tells each try.
+//! A loop has a [`Heartbeat`]. It notes when a round begins and when the loop rests, waiting for something to do: a loop
+//! that rests is alive, however long, and one that works is given `LONGEST_ROUND`. An unavailable service does not
+//! count: each retry is a new round.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub struct Heartbeat {
 const RESTING: u64 = u64::MAX;
 
 impl Heartbeat {
-    /// Of a loop of this name, which rests.
+    /// For a loop of this name, which rests.
     pub fn new(name: &'static str) -> Self {
         Self { name, started: Instant::now(), working_since_ms: AtomicU64::new(RESTING) }
     }
@@ -50,7 +50,7 @@ impl Heartbeat {
         let since_ms = self.working_since_ms.load(Ordering::Relaxed);
         let worked = Duration::from_millis(now_ms.saturating_sub(since_ms));
         (since_ms != RESTING && worked > LONGEST_ROUND)
-            .then(|| format!("the {} loop has not turned for {} s", self.name, worked.as_secs()))
+            .then(|| format!("the {} loop has been stuck for {} s", self.name, worked.as_secs()))
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -65,17 +65,17 @@ pub struct Health {
 }
 
 impl Health {
-    /// Well, unless there is something to complain about.
+    /// Healthy, unless there are complaints.
     pub fn new(complaints: impl IntoIterator<Item = String>) -> Self {
         Self { complaints: complaints.into_iter().collect() }
     }
 
-    /// Whether all is well.
+    /// Whether there are no complaints.
     pub fn is_ok(&self) -> bool {
         self.complaints.is_empty()
     }
 
-    /// What is not, a sentence each.
+    /// What is wrong, a sentence each.
     pub fn complaints(&self) -> &[String] {
         &self.complaints
     }
@@ -99,7 +99,7 @@ mod tests {
         beat.work();
         assert_eq!(beat.complaint(), None);
         let complaint = beat.complaint_after(much_later).unwrap();
-        assert!(complaint.starts_with("the flush loop has not turned for "), "{complaint}");
+        assert!(complaint.starts_with("the flush loop has been stuck for "), "{complaint}");
         beat.rest();
         assert_eq!(beat.complaint_after(much_later), None);
     }

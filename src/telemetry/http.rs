@@ -1,12 +1,12 @@
 //! The HTTP endpoint: a few read-only answers over HTTP/1.1, one a connection.
 //!
-//! Whatever clients do must never harm the work of the process, so everything has a limit: the request's head
+//! No client must ever harm the work of the process, so everything has a limit: the request's head
 //! (`MAX_HEAD_BYTES`, `HEAD_TIME`), the answer's time (`ANSWER_TIME`), the connections (`MAX_CONNECTIONS`; one
-//! more closes the oldest, so that those who hang about never keep others out) and how many are taken a second
+//! more closes the oldest, so that idle clients never keep others out) and how many are taken a second
 //! (`ACCEPTS_PER_SECOND`; more wait in the kernel's queue). Nothing here changes anything.
 //!
-//! An endpoint on loopback answers only to requests that name it by address or as localhost: else a web page could have
-//! its own name point here and read along. Absent on purpose: TLS, keep-alive, compression, request bodies.
+//! An endpoint on loopback serves only requests that name it by address or as localhost: else a web page could have
+//! its own name point here and read everything. Absent on purpose: TLS, keep-alive, compression, request bodies.
 
 use std::future::Future;
 use std::io;
@@ -33,9 +33,9 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 const DRAIN_BYTES: usize = 256 * 1024;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 64;
-/// Connections taken a second by and by: at 20 µs each, a tenth of a core.
+/// Connections accepted per second in the long run: at 20 µs each, a tenth of a core.
 const ACCEPTS_PER_SECOND: f64 = 5_000.0;
-/// As many are taken at once after a quiet time, so that a burst keeps nobody else waiting in the kernel's queue.
+/// Accepted at once after a quiet time, so that a burst keeps nobody else waiting in the kernel's queue.
 const ACCEPT_BURST: f64 = 10_000.0;
 /// The pause when there were too many, or no more could be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -136,7 +136,7 @@ pub fn start<S: Site>(address: Option<SocketAddr>, site: &Arc<S>) -> Result<Opti
     let Some(asked) = address else { return Ok(None) };
     let refuse = |e: io::Error| {
         Error::usage(format!(
-            "cannot listen on {asked}: {e}; give another address with --listen, or \"\" for none"
+            "cannot listen on {asked}: {e}; choose another address with --listen, or \"\" to turn the endpoint off"
         ))
     };
     let listener = bind(asked).map_err(refuse)?;
@@ -144,8 +144,8 @@ pub fn start<S: Site>(address: Option<SocketAddr>, site: &Arc<S>) -> Result<Opti
     if address.port() == asked.port() || asked.port() == 0 {
         crate::info!("listening", "url" => format_args!("http://{address}/"));
     } else {
-        crate::warn!("listening on the next free port; the one asked for is taken",
-            "url" => format_args!("http://{address}/"), "taken" => asked);
+        crate::warn!("the requested port is in use; listening on the next free one",
+            "url" => format_args!("http://{address}/"), "in_use" => asked);
     }
     let site = Arc::clone(site);
     Ok(Some(Serving(tokio::spawn(serve(listener, site, address.ip().is_loopback())))))
@@ -211,10 +211,10 @@ impl Bucket {
 async fn converse<S: Site>(mut stream: TcpStream, site: &S, loopback: bool) {
     let mut head = Vec::with_capacity(1024);
     let request = match timeout(HEAD_TIME, read_head(&mut stream, &mut head)).await {
-        Err(_) => Err(Answer::text(408, "the request did not come in time")),
-        // Nobody is there to be answered.
+        Err(_) => Err(Answer::text(408, "request timed out")),
+        // The client is gone.
         Ok(Err(_)) | Ok(Ok(Head::Ended)) => return,
-        Ok(Ok(Head::TooLong)) => Err(Answer::text(431, "the request is longer than 8 KiB")),
+        Ok(Ok(Head::TooLong)) => Err(Answer::text(431, "request headers are longer than 8 KiB")),
         Ok(Ok(Head::Complete)) => Request::parse(&head, loopback),
     };
     let answering = async {
@@ -222,7 +222,7 @@ async fn converse<S: Site>(mut stream: TcpStream, site: &S, loopback: bool) {
             Err(refusal) => (refusal, false),
             Ok(Request { path, head_only }) => match site.answer(path).await {
                 Some(answer) => (answer, head_only),
-                None => (Answer::text(404, "there is no such page"), head_only),
+                None => (Answer::text(404, "page not found"), head_only),
             },
         };
         let sent = stream.write_all(&answer.encode(head_only)).await;
@@ -245,7 +245,7 @@ async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<Hea
         if stream.read_buf(head).await? == 0 {
             return Ok(Head::Ended);
         }
-        // Looked for in all of it each time: it is short, and comes in one piece from those who mean well.
+        // Searched from its start each time: it is short, and usually comes in one piece.
         if head.windows(4).any(|end| end == b"\r\n\r\n") || head.windows(2).any(|end| end == b"\n\n") {
             return Ok(Head::Complete);
         }
@@ -276,7 +276,7 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     /// Reads a complete head; the refusal if there is something wrong with it.
     fn parse(head: &'a [u8], loopback: bool) -> std::result::Result<Self, Answer> {
-        let malformed = || Answer::text(400, "this is no HTTP request");
+        let malformed = || Answer::text(400, "malformed request");
         let head = std::str::from_utf8(head).map_err(|_| malformed())?;
         let mut lines = head.lines();
         let mut words = lines.next().unwrap_or_default().split(' ');
@@ -287,7 +287,7 @@ impl<'a> Request<'a> {
         };
         if !version.starts_with("HTTP/1.") {
             let status = if version.starts_with("HTTP/") { 505 } else { 400 };
-            return Err(Answer::text(status, "only HTTP/1.1 is spoken here"));
+            return Err(Answer::text(status, "unsupported protocol; use HTTP/1.1"));
         }
         let mut host = None;
         for line in lines.take_while(|line| !line.is_empty()) {
@@ -302,7 +302,7 @@ impl<'a> Request<'a> {
             _ => {
                 return Err(Answer::text(
                     405,
-                    "only GET and HEAD are answered; nothing here changes anything",
+                    "method not allowed; this endpoint is read-only (GET and HEAD)",
                 ));
             }
         };
@@ -316,7 +316,7 @@ impl<'a> Request<'a> {
         if loopback && host.is_some_and(|host| !names_loopback(host)) {
             return Err(Answer::text(
                 421,
-                "this address answers to localhost only; with --listen 0.0.0.0:PORT it answers to every name",
+                "unexpected host name; this address serves requests to localhost only (use --listen 0.0.0.0:PORT for others)",
             ));
         }
         Ok(Self { path: target.split(['?', '#']).next().unwrap_or_default(), head_only })

@@ -1,6 +1,6 @@
 //! How long something takes, for people (percentiles of the last minutes) and for Prometheus (buckets since the start).
 //!
-//! One task records, at most a few times a second; whoever asks locks for as long as it takes to copy.
+//! One task records, at most a few times a second; readers lock it for as long as a copy takes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

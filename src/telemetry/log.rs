@@ -1,8 +1,8 @@
 //! The log: lines on standard error, text or JSON, `key=value` after the message; `output` writes them.
 //!
 //! Standard output is for what the user asked to see (`Sent: {...}`, `Batch {id}:`), the log is for how the work goes.
-//! A warning or error that repeats is one line with a count (`repeats`); of services, `Outage` says when one goes and
-//! when it is back, nothing between. Secrets never reach this file: `config::Secret` does not print.
+//! A warning or error that repeats is one line with a count (`repeats`); `Outage` logs when a service goes
+//! away and when it is back, nothing between. Secrets never reach this file: `config::Secret` does not print.
 
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -56,7 +56,7 @@ pub fn write(level: LogLevel, message: &dyn Display, fields: &[(&str, &dyn Displ
     }
 }
 
-/// The time before, and how often it was held back behind.
+/// Adds the time in front, and the number of suppressed repeats at the end.
 fn push_line(lines: &mut String, json: bool, level: LogLevel, body: &str, repeated: Option<u64>) {
     let time = Rfc3339(now_ms());
     let _ = if json {
@@ -140,7 +140,7 @@ macro_rules! error {
     ($($t:tt)*) => { $crate::log_at!($crate::config::LogLevel::Error, $($t)*) };
 }
 
-/// Logs what somebody should look at.
+/// Logs what needs attention.
 #[macro_export]
 macro_rules! warn {
     ($($t:tt)*) => { $crate::log_at!($crate::config::LogLevel::Warn, $($t)*) };
@@ -158,10 +158,10 @@ macro_rules! debug {
     ($($t:tt)*) => { $crate::log_at!($crate::config::LogLevel::Debug, $($t)*) };
 }
 
-/// A service that may be away: one line when it goes, one when it is back, a reminder each minute between.
+/// A service that may be unavailable: one line when it goes, one when it is back, a reminder each minute between.
 ///
-/// That it refuses is another line: said when it has refused the same thing twice, as once may be by chance.
-/// A clone watches the same service: one for whoever calls it, one for whoever wants to know.
+/// A refusal is another line, logged when the service has refused the same thing twice: once may be by chance.
+/// Clones watch the same service: one for the caller, others for those who report its state.
 #[derive(Debug, Clone)]
 pub struct Outage {
     service: String,
@@ -171,7 +171,7 @@ pub struct Outage {
 #[derive(Debug)]
 struct Trouble {
     since: Instant,
-    said: Option<Instant>,
+    logged: Option<Instant>,
     refuses: bool,
     reason: String,
 }
@@ -179,17 +179,17 @@ struct Trouble {
 impl Outage {
     const REMIND: Duration = Duration::from_secs(60);
 
-    /// Watches a service of this name, as the log shall call it.
+    /// Watches a service, by its name in the log.
     pub fn new(service: impl Into<String>) -> Self {
         Self { service: service.into(), trouble: Arc::default() }
     }
 
-    /// A call failed, as the service is away: says so the first time and each minute.
+    /// A call failed because the service is unavailable: logs it the first time and each minute.
     pub fn failed(&self, reason: &dyn Display) {
         self.note(false, reason.to_string());
     }
 
-    /// A call failed, as the service refuses it: says so the second time and each minute.
+    /// A call failed because the service refuses it: logs it the second time and each minute.
     pub fn refused(&self, reason: &dyn Display) {
         self.note(true, reason.to_string());
     }
@@ -199,40 +199,40 @@ impl Outage {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let before = trouble.take();
         let same = before.as_ref().is_some_and(|b| b.refuses == refuses && (!refuses || b.reason == reason));
-        let said = before.as_ref().and_then(|b| b.said).filter(|_| same);
+        let logged = before.as_ref().and_then(|b| b.logged).filter(|_| same);
         let since = before.map_or(now, |b| b.since);
-        let due = match said {
+        let due = match logged {
             None => !refuses || same,
-            Some(said) => now.duration_since(said) >= Self::REMIND,
+            Some(logged) => now.duration_since(logged) >= Self::REMIND,
         };
         if due {
-            let state = match (refuses, said) {
-                (true, None) => "refuses what is asked of it, trying again until it accepts",
-                (true, Some(_)) => "still refuses what is asked of it",
-                (false, None) => "is not available, waiting for it",
+            let state = match (refuses, logged) {
+                (true, None) => "refuses requests; retrying until it accepts them",
+                (true, Some(_)) => "still refuses requests",
+                (false, None) => "is not available; retrying",
                 (false, Some(_)) => "is still not available",
             };
             let seconds = now.duration_since(since).as_secs();
             crate::warn!(format_args!("{} {state}", self.service), "seconds" => seconds, "reason" => reason);
         }
-        let said = if due { Some(now) } else { said };
-        *trouble = Some(Trouble { since, said, refuses, reason });
+        let logged = if due { Some(now) } else { logged };
+        *trouble = Some(Trouble { since, logged, refuses, reason });
     }
 
-    /// A call succeeded: says so if the service was said to be in trouble.
+    /// A call succeeded: logs it if the trouble was logged.
     pub fn ok(&self) {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(t) = trouble.filter(|t| t.said.is_some()) {
-            let state = if t.refuses { "accepts again" } else { "is back" };
+        if let Some(t) = trouble.filter(|t| t.logged.is_some()) {
+            let state = if t.refuses { "accepts requests again" } else { "is back" };
             crate::info!(format_args!("{} {state}", self.service), "away_seconds" => t.since.elapsed().as_secs());
         }
     }
 
-    /// What to tell about the service, if it is in trouble.
+    /// A sentence about the service, if it is in trouble.
     pub fn complaint(&self) -> Option<String> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.as_ref().map(|t| {
-            let state = if t.refuses { "refuses what is asked of it" } else { "is not available" };
+            let state = if t.refuses { "refuses requests" } else { "is not available" };
             format!("{} {state}: {}", self.service, t.reason)
         })
     }
@@ -280,6 +280,6 @@ mod tests {
         outage.ok();
         assert_eq!(outage.reason(), None);
         outage.refused(&"no right");
-        assert_eq!(outage.complaint().as_deref(), Some("Test refuses what is asked of it: no right"));
+        assert_eq!(outage.complaint().as_deref(), Some("Test refuses requests: no right"));
     }
 }

@@ -1,13 +1,12 @@
-//! What the program says about itself: to people on the log and the terminal, to other programs over HTTP.
+//! What the program reports about itself: to people in the log and on the terminal, to other programs over HTTP.
 //!
 //! - [`output`]: everything that is printed, written by threads of its own; [`log`]: one line an event; [`terminal`]:
 //!   colours and the live line.
 //! - [`http`]: a few read-only pages, bounded so that no client can harm the work; [`page`]: the dashboard among them.
 //! - [`metrics`]: Prometheus' text format; [`latency`]: what goes into its histograms; [`process`]: CPU and memory.
-//! - [`health`]: whether the loops turn. [`human`]: numbers as people read them.
+//! - [`health`]: whether the loops run. [`human`]: numbers as people read them.
 //!
-//! What is said comes from those who do the work: they count in atomics, once a batch; the rest happens when somebody
-//! asks.
+//! The numbers come from those who do the work: they count in atomics, once a batch; the rest happens on request.
 
 pub mod health;
 pub mod http;

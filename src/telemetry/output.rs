@@ -81,6 +81,11 @@ pub async fn room() {
     }
 }
 
+/// Whether standard output has taken all that was printed.
+pub fn is_idle() -> bool {
+    OUTPUT.out.is_idle()
+}
+
 /// Whether the reader of standard output has gone.
 pub fn is_closed() -> bool {
     OUTPUT.out.is_closed()

@@ -1,13 +1,13 @@
 //! A warning that repeats is one line with a count.
 //!
-//! The first is written at once. The same again, to the letter, within a minute is only counted; the count is written
-//! with the next of it after that, or with whatever is logged after that.
+//! The first is written at once. The same line again within a minute is only counted; the count is written with the
+//! next line that is logged after that minute.
 
 use std::time::{Duration, Instant};
 
 use crate::config::LogLevel;
 
-/// So long the same line is only counted.
+/// For this long the same line is only counted.
 const QUIET: Duration = Duration::from_secs(60);
 /// Lines that are remembered; one more forgets the oldest.
 const REMEMBERED: usize = 32;

@@ -183,7 +183,7 @@ async fn a_host_that_is_not_there_is_waited_for_with_one_line() {
         let arguments = ["process", "--brokers", brokers, "--database-url", database, "--listen", ""];
         let own = ["--checkpoint-dir", folder, "--topic", &pipeline.topic];
         let run = Weather::spawn(arguments.iter().chain(&own));
-        let line = run.wait_for_line("not available, waiting", RUN_LIMIT).await;
+        let line = run.wait_for_line("not available; retrying", RUN_LIMIT).await;
         assert!(line.contains(words) && !line.contains("secret"), "{line}");
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         let said = run.stderr().iter().filter(|line| line.contains("available")).count();

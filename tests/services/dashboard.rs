@@ -221,7 +221,7 @@ async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
         "const text = (id) => document.getElementById(id).textContent; \
          const cells = (id) => [...document.querySelectorAll(`#${id} tr`)].map((r) => [...r.cells].map((c) => c.textContent)); \
          return { shown: JSON.parse(window.shown), state: text('state'), lag: text('lag'), topic: text('topic'), \
-           totals: cells('totals'), partitions: cells('partitions'), windows: cells('windows'), letters: cells('letters'), \
+           totals: cells('totals'), partitions: cells('partitions'), windows: cells('windows'), letters: cells('dead-letters'), \
            temp: text('now-temp'), open: document.querySelectorAll('#chart-temp .open-window').length, \
            points: document.querySelector('#chart-wind polyline').getAttribute('points').split(' ').length }",
     );

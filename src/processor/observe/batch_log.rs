@@ -1,14 +1,11 @@
 //! `Batch {id}:`, the rows and `write OK` on standard output, as the users of the old system know it.
 //!
 //! At most one batch a second is printed (to a terminal, every ten seconds); what is written in between comes with the
-//! next one, each window with its newest values. Nothing written stays unprinted for longer than that, unless the reader
-//! of standard output stands still: a thread of its own writes, so that a pager never stops the flush, and what it does
-//! not take comes with the next batch.
+//! next one, each window with its newest values. Nothing written stays unprinted for longer than that, unless standard
+//! output still has an earlier batch to take: then it comes with the next batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,63 +23,62 @@ const HEADERS: [&str; 2 + METRICS] =
 /// As Spark's `show`: more rows are only counted.
 const MAX_ROWS: usize = 20;
 
-/// Longest wait at the end for a reader that stands still.
-const LAST_BATCH: Duration = Duration::from_secs(1);
-
 /// Collects and prints batches.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BatchLog {
     next_id: u64,
-    rows: BTreeMap<i64, SummaryRow>,
+    rows: Rows,
     last: Option<Instant>,
-    texts: SyncSender<String>,
-    printer: JoinHandle<()>,
 }
 
-impl Default for BatchLog {
-    fn default() -> Self {
-        let (texts, waiting) = sync_channel::<String>(1);
-        let printer = std::thread::spawn(move || {
-            // A standard output that is gone takes no more batches; the work goes on without.
-            waiting.iter().for_each(output::print);
-        });
-        Self { next_id: 0, rows: BTreeMap::new(), last: None, texts, printer }
+/// What the next batch shows.
+#[derive(Debug, Default)]
+struct Rows {
+    /// The newest windows by their start, as they are the ones that move.
+    newest: BTreeMap<i64, SummaryRow>,
+    /// The starts of all others.
+    earlier: BTreeSet<i64>,
+}
+
+impl Rows {
+    fn add(&mut self, row: &SummaryRow) {
+        self.newest.insert(row.start_ms, row.clone());
+        if self.newest.len() > MAX_ROWS
+            && let Some((start_ms, _)) = self.newest.pop_first()
+        {
+            self.earlier.insert(start_ms);
+        }
     }
 }
 
 impl BatchLog {
     /// Takes rows that were written, and prints them if the last batch is long enough ago.
     pub fn add(&mut self, rows: &[SummaryRow]) {
-        self.rows.extend(rows.iter().map(|row| (row.start_ms, row.clone())));
+        rows.iter().for_each(|row| self.rows.add(row));
         if self.due().is_some_and(|due| due <= Instant::now()) {
             self.print();
         }
     }
 
-    /// When the rows that wait shall be printed; None while none wait.
+    /// When the waiting rows are to be printed; None while none wait.
     pub fn due(&self) -> Option<Instant> {
-        (!self.rows.is_empty()).then(|| self.last.map_or_else(Instant::now, |last| last + interval()))
+        (!self.rows.newest.is_empty()).then(|| self.last.map_or_else(Instant::now, |last| last + interval()))
     }
 
-    /// Prints the rows that wait, if any.
+    /// Prints the waiting rows, if there are any and standard output has taken what came before.
     pub fn print(&mut self) {
-        if self.rows.is_empty() {
-            return;
+        if output::is_idle() {
+            self.close();
         }
         self.last = Some(Instant::now());
-        if self.texts.try_send(batch(self.next_id, &self.rows)).is_ok() {
-            self.next_id += 1;
-            self.rows.clear();
-        }
     }
 
-    /// Prints what waits and gives the reader a moment to take it.
-    pub async fn close(mut self) {
-        let end = Instant::now() + LAST_BATCH;
-        self.print();
-        drop(self.texts);
-        while !self.printer.is_finished() && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    /// Prints the waiting rows: the last batch.
+    pub fn close(&mut self) {
+        let rows = std::mem::take(&mut self.rows);
+        if !rows.newest.is_empty() {
+            output::print(batch(self.next_id, &rows));
+            self.next_id += 1;
         }
     }
 }
@@ -91,10 +87,8 @@ fn interval() -> Duration {
     if terminal::is_live() { TERMINAL_INTERVAL } else { INTERVAL }
 }
 
-fn batch(id: u64, rows: &BTreeMap<i64, SummaryRow>) -> String {
-    // The newest windows, as they are the ones that move.
-    let skipped = rows.len().saturating_sub(MAX_ROWS);
-    let shown: Vec<[String; 2 + METRICS]> = rows.values().skip(skipped).map(cells).collect();
+fn batch(id: u64, rows: &Rows) -> String {
+    let shown: Vec<[String; 2 + METRICS]> = rows.newest.values().map(cells).collect();
     let width = |i: usize| shown.iter().map(|row| row[i].len()).chain([HEADERS[i].len()]).max().unwrap_or(0);
     let widths: [usize; 2 + METRICS] = std::array::from_fn(width);
     let rule = widths.iter().fold("+".to_owned(), |line, width| line + &"-".repeat(*width) + "+");
@@ -109,9 +103,9 @@ fn batch(id: u64, rows: &BTreeMap<i64, SummaryRow>) -> String {
     }
     text += &rule;
     text.push('\n');
-    if skipped > 0 {
+    if !rows.earlier.is_empty() {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "and {skipped} earlier windows");
+        let _ = writeln!(text, "and {} earlier windows", rows.earlier.len());
     }
     text + "write OK\n"
 }
@@ -143,7 +137,8 @@ mod tests {
 
     #[test]
     fn looks_as_the_old_system_printed_it() {
-        let rows = BTreeMap::from([(0, row(0))]);
+        let mut rows = Rows::default();
+        rows.add(&row(0));
         assert_eq!(
             batch(7, &rows),
             "\
@@ -160,8 +155,11 @@ write OK
 
     #[test]
     fn many_windows_are_cut_to_the_newest() {
-        let rows: BTreeMap<i64, SummaryRow> = (0..25).map(|i| (i, row(i))).collect();
+        let mut rows = Rows::default();
+        // Twice: a window that is written again is one window.
+        (0..25).chain(0..25).for_each(|i| rows.add(&row(i)));
         let text = batch(0, &rows);
         assert!(text.contains("and 5 earlier windows"), "{text}");
+        assert_eq!(text.matches("|1970-01-01").count(), MAX_ROWS, "{text}");
     }
 }

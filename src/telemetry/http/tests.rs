@@ -94,12 +94,12 @@ async fn any_name_will_do_on_an_address_that_others_reach() {
 }
 
 #[tokio::test]
-async fn those_who_hang_about_keep_nobody_out() {
+async fn idle_clients_keep_nobody_out() {
     let (_serving, address) = example().await;
     let mut idlers = Vec::new();
     for i in 0..3 * MAX_CONNECTIONS {
         let mut idler = TcpStream::connect(address).await.unwrap();
-        // Some have begun, some ask for what takes for ever, some say nothing.
+        // Some have begun, some request what takes for ever, some send nothing.
         let said: &[u8] = [b"GET /he".as_slice(), b"GET /never HTTP/1.1\r\n\r\n", b""][i % 3];
         let _ = idler.write_all(said).await;
         idlers.push(idler);

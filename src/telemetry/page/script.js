@@ -1,5 +1,5 @@
 "use strict";
-// Asks /progress again and again and shows what it says. Everything is set as text: much of it comes from strangers.
+// Requests /progress every second and shows it. Everything is set as text: payloads come from strangers.
 
 const PERIOD_MS = 1000;
 const PATIENCE_MS = 8000;
@@ -68,7 +68,7 @@ function chart(svg, metric, windows) {
     .filter((w) => w[metric.field] !== null)
     .map((w) => ({ from: Date.parse(w.start), to: Date.parse(w.end), value: w[metric.field], open: !w.is_final }));
   if (points.length === 0) {
-    svg.replaceChildren(make("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no window yet"));
+    svg.replaceChildren(make("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no windows yet"));
     return;
   }
   const first = points[0].from;
@@ -132,7 +132,7 @@ function showTotals(totals) {
     count("duplicate", totals.duplicates),
     count("rejected", rejected.reduce((sum, [, n]) => sum + n, 0)),
     ...rejected.map(([reason, n]) => count(reason.replaceAll("_", " "), n, "indent")),
-    count("counted but not kept", totals.sampled_out, "indent"),
+    count("counted, not kept", totals.sampled_out, "indent"),
     [{ text: "lost", className: "" }, { text: whole.format(totals.lost), className: totals.lost > 0 ? "warn" : "" }],
   ]);
 }
@@ -161,13 +161,13 @@ function showPartitions(weather) {
   table("partitions", head, rows);
 }
 
-function showLetters(letters) {
-  setText("letters-note", letters.length ? "" : "none since the start");
-  const rows = letters.slice().reverse().map((letter) => [
+function showDeadLetters(deadLetters) {
+  setText("dead-letters-note", deadLetters.length ? "" : "none since start");
+  const rows = deadLetters.slice().reverse().map((letter) => [
     letter.reason.replaceAll("_", " "), `${letter.partition} / ${letter.offset}`, whole.format(letter.payload_bytes),
     { text: letter.payload === null ? "(no value)" : letter.payload, className: "payload" },
   ]);
-  table("letters", ["reason", "partition / offset", "bytes", { text: "payload", className: "text" }], rows);
+  table("dead-letters", ["reason", "partition / offset", "bytes", { text: "payload", className: "text" }], rows);
 }
 
 function showBatches(batches) {
@@ -186,7 +186,7 @@ function show(progress) {
   const state = byId("state");
   setText("state", weather.ready ? weather.phase : `${weather.phase}, not ready`);
   state.className = weather.ready ? "good" : "bad";
-  complain(weather.complaints);
+  showProblems(weather.complaints);
   setText("read-rate", rate(weather.read_per_second));
   setText("written-rate", rate(weather.written_per_second));
   setText("lag", whole.format(weather.lag));
@@ -199,7 +199,7 @@ function show(progress) {
   showTotals(weather.totals);
   showLatency(weather.latency);
   showPartitions(weather);
-  showLetters(weather.dead_letters);
+  showDeadLetters(weather.dead_letters);
   showBatches(weather.batches);
   const usage = weather.usage ? `, ${(weather.usage.resident_bytes / 1048576).toFixed(1)} MiB, ` +
     `${weather.usage.cpu_seconds.toFixed(1)} CPU-s` : "";
@@ -207,12 +207,12 @@ function show(progress) {
     `${progress.sink.description}; as of ${clock(progress.timestamp)} UTC`);
 }
 
-function complain(complaints) {
-  const list = byId("complaints");
-  list.hidden = complaints.length === 0;
-  list.replaceChildren(...complaints.map((complaint) => {
+function showProblems(problems) {
+  const list = byId("problems");
+  list.hidden = problems.length === 0;
+  list.replaceChildren(...problems.map((problem) => {
     const item = document.createElement("li");
-    item.textContent = complaint;
+    item.textContent = problem;
     return item;
   }));
 }
@@ -227,9 +227,9 @@ async function update() {
     window.shown = text;
   } catch (error) {
     byId("state").className = "bad";
-    setText("state", "no answer; trying again");
+    setText("state", "no response; retrying");
   }
-  // Nobody looks at a hidden page; when it is shown again, the timer that was held back runs out.
+  // A hidden page does not poll; it updates as soon as it is shown again.
   if (document.hidden) {
     document.addEventListener("visibilitychange", update, { once: true });
   } else {
