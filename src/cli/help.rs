@@ -30,9 +30,8 @@ pub(super) fn program() -> String {
 pub(super) fn command(command: &Subcommand) -> String {
     let mut out = format!("{}\n\nUsage: weather {} [options]\n\n", command.summary, command.word);
     out.push_str(
-        "Every option --some-flag can also be set as WEATHER_SOME_FLAG in the environment;\n\
-         the option takes precedence over the variable. Durations: 500us, 6ms, 10s, 5m,\n\
-         1.5h, 7d.\n\nOptions:\n",
+        "Every option --some-flag can also be set as the variable WEATHER_SOME_FLAG; the\n\
+         option takes precedence. Durations: 500us, 6ms, 10s, 5m, 1.5h, 7d.\n\nOptions:\n",
     );
     for flag in flags_of(command.name) {
         push_flag(&mut out, flag);
