@@ -1,4 +1,4 @@
-//! `--until-latest`: it ends when everything is read and written, and says so when it has to end before.
+//! `--until-latest`: it ends when everything is read and written, and reports it if it has to end before.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The dashboard in a real browser: what it shows is what `/progress` says, and nothing that strangers send runs.
+//! The dashboard in a real browser: it shows what `/progress` reports, and nothing in a payload runs.
 //!
 //! Chromium is driven through its WebDriver, which is plain HTTP and JSON. With `WEATHER_TEST_SCREENSHOTS=FOLDER` the page
 //! is also kept as pictures, in the widths of a phone, a tablet and a desk, light and dark.

@@ -78,7 +78,7 @@ async fn inspect_tells_what_is_there_and_changes_nothing() {
     let usable = |p: &OwnedValue| p.get("file").and_then(|file| file.get_bool("would_be_used"));
     assert!(partitions.iter().all(|p| usable(p) == Some(true)), "{idle}");
 
-    // A file that was cut, and nobody's hand on it.
+    // A file that was cut while no process is running.
     let file = pipeline.checkpoints.path().join(format!("{}-0.ckpt", pipeline.topic));
     let bytes = std::fs::read(&file).expect("the file");
     std::fs::write(&file, &bytes[..bytes.len() / 2]).expect("the file");

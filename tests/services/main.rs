@@ -9,7 +9,7 @@
 //! - What all of this stands on: [`conformance`] of the embedded broker, the [`oracle`], and the [`harness`].
 //!
 //! Invariants: a test of readings ends with the oracle, so that all tables equal a plain recomputation of the topic, and
-//! where [`support::audit`] is on, no count, offset, watermark or epoch has ever gone back, and nobody has written for a
+//! where [`support::audit`] is on, no count, offset, watermark or epoch has ever gone back, and no process has written for a
 //! partition that it had not taken. A test begins with its turn ([`support::turn`]), which bounds what runs at once. What
 //! each test stands for is in `tests/faults.md`.
 

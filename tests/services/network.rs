@@ -157,7 +157,7 @@ async fn ended_while_nothing_answers() {
     pipeline.assert_exact(&[&producer, &second]).await;
 }
 
-/// More dead letters than are kept in memory, and nowhere to put them.
+/// More dead letters than are kept in memory, and nowhere to write them.
 #[tokio::test]
 async fn dead_letters_that_cannot_be_written_wait() {
     let _turn = turn::heavy().await;

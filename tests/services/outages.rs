@@ -1,4 +1,4 @@
-//! Services that are absent, killed and away: no exit, no loss, no flood of lines, and on again by itself.
+//! Services that are absent, killed and away: no exit, no loss, no flood of log lines, and it continues by itself.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ async fn both_absent_at_start_then_each_away_for_a_minute() {
     assert!(run.status().is_none());
     pipeline.assert_exact(&[&run]).await;
 
-    let spoken = |lines: Vec<String>| lines.iter().filter(|line| line.contains("available")).count();
-    let (said, producer_said) = (spoken(run.stderr()), spoken(producer.stderr()));
+    let outage_lines = |lines: Vec<String>| lines.iter().filter(|line| line.contains("available")).count();
+    let (said, producer_said) = (outage_lines(run.stderr()), outage_lines(producer.stderr()));
     assert!(said <= 8, "{said} lines about outages: {:#?}", run.stderr());
     assert!(producer_said <= 6, "{producer_said} lines about outages: {:#?}", producer.stderr());
 }

@@ -1,6 +1,6 @@
 //! Three processes share six partitions under full load, and one after the other is killed, ended and replaced.
 //!
-//! How soon partitions have a new owner is a promise (`--lease` plus 2 s after SIGKILL, 1 s after SIGTERM), so this test
+//! How soon partitions have a new owner is promised (`--lease` plus 2 s after SIGKILL, 1 s after SIGTERM), so this test
 //! runs alone. It prints what it measured: `tests/run --test services scale -- --nocapture`.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::support::{Database, Kafka, Pipeline, Postgres, Weather, turn};
 
 const PARTITIONS: i32 = 6;
 const LEASE: Duration = Duration::from_secs(5);
-/// What `process` takes when it is told nothing.
+/// The default of `process`.
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 /// Between the end of a killed process's lease and the next owner.
 const AFTER_LEASE: Duration = Duration::from_secs(2);
@@ -58,7 +58,7 @@ async fn wait_for_shares(client: &Client, wanted: &[usize]) -> Duration {
     }
 }
 
-/// Whom PostgreSQL knows a process of this name as, and what it holds.
+/// What the process holds whose database connections have this name.
 async fn held_by(client: &Client, name: &str) -> BTreeMap<i32, Holding> {
     let query = "SELECT p.partition FROM weather_partition p JOIN audit_taken t USING (partition, epoch) WHERE t.app = $1 \
                  AND p.owner IS NOT NULL";
@@ -89,7 +89,7 @@ async fn taken_over(client: &Client, before: &BTreeMap<i32, Holding>) -> (Durati
     }
 }
 
-/// Looks at the summary again and again: counts never go back, and no row goes away.
+/// Polls the summary: counts never go back, and no row disappears.
 fn watch_summary(database: Database, done: Arc<AtomicBool>) -> JoinHandle<u32> {
     tokio::spawn(async move {
         let client = database.connect().await;
@@ -175,7 +175,7 @@ async fn partitions_change_hands_in_time_under_full_load() {
     println!("the summary was looked at {} times", watching.await.expect("nothing went back"));
 }
 
-/// From three to one: the last to go holds its partitions under the lease that nobody has set.
+/// From three to one: the last to go holds its partitions under the default lease.
 async fn kill_with_the_default_lease(pipeline: &Pipeline, client: &Client, victim: &Weather) {
     let light = pipeline.producer(&["--rate", "2000", "--stations", "600", "--seed", "2"]);
     wait_for_shares(client, &[3, 3]).await;

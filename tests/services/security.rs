@@ -1,4 +1,4 @@
-//! Who may connect: Kafka's listeners that ask for a user, PostgreSQL's roles with no more rights than needed.
+//! Who may connect: Kafka's listeners that require a user, PostgreSQL's roles with the least rights.
 
 use std::time::Duration;
 
@@ -131,7 +131,7 @@ async fn a_role_with_no_more_rights_than_needed_does_all_the_work() {
     assert_eq!(wrong.wait(LIMIT).await.code(), Some(2));
     assert!(!wrong.stderr().join("\n").contains("not-this"));
 
-    // Somebody who may make them starts once; from then on, rows are all that is needed.
+    // A role that may create them starts once; from then on, rights to the rows are enough.
     pipeline.drain().await;
     owner.execute(&GRANTS.replace("ROLE_NAME", &role)).await;
     pipeline

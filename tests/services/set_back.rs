@@ -7,7 +7,7 @@ use crate::support::{Pipeline, Weather, turn};
 
 /// How far the partitions are read, in sum.
 const READ: &str = "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition";
-/// As a server does that was replaced.
+/// Ends all other connections, as when a server is replaced.
 const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
@@ -133,7 +133,7 @@ async fn an_emptied_database_is_filled_again_without_a_new_record() {
         .execute("TRUNCATE weather_summary, weather_partial, weather_partition, weather_dead_letter")
         .await;
     pipeline.database.execute(CUT).await;
-    // Its row is gone, or already there anew at offset 0: whichever is seen first.
+    // Its row is gone, or already created again at offset 0: whichever is seen first.
     run.wait_for_line("fenced: ", RUN_LIMIT).await;
     wait_until(&pipeline, READ, 3_000).await;
     pipeline.assert_table().await;

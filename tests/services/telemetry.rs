@@ -1,4 +1,4 @@
-//! What the program shows over HTTP, and that nobody who asks can harm the work.
+//! What the program shows over HTTP, and that no client can disturb the work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -244,7 +244,7 @@ async fn the_producer_tells_too() {
     producer.succeed(LIMIT).await;
 }
 
-/// Bounded in number and time; none of it may slow ingestion down or keep a health probe out.
+/// Bounded in number and time; none of it may slow ingestion down or block a health probe.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_clients_do_not_harm_the_work() {
     let _turn = turn::alone().await;
@@ -254,7 +254,7 @@ async fn hostile_clients_do_not_harm_the_work() {
     let producer = pipeline.producer(&["--rate", "2000", "--count", "30000"]);
     processor.wait_for_line("write OK", LIMIT).await;
 
-    // Some begin a request and never end it, a byte now and then; they hang about for the whole test.
+    // Some send a request a byte at a time and never finish it, for the whole test.
     let slow = address.clone();
     let slowloris = std::thread::spawn(move || {
         let mut streams: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(&slow).ok()).collect();
@@ -271,7 +271,7 @@ async fn hostile_clients_do_not_harm_the_work() {
             assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
         }
     });
-    // Thousands that connect and say nothing, hundreds at a time.
+    // Thousands connect and send nothing, hundreds at a time.
     let many = address.clone();
     let flood = std::thread::spawn(move || {
         let socket = many.parse().expect("an address");
@@ -280,20 +280,20 @@ async fn hostile_clients_do_not_harm_the_work() {
             if begun.elapsed() > Duration::from_secs(30) {
                 break;
             }
-            // The kernel's queue is short, on purpose: most of these wait in vain.
+            // The kernel's queue is short on purpose: most of these never get in.
             open.extend(TcpStream::connect_timeout(&socket, Duration::from_millis(2)));
             if i % 400 == 399 {
                 open.clear();
             }
         }
     });
-    // Whoever means well is answered meanwhile.
+    // Other clients are answered meanwhile.
     let mut slowest = Duration::ZERO;
     while !producer.status().is_some_and(|status| status.success()) {
         let asked = Instant::now();
         let health =
             poll(Duration::from_secs(10), || Some(get(&address, "/livez").0).filter(|s| *s == 200)).await;
-        assert!(health.is_some(), "nobody answered a probe for 10 s");
+        assert!(health.is_some(), "no answer to a probe for 10 s");
         slowest = slowest.max(asked.elapsed());
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(producer.status().is_none_or(|status| status.success()), "the producer failed");

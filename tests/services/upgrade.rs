@@ -1,4 +1,4 @@
-//! What earlier versions left on the volume and in the database: every later one goes on from it.
+//! What earlier versions left on the volume and in the database: every later one continues from it.
 //!
 //! `version-N/` holds the tables and the checkpoint file that a process of format N left when it was killed half-way
 //! through a topic whose records are always the same. A version with a new format runs
@@ -102,9 +102,10 @@ async fn write_what_this_version_leaves() {
     std::fs::create_dir_all(&into).expect("the folder can be made");
     std::fs::copy(pipeline.checkpoints.path().join(CHECKPOINT), into.join(CHECKPOINT))
         .expect("it can be copied");
-    // Whose it was names the machine.
-    let nobody = "UPDATE weather_partition SET owner = 'host-da860792-a465d7'; DELETE FROM weather_process";
-    pipeline.database.execute(nobody).await;
+    // The owner names the machine.
+    let anonymous =
+        "UPDATE weather_partition SET owner = 'host-da860792-a465d7'; DELETE FROM weather_process";
+    pipeline.database.execute(anonymous).await;
     let dump = Command::new(format!("{}/pg_dump", setting("WEATHER_TEST_PG_BIN")))
         .args(["--inserts", "--no-owner", "--no-privileges", "--no-comments", pipeline.database.url()])
         .output()

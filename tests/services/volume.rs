@@ -31,7 +31,7 @@ async fn a_full_or_read_only_volume_harms_nothing() {
     fill_up(&pipeline, 0);
     let line = process.wait_for_line("No space left on device", RUN_LIMIT).await;
     println!("{line}");
-    // A folder in the file's place takes no bytes, whoever asks: what a read-only volume does to others than root.
+    // A folder in the file's place cannot be written, even by root: as a read-only volume for any other user.
     std::fs::create_dir(next_file(&pipeline, 1)).expect("the folder is ours");
     tokio::time::sleep(Duration::from_secs(2)).await;
     pipeline.wait_for_more().await;

@@ -83,7 +83,7 @@ async fn no_window_is_final_too_early_and_none_stays_open() {
     pipeline.assert_exact(&[&process]).await;
 }
 
-/// Peak memory of a process that works off so many readings of 48 hours, bytes.
+/// Peak memory of a process over this many readings of 48 hours, bytes.
 async fn peak_of_backlog(count: &str) -> u64 {
     let pipeline = Pipeline::audited(Kafka::shared(), &Postgres::shared(), "backlog", 4).await;
     pipeline

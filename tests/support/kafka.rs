@@ -1,4 +1,4 @@
-//! Apache Kafka: the broker that all tests share, or a private one of a version, to be hurt.
+//! Apache Kafka: the broker that all tests share, or a private one of any version, to be stopped and killed.
 
 use super::service::{Service, port};
 use super::{setting, unique, within};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The most that one call to a broker that is well may take.
+/// The most that one call to a healthy broker may take.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const FETCH_BYTES_MAX: i32 = 4 * 1024 * 1024;
 
@@ -63,7 +63,7 @@ impl Kafka {
         Self { version: Version::V4_1, port, private: None }
     }
 
-    /// A broker that somebody else has started, such as an embedded one.
+    /// A broker that is already running, such as an embedded one.
     pub fn at(port: u16) -> Self {
         Self { version: Version::V4_1, port, private: None }
     }
@@ -100,7 +100,7 @@ impl Kafka {
     /// The private broker's process and log.
     ///
     /// # Panics
-    /// For the shared one, which is not to be hurt.
+    /// For the shared one, which must not be disturbed.
     pub fn service(&mut self) -> &mut Service {
         let private = self.private.as_mut();
         &mut private.expect("this is the broker of all tests; use Kafka::private to stop or kill one").broker
@@ -127,7 +127,7 @@ impl Kafka {
         self.start().await;
     }
 
-    /// A client of this broker, made anew: rskafka's trust what they learnt before a restart.
+    /// A new client of this broker: an old one trusts what it learnt before a restart.
     pub async fn client(&self) -> Client {
         let backoff = BackoffConfig {
             max_backoff: Duration::from_millis(500),

@@ -22,7 +22,7 @@ prepare() {
   need 'Java 17' find_java 'openjdk-17-jre-headless openjdk-21-jre-headless' openjdk@17 \
     'java-17-openjdk-headless java-21-openjdk-headless'
   need 'the server of PostgreSQL 15 or newer' find_postgres postgresql postgresql@17 postgresql-server
-  need 'Chromium with chromedriver' find_browser chromium-driver chromedriver chromedriver
+  need 'Chromium with chromedriver' find_browser 'chromium-driver chromium-chromedriver' chromedriver chromedriver
   need_cargo_tool fmt rustfmt
   need_cargo_tool clippy clippy
   need_kafka

@@ -1,4 +1,4 @@
-//! PostgreSQL: the server that all tests share, with a database for each, or a private one to be hurt.
+//! PostgreSQL: the server that all tests share, with a database for each, or a private one to be stopped and killed.
 
 use super::service::{Service, port};
 use super::{setting, unique, within};
@@ -56,7 +56,7 @@ impl Postgres {
     /// The private server's process and log.
     ///
     /// # Panics
-    /// For the shared one, which is not to be hurt.
+    /// For the shared one, which must not be disturbed.
     pub fn service(&mut self) -> &mut Service {
         self.private
             .as_mut()
@@ -141,7 +141,7 @@ impl Database {
     }
 }
 
-/// tokio-postgres says only `db error`; the rest is in the cause.
+/// tokio-postgres displays only `db error`; the rest is in the cause.
 fn explain(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
 }

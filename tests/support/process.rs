@@ -129,7 +129,7 @@ impl Watched {
             self.usage.peak_rss_bytes = bytes;
         }
         if ended {
-            self.status = self.child.try_wait().expect("a child of ours can be waited for");
+            self.status = self.child.try_wait().expect("a child can be waited for");
         }
         self.status.is_some()
     }

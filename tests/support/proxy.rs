@@ -24,7 +24,7 @@ const METADATA: i16 = 3;
 /// The host that the brokers of the tests advertise, with its length before it as in Kafka's answers.
 const ADVERTISED: &[u8] = b"\0\x09127.0.0.1";
 
-/// What is spoken.
+/// The protocol that passes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// Apache Kafka's.
@@ -44,7 +44,7 @@ pub enum Network {
     Cut,
     /// Connections stay and new ones are accepted, but nothing passes until this is over.
     Stalled,
-    /// The server is gone, but nobody tells the client: its connections, and those it opens, are silent for ever.
+    /// The server is gone without a word: open connections and new ones stay silent.
     HalfOpen,
     /// Everything arrives this much later.
     Slow(Duration),

@@ -10,7 +10,7 @@ use std::time::Duration;
 const START_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a service says when it must be started again a little later, as whatever supervises it in earnest would do:
+/// What a service logs when it has to be started again a little later, as a supervisor would do:
 /// ZooKeeper still holds the killed broker's session; a killed PostgreSQL's children are not all gone.
 const STILL_HELD: [&str; 2] = ["NodeExistsException", "pre-existing shared memory block"];
 

@@ -35,7 +35,7 @@ pub struct Run {
 }
 
 impl Weather {
-    /// `weather ARGUMENTS…`, in an environment without any variable that the program would heed.
+    /// `weather ARGUMENTS…`, in an environment without any variable that the program would read.
     pub fn command<A: AsRef<str>>(arguments: impl IntoIterator<Item = A>) -> Run {
         let arguments: Vec<String> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_weather"));
@@ -81,8 +81,8 @@ impl Weather {
         self.wait_for_line_after(0, words, limit).await.1
     }
 
-    /// As [`Self::wait_for_line`], but not among the first `skip` lines (of both outputs); also says how many lines there
-    /// are up to and with it, for the next call.
+    /// As [`Self::wait_for_line`], but not among the first `skip` lines (of both outputs); also returns the number of lines up
+    /// to and including it, for the next call.
     pub async fn wait_for_line_after(&self, skip: usize, words: &str, limit: Duration) -> (usize, String) {
         let mut next = skip;
         let found = poll(limit, || {

@@ -45,7 +45,7 @@ impl Expected {
         self.assert_none(self.differences(database).await);
     }
 
-    /// The same for the windows alone: where the log was changed, offsets count anew.
+    /// The same for the windows alone: where the log was changed, offsets start again.
     pub async fn assert_windows(&self, database: &Database) {
         self.assert_none(self.summary(database).await);
     }
@@ -89,7 +89,7 @@ impl Expected {
         differences
     }
 
-    /// Checks each dead letter that is there, and says how many there are in each partition.
+    /// Checks each dead letter in the table, and counts them by partition.
     async fn dead_letters(&self, database: &Database, differences: &mut Differences) -> BTreeMap<i32, i64> {
         let mut seen = BTreeSet::new();
         let mut letters = BTreeMap::new();

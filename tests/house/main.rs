@@ -1,8 +1,10 @@
-//! What the documents say is so: commands and flags, links and paths, and the tests that `faults.md` names. Needs no service.
+//! The order of the house: what the documents say is so, and the sources keep to their layers. Needs no service.
 
 mod commands;
 mod faults;
+mod layers;
 mod links;
+mod symptoms;
 
 use std::path::{Path, PathBuf};
 

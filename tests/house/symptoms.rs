@@ -1,0 +1,57 @@
+//! The messages that the table of symptoms quotes are those that the program writes.
+
+use std::path::Path;
+
+/// Quotes of what is not the program's own words.
+const OF_OTHERS: [&str; 5] =
+    ["NoBrokersAvailable", "Jar missing", "PYTHONPATH", "password authentication failed", "is_final = false"];
+/// A part of a message between two values has to be so long to say anything.
+const MIN_LETTERS: usize = 10;
+
+/// All of the program's source in one text, with strings that continue on the next line joined.
+fn source(folder: &Path) -> String {
+    let mut text = String::new();
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        if path.is_dir() {
+            text.push_str(&source(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&super::read(&path));
+        }
+    }
+    text
+}
+
+fn joined(source: &str) -> String {
+    let mut lines = source.lines();
+    let mut text = String::new();
+    while let Some(line) = lines.next() {
+        match line.strip_suffix('\\') {
+            Some(start) => text.push_str(start.trim_start()),
+            None => text.push_str(&format!("{}\n", line.trim_start())),
+        }
+    }
+    text
+}
+
+/// The quotes in the first column, in parts: `…` and `N` stand for values.
+fn parts(document: &str) -> Vec<String> {
+    let (_, table) = document.split_once("\n| you see |").expect("the table of symptoms");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1)).map(|cell| cell.replace(" N ", " … "));
+    let quotes: Vec<String> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    let parts = quotes.iter().flat_map(|quote| quote.split(['…', '"', ';', ':']));
+    let parts = parts.map(|part| part.trim().to_owned()).filter(|part| part.len() >= MIN_LETTERS);
+    parts.filter(|part| !OF_OTHERS.contains(&part.as_str())).collect()
+}
+
+#[test]
+fn quoted_messages_are_written_by_the_program() {
+    let source = joined(&source(&super::root().join("src")));
+    let parts = parts(&super::read(&super::root().join("src/telemetry/README.md")));
+    assert!(parts.len() > 12, "{parts:?}");
+    let missing: Vec<&String> = parts.iter().filter(|part| !source.contains(part.as_str())).collect();
+    assert!(missing.is_empty(), "no source has {missing:#?}");
+}
