@@ -103,8 +103,7 @@ impl Figures {
         let before = std::fs::read_to_string(&path).ok();
         std::fs::create_dir_all(&folder).expect("cargo's folder for temporary files can be written");
         if before.is_some() {
-            std::fs::rename(&path, path.with_extension("previous.hgrm"))
-                .expect("a file of ours can be renamed");
+            std::fs::rename(&path, path.with_extension("previous.hgrm")).expect("the file can be renamed");
         }
         std::fs::write(&path, self.hgrm()).expect("cargo's folder for temporary files can be written");
         let change = before.as_deref().and_then(kept).map(|(p50, throughput)| {
@@ -141,7 +140,7 @@ impl Figures {
     }
 }
 
-/// The median and the throughput that a file of ours holds.
+/// The median and the throughput that such a file holds.
 fn kept(hgrm: &str) -> Option<(f64, f64)> {
     let line = hgrm.lines().last()?.strip_prefix("#[p50 in ns = ")?.strip_suffix(']')?;
     let (p50, throughput) = line.split_once(", items a second = ")?;
@@ -192,7 +191,7 @@ pub fn cpu_time() -> Duration {
     Duration::from_nanos(tasks.filter_map(of).sum())
 }
 
-/// Lets the peak begin anew.
+/// Resets the peak.
 fn forget_peak() {
     // Refused in some containers: the peak is then that of the whole process.
     let _ = std::fs::write("/proc/self/clear_refs", "5");

@@ -51,7 +51,7 @@ impl Kafka {
         Self { brokers: broker.address().to_string(), is_real: false, _embedded: Some(broker) }
     }
 
-    /// A client made anew.
+    /// A new client.
     pub async fn client(&self) -> Client {
         let brokers = self.brokers.split(',').map(str::to_owned).collect();
         ClientBuilder::new(brokers).build().await.expect("a broker that answers")
@@ -80,7 +80,7 @@ impl Kafka {
         tokio::time::timeout(TOPIC_LIMIT, connect).await.expect("a leader in time").expect("a leader")
     }
 
-    /// A topic with so many readings, number 0 first, spread over the partitions in batches.
+    /// A topic with this many readings, number 0 first, spread over the partitions in batches.
     pub async fn filled(&self, label: &str, partitions: i32, count: u64, dress: Dress) -> String {
         let topic = self.topic(label, partitions).await;
         // So that the last is in the past: a reading from the future is a dead letter.

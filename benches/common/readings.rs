@@ -14,7 +14,7 @@ pub enum Form {
     Iso8601,
     /// Metrics that are null or missing.
     Nulls,
-    /// Three fields that nobody asks for.
+    /// Three unused fields.
     MoreFields,
     /// Cut in the middle: a dead letter.
     Malformed,

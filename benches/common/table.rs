@@ -28,11 +28,11 @@ impl Table {
         client
     }
 
-    /// Drops every table of ours: the next start makes them anew.
+    /// Drops every table: the next start creates them again.
     pub async fn empty(&self) {
         const DROP: &str = "DROP TABLE IF EXISTS weather_summary, weather_partial, weather_partition, weather_process, \
                             weather_dead_letter, weather_pipeline";
-        self.connect().await.batch_execute(DROP).await.expect("tables of ours can be dropped");
+        self.connect().await.batch_execute(DROP).await.expect("the tables can be dropped");
     }
 
     /// How many readings the table stands for.

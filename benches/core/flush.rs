@@ -39,7 +39,7 @@ async fn flushes(table: &Table) {
     let partitions: Vec<i32> = (0..PARTITIONS).collect();
     leases.add_partitions(&partitions).await.expect("rows can be made");
     leases.beat(&[], true).await.expect("a heart beats");
-    let claimed = leases.claim(&partitions, HOUR_MS).await.expect("nobody else has them");
+    let claimed = leases.claim(&partitions, HOUR_MS).await.expect("no other process has them");
     let session =
         FlushSession::prepare(open().await, "bench", HOUR_MS, LEASE).await.expect("statements are taken");
     let mut states: Vec<PartitionFlush> =

@@ -46,7 +46,7 @@ fn main() {
     flush::run();
 }
 
-/// So many values, one after the other.
+/// This many values, one after the other.
 fn values(form: Form, count: u64) -> Vec<Vec<u8>> {
     let start_ms = now_ms() - 10 * HOUR_MS;
     let value = |number| {

@@ -11,7 +11,7 @@ const PARTITIONS: i32 = 4;
 pub async fn run() {
     let real = setting("WEATHER_BENCH_KAFKA").is_some();
     let count = number("WEATHER_BENCH_READINGS", if real { 4_000_000 } else { 500_000 });
-    // The oldest readings make room for new ones: nobody reads them.
+    // The oldest readings make room for new ones: they are never read.
     let kafka = Kafka::start(64 << 20).await;
     for compression in ["none", "snappy"] {
         let mut runs = Vec::new();

@@ -89,7 +89,7 @@ async fn append(kafka: &Kafka, topic: &str, event_ms: i64) -> u64 {
     PARTITIONS as u64
 }
 
-/// Until the table stands for so many readings.
+/// Waits until the table counts this many readings.
 async fn wait_for(table: &Table, readings: u64) {
     const SUM: &str = "SELECT coalesce(sum(next_offset), 0)::bigint FROM weather_partition";
     let client = table.connect().await;

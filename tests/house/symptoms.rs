@@ -8,7 +8,7 @@ const OF_OTHERS: [&str; 5] =
 /// A part of a message between two values has to be so long to say anything.
 const MIN_LETTERS: usize = 10;
 
-/// All of the program's source in one text, with strings that continue on the next line joined.
+/// All of the program's source in one text.
 fn source(folder: &Path) -> String {
     let mut text = String::new();
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -22,10 +22,10 @@ fn source(folder: &Path) -> String {
     text
 }
 
+/// The same with strings that continue on the next line joined, and without indentation.
 fn joined(source: &str) -> String {
-    let mut lines = source.lines();
     let mut text = String::new();
-    while let Some(line) = lines.next() {
+    for line in source.lines() {
         match line.strip_suffix('\\') {
             Some(start) => text.push_str(start.trim_start()),
             None => text.push_str(&format!("{}\n", line.trim_start())),
