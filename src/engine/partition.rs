@@ -96,7 +96,7 @@ impl Partition {
             rejected: Vec::new(),
             flood: FloodGate::default(),
             changed_from: 0,
-            parser: Parser::new(),
+            parser: Parser::default(),
             deltas: Deltas::default(),
             payload: Vec::with_capacity(MAX_PAYLOAD_BYTES),
             last_run: 0,
@@ -216,7 +216,7 @@ impl Partition {
         self.payload.clear();
         self.payload.extend_from_slice(&value[..bytes.min(MAX_PAYLOAD_BYTES)]);
         let reading =
-            if bytes > MAX_READING_BYTES { Err(Reason::Oversized) } else { self.parser.parse(value) };
+            if bytes > MAX_READING_BYTES { Err(Reason::Oversized) } else { self.parser.parse(value, None) };
         if let Err(reason) = reading.and_then(|reading| self.aggregate(&reading, future_ms)) {
             let payload = self.payload.clone();
             self.reject(reason, offset, Some(payload), bytes);

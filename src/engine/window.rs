@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn reading(metrics: [Option<i64>; 3]) -> Reading {
-        Reading { event_time_ms: 0, metrics }
+        Reading { event_time_ms: 0, metrics, left_out: [None; 3] }
     }
 
     #[test]

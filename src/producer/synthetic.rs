@@ -291,12 +291,12 @@ mod tests {
 
     #[test]
     fn every_reading_is_one_that_the_processor_takes() {
-        let mut parser = Parser::new();
+        let mut parser = Parser::default();
         let mut source = Synthetic::new(300, 7, Shares::default());
         // Half a year, so that every season and hour comes by.
-        for (i, mut value) in (0i64..).zip(values(&mut source, 50_000, 311_040)) {
+        for (i, value) in (0i64..).zip(values(&mut source, 50_000, 311_040)) {
             let text = String::from_utf8(value.clone()).unwrap();
-            let reading = parser.parse(&mut value).unwrap_or_else(|reason| panic!("{reason:?}: {text}"));
+            let reading = parser.parse(&value, None).unwrap_or_else(|reason| panic!("{reason:?}: {text}"));
             assert_eq!(reading.event_time_ms, T0_MS + i * 311_040, "{text}");
             assert!(reading.metrics.iter().all(Option::is_some), "{text}");
         }
@@ -338,10 +338,10 @@ mod tests {
 
     #[test]
     fn ratios_hold_and_every_spoilt_reading_is_refused() {
-        let mut parser = Parser::new();
+        let mut parser = Parser::default();
         let (mut late, mut future, mut refused) = (0, 0, [0u32; Reason::ALL.len()]);
-        for mut value in values(&mut Synthetic::new(10, 5, shares(0.05, 0.1, 0.02)), 20_000, 0) {
-            match parser.parse(&mut value) {
+        for value in values(&mut Synthetic::new(10, 5, shares(0.05, 0.1, 0.02)), 20_000, 0) {
+            match parser.parse(&value, None) {
                 Ok(reading) if reading.event_time_ms < T0_MS - 70 * MINUTE_MS => late += 1,
                 Ok(reading) if reading.event_time_ms > T0_MS => future += 1,
                 Ok(_) => {}
@@ -358,8 +358,8 @@ mod tests {
 
     #[test]
     fn all_malformed_and_all_late() {
-        let mut parser = Parser::new();
-        let mut parse = |value: &mut Vec<u8>| parser.parse(value).map(|r| r.event_time_ms);
+        let mut parser = Parser::default();
+        let mut parse = |value: &mut Vec<u8>| parser.parse(value, None).map(|r| r.event_time_ms);
         assert!(
             values(&mut Synthetic::new(3, 5, shares(0.0, 1.0, 0.0)), 500, 1)
                 .iter_mut()

@@ -204,10 +204,10 @@ async fn history_comes_first_and_then_the_present() {
         "snappy",
     ];
     run_to_end(&broker, &arguments).await;
-    let mut parser = Parser::new();
+    let mut parser = Parser::default();
     let (values, _) = once(&topic(&broker).await[&0]);
     let times_ms: Vec<i64> =
-        values.into_iter().map(|mut value| parser.parse(&mut value).unwrap().event_time_ms).collect();
+        values.into_iter().map(|value| parser.parse(&value, None).unwrap().event_time_ms).collect();
     assert!((3600..3610).contains(&times_ms.len()), "{}", times_ms.len());
     assert!((times_ms[0] - (before_ms - 3_600_000)).abs() < 2000);
     assert!(times_ms.is_sorted() && *times_ms.last().unwrap() <= now_ms());

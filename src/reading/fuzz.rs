@@ -1,14 +1,17 @@
-//! Seeded mutation: whatever the bytes, the parser does not panic and says what a plain second implementation
-//! says.
+//! Seeded mutation: whatever the bytes, the parser does not panic, and says the same three ways.
 //!
-//! The reference reads simd-json's DOM and splits text; it shares no code with the parser but simd-json
-//! itself. The tests build simd-json with its bounds checks on, so a read past a buffer is a panic here.
+//! By the shapes that it knows; by simd-json alone; and by a plain second implementation, which reads simd-json's DOM,
+//! splits text and shares nothing with the parser but simd-json and the list of names. The tests build simd-json with
+//! its bounds checks on, so a read past a buffer is a panic here. `WEATHER_FUZZ_RECORDS=10000000` makes it a long run.
 
-use simd_json::OwnedValue;
+use std::sync::Arc;
 
+use simd_json::{OwnedValue, StaticNode};
+
+use super::names::{HUMIDITIES, KnownUnit, KnownZone, STATIONS, TEMPERATURES, TIMES, WIND_SPEEDS};
 use super::*;
 
-const ROUNDS: usize = 200_000;
+const RECORDS: usize = 200_000;
 const SEED: u64 = 0x5EED_0F5E_ED0F_5EED;
 
 struct Random(u64);
@@ -30,7 +33,7 @@ impl Random {
     }
 }
 
-const SEEDS: [&str; 10] = [
+const SEEDS: [&str; 16] = [
     r#"{"station":"S1","timestamp":1700000000123,"temperature":21.5,"humidity":60,"wind_speed":3.25}"#,
     r#"{"city": "H\u00e0 N\u1ed9i", "timestamp": 1700000000.123, "temperature": -3.5e0, "humidity": null}"#,
     r#"{"location":"Huế","timestamp":"2023-11-14T22:13:20.123456789+07:00","wind_speed":0}"#,
@@ -41,6 +44,12 @@ const SEEDS: [&str; 10] = [
     r#"{"timestamp":253402300799999.5,"humidity":12.3456785}"#,
     r#"{"timestamp":-1.5,"wind_speed":151,"station":{"a":[1,2,{"b":null}]},"city":true}"#,
     r#"{"timestamp":"-0.0001","temperature":0.00000050000000000000001}"#,
+    r#"{"city": "Hanoi", "temperature_c": 27.483920335769653, "humidity": 72, "wind_speed_kph": 10.8, "condition": "Tr\u1eddi", "last_updated": "2024-03-05 10:15", "timestamp": "2024-03-05 10:16:40"}"#,
+    r#"{"schema":{"type":"struct"},"payload":{"station":"s1","timestamp":1709633700000,"temp_f":51.8}}"#,
+    r#"{"location":{"name":"Sometown"},"current":{"last_updated_epoch":1709633700,"temp_c":9.4,"wind_kph":14.4,"humidity":81,"is_day":1}}"#,
+    r#"{"utc_offset_seconds":3600,"current_units":{"wind_speed_10m":"km/h"},"current":{"time":"2024-03-05T11:15","temperature_2m":14.2,"relative_humidity_2m":61,"wind_speed_10m":10.8}}"#,
+    r#"{"city":"A","timestamp":"1709633700","temperature":"4.50","humidity":NaN,"wind_speed":-Infinity,"temp_f":"x"}"#,
+    r#"{"event_time":"2024-03-31 02:30:00","temperature":41,"temperatureUnit":"F","humidity":100.4,"wind_mph":6.7}"#,
 ];
 
 const TOKENS: [&str; 36] = [
@@ -103,74 +112,241 @@ fn mutate(random: &mut Random, value: &mut Vec<u8>) {
     }
 }
 
-#[test]
-fn mutated_values_are_read_as_the_reference_reads_them() {
-    let mut random = Random(SEED);
-    let mut parser = Parser::new();
-    let mut outcomes = [0; 5];
-    for round in 0..ROUNDS {
-        let mut value = random.pick(&SEEDS).as_bytes().to_vec();
-        mutate(&mut random, &mut value);
-        let expected = reference(&value);
-        let mut scratch = value.clone();
-        let parsed = parser.parse(&mut scratch);
-        let text = String::from_utf8_lossy(&value);
-        assert_eq!(parsed, expected.map(|(reading, _)| reading), "seed {SEED:#x} round {round}: {text}");
-        assert!(
-            scratch == value || value.contains(&b'\\'),
-            "seed {SEED:#x} round {round}: {text} was changed"
-        );
-        let mut scratch = value.clone();
-        let with_station = parser.parse_with_station(&mut scratch);
-        assert_eq!(with_station.map(|(reading, _)| reading), parsed, "seed {SEED:#x} round {round}: {text}");
-        if let (Ok((_, station)), Ok((_, expected))) = (with_station, reference(&value)) {
-            assert_eq!(station, expected.as_deref(), "seed {SEED:#x} round {round}: {text}");
+/// Other digits for those of a seed, so that records differ in values and not in shape.
+fn vary(random: &mut Random, value: &mut [u8]) {
+    for at in 0..value.len() {
+        if value[at].is_ascii_digit() && random.below(3) == 0 {
+            value[at] = b'0' + (random.below(10) as u8);
         }
-        outcomes[parsed.map_or_else(Reason::index, |_| 4)] += 1;
     }
-    assert!(outcomes.iter().all(|&count| count > ROUNDS / 100), "{outcomes:?} do not cover every outcome");
 }
 
-fn reference(value: &[u8]) -> Result<(Reading, Option<String>), Reason> {
-    let Ok(OwnedValue::Object(fields)) = simd_json::to_owned_value(&mut value.to_vec()) else {
-        return Err(Reason::Malformed);
+/// Spaces, and lists of records of one shape, keep the shapes busy.
+fn next_value(random: &mut Random, last: &[u8]) -> Vec<u8> {
+    let mut value = if random.below(3) > 0 { last.to_vec() } else { random.pick(&SEEDS).as_bytes().to_vec() };
+    match random.below(4) {
+        0 => mutate(random, &mut value),
+        1 => {}
+        _ => vary(random, &mut value),
+    }
+    value
+}
+
+fn records() -> usize {
+    std::env::var("WEATHER_FUZZ_RECORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(RECORDS)
+}
+
+#[test]
+fn mutated_values_are_read_alike_three_ways() {
+    let mut random = Random(SEED);
+    let zone = Zone::from_text("Europe/Berlin", None).unwrap();
+    let formats = [Settings::default(), Settings { zone: Some(zone), ..Settings::default() }];
+    let formats = formats.map(|settings| Arc::new(Format::new(settings)));
+    let mut parsers = formats.clone().map(Parser::new);
+    let mut outcomes = [0; 4];
+    let mut last = SEEDS[0].as_bytes().to_vec();
+    let records = records();
+    for round in 0..records {
+        let value = next_value(&mut random, &last);
+        let say = || format!("seed {SEED:#x} round {round}: {}", String::from_utf8_lossy(&value));
+        for (format, parser) in formats.iter().zip(&mut parsers) {
+            let parsed = parser.parse(&value, None);
+            assert_eq!(parser.parse_whole(&value, None), parsed, "shape, simd-json: {}", say());
+            let expected = reference(&value, format);
+            let reading = expected.as_ref().map(|(reading, _)| *reading).map_err(|reason| *reason);
+            assert_eq!(parsed, reading, "parser, reference: {}", say());
+            let with_station = parser.parse_with_station(&value, None);
+            let station = with_station.map(|(reading, station)| (reading, station.map(str::to_owned)));
+            assert_eq!(station, expected, "station: {}", say());
+            outcomes[parsed.map_or_else(Reason::index, |_| 3)] += 1;
+        }
+        last = if last.len() > 4_000 || random.below(50) == 0 { SEEDS[0].as_bytes().to_vec() } else { value };
+    }
+    assert!(outcomes.iter().all(|&count| count > records / 100), "{outcomes:?} do not cover every outcome");
+}
+
+/// The value at a path: names with dots between. Of a key that comes twice the last counts.
+fn get<'v>(value: &'v OwnedValue, path: &str) -> Option<&'v OwnedValue> {
+    path.split('.').try_fold(value, |value, name| match value {
+        OwnedValue::Object(fields) => {
+            fields.iter().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+        }
+        _ => None,
+    })
+}
+
+fn float(value: &OwnedValue) -> Option<f64> {
+    match value {
+        OwnedValue::Static(StaticNode::F64(number)) => Some(*number),
+        OwnedValue::Static(StaticNode::U64(number)) => Some(*number as f64),
+        OwnedValue::Static(StaticNode::I64(number)) => Some(*number as f64),
+        _ => None,
+    }
+}
+
+type Read = Result<(Reading, Option<String>), Reason>;
+
+fn reference(value: &[u8], format: &Format) -> Read {
+    let value = value.strip_prefix("\u{feff}".as_bytes()).unwrap_or(value);
+    let value = if value.first() == Some(&0) { value.get(5..).unwrap_or_default() } else { value };
+    let parsed = simd_json::to_owned_value(&mut value.to_vec()).or_else(|error| {
+        let mut value = value.to_vec();
+        if value.first() != Some(&b'{') {
+            return Err(error);
+        }
+        parser::blank_python_words(&mut value);
+        simd_json::to_owned_value(&mut value)
+    });
+    let Ok(whole @ OwnedValue::Object(_)) = parsed else { return Err(Reason::Malformed) };
+    let mut root = &whole;
+    for _ in 0..2 {
+        let inner = |mark, inner| {
+            get(root, mark).and_then(|_| get(root, inner)).filter(|v| matches!(v, OwnedValue::Object(_)))
+        };
+        root = inner("schema", "payload").or_else(|| inner("op", "after")).unwrap_or(root);
+    }
+    let is_scalar = |value: &&OwnedValue| {
+        !matches!(value, OwnedValue::Static(StaticNode::Null) | OwnedValue::Object(_) | OwnedValue::Array(_))
     };
-    let field = |name| fields.iter().filter(|(key, _)| key.as_str() == name).last().map(|(_, value)| value);
-    let time = match field("timestamp") {
-        None | Some(OwnedValue::Static(StaticNode::Null)) => None,
-        Some(OwnedValue::Static(StaticNode::U64(epoch))) => Some(reference_epoch(i128::from(*epoch))),
-        Some(OwnedValue::Static(StaticNode::I64(epoch))) => Some(reference_epoch(i128::from(*epoch))),
-        Some(OwnedValue::Static(StaticNode::F64(epoch))) => Some(reference_float(*epoch)),
-        Some(OwnedValue::String(text)) => Some(reference_text(text).ok_or(Reason::Malformed)?),
+    let zone = format.settings().zone.clone();
+    let mut times = TIMES.iter().filter(|(_, known)| zone.is_some() || !matches!(known, KnownZone::Local));
+    let time = times.find_map(|(name, known)| Some((get(root, name).filter(is_scalar)?, known)));
+    let event_time_ms = match time {
+        None => return Err(Reason::MissingTimestamp),
+        Some((OwnedValue::Static(StaticNode::U64(epoch)), _)) => reference_epoch(i128::from(*epoch)),
+        Some((OwnedValue::Static(StaticNode::I64(epoch)), _)) => reference_epoch(i128::from(*epoch)),
+        Some((OwnedValue::Static(StaticNode::F64(epoch)), _)) => reference_float(*epoch),
+        Some((OwnedValue::String(text), known)) => {
+            let text = text.trim_matches([' ', '\t', '\n', '\r', '\u{c}']);
+            if text.is_empty() {
+                return Err(Reason::MissingTimestamp);
+            }
+            let ahead_ms = match known {
+                KnownZone::Offset(by) => {
+                    get(root, by).and_then(float).map(|seconds| (seconds * 1000.0) as i64)
+                }
+                KnownZone::Utc => Some(0),
+                KnownZone::Given | KnownZone::Local => None,
+            };
+            let (ms, is_local) = reference_text(text).ok_or(Reason::Malformed)?;
+            match (is_local, ahead_ms, &zone) {
+                (true, Some(ahead_ms), _) => ms - i128::from(ahead_ms),
+                (true, None, Some(_)) => i128::from(berlin(i64::try_from(ms).unwrap_or(i64::MAX))),
+                _ => ms,
+            }
+        }
         Some(_) => return Err(Reason::Malformed),
     };
-    let mut numbers = Vec::new();
-    for metric in Metric::ALL {
-        numbers.push(match field(metric.as_str()) {
-            None | Some(OwnedValue::Static(StaticNode::Null)) => None,
-            Some(OwnedValue::Static(StaticNode::F64(number))) => Some(*number),
-            Some(OwnedValue::Static(StaticNode::U64(number))) => Some(*number as f64),
-            Some(OwnedValue::Static(StaticNode::I64(number))) => Some(*number as f64),
-            Some(_) => return Err(Reason::Malformed),
-        });
+    if !(0..253_402_300_800_000).contains(&event_time_ms) {
+        return Err(Reason::Malformed);
     }
-    let time = time.ok_or(Reason::MissingTimestamp)?;
-    if numbers == [None; 3] {
-        return Err(Reason::NoMetric);
+    let mut reading =
+        Reading { event_time_ms: event_time_ms as i64, metrics: [None; 3], left_out: [None; 3] };
+    for (index, names) in [TEMPERATURES, HUMIDITIES, WIND_SPEEDS].into_iter().enumerate() {
+        match reference_metric(root, names) {
+            Ok(value) => reading.metrics[index] = Some(value),
+            Err(cause) => reading.left_out[index] = Some(cause),
+        }
     }
-    let limits = [(-100.0, 70.0), (0.0, 100.0), (0.0, 150.0)];
-    let outside = |(number, (min, max)): (&Option<f64>, (f64, f64))| {
-        number.is_some_and(|number| number < min || number > max)
-    };
-    if !(0..253_402_300_800_000).contains(&time) || numbers.iter().zip(limits).any(outside) {
-        return Err(Reason::OutOfRange);
-    }
-    let fixed = |at: usize| numbers[at].map(|number| (number * 1e6).round() as i64);
-    let station = ["station", "city", "location"].into_iter().find_map(|name| match field(name) {
-        Some(OwnedValue::String(station)) => Some(station.to_string()),
+    let station = STATIONS.iter().filter_map(|name| get(root, name)).find_map(|value| match value {
+        OwnedValue::String(name) => Some(Some(name.to_string())),
+        OwnedValue::Static(StaticNode::U64(number)) => Some(Some(number.to_string())),
+        OwnedValue::Static(StaticNode::I64(number)) => Some(Some(number.to_string())),
+        OwnedValue::Static(StaticNode::F64(_)) => Some(None),
         _ => None,
     });
-    Ok((Reading { event_time_ms: time as i64, metrics: [fixed(0), fixed(1), fixed(2)] }, station))
+    if reading.metrics == [None; 3] { Err(Reason::NoMetric) } else { Ok((reading, station.flatten())) }
+}
+
+fn reference_metric(root: &OwnedValue, names: &[(&str, KnownUnit)]) -> Result<i64, Cause> {
+    let mut cause = Cause::Absent;
+    for (name, known) in names {
+        let Some(value) = get(root, name) else { continue };
+        let number = match value {
+            OwnedValue::Static(StaticNode::Null) => {
+                cause = cause.max(Cause::Null);
+                continue;
+            }
+            OwnedValue::Object(_) | OwnedValue::Array(_) => {
+                cause = cause.max(Cause::NotANumber);
+                continue;
+            }
+            OwnedValue::String(text) => {
+                let text = text.trim_matches([' ', '\t', '\n', '\r', '\u{c}']);
+                let words = ["", "nan", "null", "none", "inf", "-inf", "infinity", "-infinity"];
+                if words.contains(&text.to_ascii_lowercase().as_str()) {
+                    Err(Cause::Null)
+                } else if is_number(text) {
+                    text.parse().map_err(|_| Cause::NotANumber).and_then(|number: f64| {
+                        if number.is_finite() { Ok(number) } else { Err(Cause::NotANumber) }
+                    })
+                } else {
+                    Err(Cause::NotANumber)
+                }
+            }
+            value => float(value).ok_or(Cause::NotANumber),
+        };
+        let unit = match known {
+            KnownUnit::Is(unit) => Some(*unit),
+            KnownUnit::Stated(by) | KnownUnit::StatedOr(by, _) => match (get(root, by), known) {
+                (Some(OwnedValue::String(unit)), _) => Some(Unit::from_text(unit).ok_or(Cause::NotANumber)?),
+                (_, KnownUnit::StatedOr(_, unit)) => Some(*unit),
+                _ => None,
+            },
+        };
+        let Some(unit) = unit else { continue };
+        return reference_value((number? * 1e6).round(), unit);
+    }
+    Err(cause)
+}
+
+/// Rounded twice, as the format does: to millionths as it was sent, then in the other unit.
+fn reference_value(millionths: f64, unit: Unit) -> Result<i64, Cause> {
+    if millionths.abs() > 1e10 {
+        return Err(Cause::OutOfRange);
+    }
+    let sent = millionths as i128;
+    let (exact, by) = match unit {
+        Unit::Fahrenheit => ((sent - 32_000_000) * 5, 9),
+        Unit::Kelvin => (sent - 273_150_000, 1),
+        Unit::KilometresPerHour => (sent * 10, 36),
+        Unit::MilesPerHour => (sent * 44_704, 100_000),
+        Unit::Knots => (sent * 1_852, 3_600),
+        Unit::Celsius | Unit::Percent | Unit::MetresPerSecond => (sent, 1),
+    };
+    let rounded = exact.signum() * ((exact.abs() * 2 + by) / (by * 2));
+    let (least, most) = [(-90, 60), (0, 105), (0, 150)][unit.metric().index()];
+    if !(least * 1_000_000..=most * 1_000_000).contains(&rounded) {
+        return Err(Cause::OutOfRange);
+    }
+    Ok(if unit == Unit::Percent { rounded.min(100_000_000) } else { rounded } as i64)
+}
+
+/// Berlin's clocks as they are: from 1996 on summer time is between the last Sundays of March and October. Before, the
+/// table of the zone is believed.
+fn berlin(local_ms: i64) -> i64 {
+    let zone = Zone::from_text("Europe/Berlin", None).unwrap();
+    let year = 1970 + local_ms.div_euclid(31_556_952_000);
+    if year < 1998 {
+        return zone.to_utc(local_ms, &mut zone::Cursor::default());
+    }
+    let change = |month| {
+        let days = (25..=31).filter_map(|day| timestamp::days_since_1970(year, month, day));
+        days.filter(|days| (days + 4) % 7 == 0).next_back().unwrap_or_default() * 86_400_000
+    };
+    let is_summer = local_ms >= change(3) + 3 * 3_600_000 && local_ms < change(10) + 3 * 3_600_000;
+    local_ms - if is_summer { 7_200_000 } else { 3_600_000 }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
+}
+
+fn is_number(text: &str) -> bool {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    is_digits(whole.strip_prefix('-').unwrap_or(whole)) && is_digits(fraction) && is_digits(exponent)
 }
 
 fn reference_epoch(epoch: i128) -> i128 {
@@ -191,17 +367,13 @@ fn reference_float(epoch: f64) -> i128 {
     }
 }
 
-fn reference_text(text: &str) -> Option<i128> {
-    let text = text.trim_matches([' ', '\t', '\n', '\r', '\u{c}']);
-    let is_digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
-    let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-    if is_digits(whole.strip_prefix('-').unwrap_or(whole)) && is_digits(fraction) && is_digits(exponent) {
+/// ms, and whether they are local.
+fn reference_text(text: &str) -> Option<(i128, bool)> {
+    if is_number(text) {
         let float: f64 = text.parse().ok()?;
         return match text.parse::<u64>() {
-            Ok(epoch) => Some(reference_epoch(i128::from(epoch))),
-            Err(_) => float.is_finite().then(|| reference_float(float)),
+            Ok(epoch) => Some((reference_epoch(i128::from(epoch)), false)),
+            Err(_) => float.is_finite().then(|| (reference_float(float), false)),
         };
     }
     let number = |text: Option<&str>, length: usize, least: i128, most: i128| {
@@ -218,7 +390,7 @@ fn reference_text(text: &str) -> Option<i128> {
     let years: i128 = (0..year).map(|year| if leap(year) { 366 } else { 365 }).sum();
     let days = years + lengths[..month as usize - 1].iter().sum::<i128>() + day - 1 - 719_528;
     if parts.next().is_some() || time.is_empty() {
-        return time.is_empty().then_some(days * 86_400_000);
+        return time.is_empty().then_some((days * 86_400_000, true));
     }
     let time = time.strip_prefix(['T', 't', ' '])?;
     let (clock, zone) = time.split_at(time.find(['Z', 'z', '+', '-']).unwrap_or(time.len()));
@@ -247,5 +419,5 @@ fn reference_text(text: &str) -> Option<i128> {
             (number(Some(seconds), 2, 0, 60)? * 1_000 + ms).min(59_999)
         }
     };
-    Some(days * 86_400_000 + (minutes - zone_minutes) * 60_000 + second_ms)
+    Some((days * 86_400_000 + (minutes - zone_minutes) * 60_000 + second_ms, zone.is_empty()))
 }

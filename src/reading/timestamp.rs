@@ -2,7 +2,8 @@
 //!
 //! A number is epoch time in whatever unit its magnitude tells: seconds below 1e11 (the year 5138),
 //! milliseconds below 1e14, microseconds below 1e17, nanoseconds from there. Text is ISO 8601, or such a
-//! number in quotes. Without an offset, text means UTC: the machine's time zone never plays a part.
+//! number in quotes. Text without an offset is a local time, in the zone that the format names: the machine's own
+//! zone never plays a part.
 //!
 //! Every form is cut down to the millisecond, never rounded up: a reading of 12:59:59.9999 belongs to the
 //! hour that ends at 13:00. (Epoch seconds in a float are first rounded to the microsecond, the resolution
@@ -12,7 +13,7 @@
 //! Nothing here judges the range: results may lie before 1970 or, saturated, far beyond the year 9999.
 //! Invariant: no input overflows, and only text can fail.
 
-use super::round_half_away;
+use super::number::{float_from_text, round_half_away};
 
 /// The last millisecond of the year 9999, the latest event time that a reading may have.
 pub const MAX_MS: i64 = 253_402_300_799_999;
@@ -58,50 +59,69 @@ pub(super) fn from_float(epoch: f64) -> i64 {
     }
 }
 
-/// Reads ISO 8601 text, or a number in quotes, as milliseconds since 1970. Blanks around it are skipped.
+/// What text says about when it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Time {
+    /// ms since 1970 in UTC.
+    Instant(i64),
+    /// What a clock showed somewhere: ms since 1970 on that clock.
+    Local(i64),
+}
+
+/// Reads ISO 8601 text, or a number in quotes. Blanks around it are skipped.
 ///
-/// `YYYY-MM-DD`, alone (midnight UTC) or with `T`, `t` or a space and `hh:mm[:ss[.fraction]]` (or a comma),
-/// then `Z`, `z`, `±hh:mm`, `±hhmm`, `±hh` or nothing (UTC). The calendar is checked. A leap second, `:60`,
-/// counts as the last millisecond of its minute, so it stays in the hour that it belongs to. `None`: none of
-/// these forms. The result may lie before 1970 or after [`MAX_MS`].
-pub fn from_text(text: &str) -> Option<i64> {
+/// `YYYY-MM-DD`, alone (midnight) or with `T`, `t` or a space and `hh:mm[:ss[.fraction]]` (or a comma), then `Z`, `z`,
+/// `±hh:mm`, `±hhmm`, `±hh` or nothing (local). The calendar is checked. A leap second, `:60`, counts as the last
+/// millisecond of its minute, so it stays in the hour that it belongs to. `None`: none of these forms. The result may
+/// lie before 1970 or after [`MAX_MS`].
+pub(super) fn read(text: &str) -> Option<Time> {
     let text = text.trim_ascii();
-    iso_8601(text.as_bytes()).or_else(|| number(text))
+    iso_8601(text.as_bytes()).or_else(|| number(text).map(Time::Instant))
+}
+
+/// Reads a time as a reading's is read, in UTC where it names no offset; ms since 1970.
+pub fn from_text(text: &str) -> Option<i64> {
+    read(text).map(|(Time::Instant(ms) | Time::Local(ms))| ms)
+}
+
+/// `Z`, `+07:00`, `-0330`, `+07` → how far its clock is ahead of UTC, ms.
+pub(super) fn offset_from_text(text: &str) -> Option<i64> {
+    offset(text.as_bytes())
 }
 
 /// A decimal number, exponent allowed, and nothing else: what JSON calls a number, without `inf` and `nan`.
 fn number(text: &str) -> Option<i64> {
-    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
-    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
-    if !is_digit(digits.first()) || !is_digit(digits.last()) {
-        return None;
-    }
-    if let Ok(epoch) = text.parse::<u64>() {
-        return Some(from_unsigned(epoch));
-    }
-    let epoch = text.parse::<f64>().ok()?;
-    epoch.is_finite().then(|| from_float(epoch))
+    let float = float_from_text(text)?;
+    Some(text.parse::<u64>().map_or_else(|_| from_float(float), from_unsigned))
 }
 
-fn iso_8601(text: &[u8]) -> Option<i64> {
+fn iso_8601(text: &[u8]) -> Option<Time> {
     let (date, rest) = text.split_at_checked(10)?;
-    let midnight_ms = days_since_1970(date)? * DAY_MS;
+    let midnight_ms = days_of_date(date)? * DAY_MS;
     match rest {
-        [] => Some(midnight_ms),
+        [] => Some(Time::Local(midnight_ms)),
         [b'T' | b't' | b' ', rest @ ..] => {
             let (clock_ms, rest) = clock(rest)?;
-            Some(midnight_ms + clock_ms - offset(rest)?)
+            let local_ms = midnight_ms + clock_ms;
+            Some(if rest.is_empty() {
+                Time::Local(local_ms)
+            } else {
+                Time::Instant(local_ms - offset(rest)?)
+            })
         }
         _ => None,
     }
 }
 
 /// `YYYY-MM-DD` in the proleptic Gregorian calendar.
-fn days_since_1970(date: &[u8]) -> Option<i64> {
+fn days_of_date(date: &[u8]) -> Option<i64> {
     let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = date else { return None };
     let year = two_digits(y0, y1)? * 100 + two_digits(y2, y3)?;
-    let month = two_digits(m0, m1)?;
-    let day = two_digits(d0, d1)?;
+    days_since_1970(year, two_digits(m0, m1)?, two_digits(d0, d1)?)
+}
+
+/// A day of the proleptic Gregorian calendar; `None` if there is no such day.
+pub(super) fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=12).contains(&month) || !(1..=days_in_month(year, month)).contains(&day) {
         return None;
     }
@@ -114,7 +134,7 @@ fn days_since_1970(date: &[u8]) -> Option<i64> {
     Some(MARCH_OF_YEAR_0 + year * 365 + leap_days + day_of_year)
 }
 
-fn days_in_month(year: i64, month: i64) -> i64 {
+pub(super) fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
         2 => 28,
@@ -146,10 +166,10 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((i64::from(first - b'0') * 100 + digit(1) * 10 + digit(2), rest))
 }
 
-/// The rest of the text: nothing or how far its clock is ahead of UTC, in milliseconds.
+/// The whole text: how far its clock is ahead of UTC, in milliseconds.
 fn offset(text: &[u8]) -> Option<i64> {
     let (sign, digits) = match text {
-        [] | [b'Z' | b'z'] => return Some(0),
+        [b'Z' | b'z'] => return Some(0),
         [b'+', digits @ ..] => (1, digits),
         [b'-', digits @ ..] => (-1, digits),
         _ => return None,
@@ -172,211 +192,4 @@ fn limited(value: i64, max: i64) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: i64 = DAY_MS;
-    /// 2024-02-29T12:34:56Z
-    const LEAP: i64 = 1_709_210_096_000;
-
-    #[track_caller]
-    fn check(text: &str, expected: Option<i64>) {
-        assert_eq!(from_text(text), expected, "{text:?}");
-    }
-
-    #[test]
-    fn unit_follows_magnitude() {
-        let cases: [(i64, i64); 14] = [
-            (0, 0),
-            (1, 1_000),
-            (1_700_000_000, 1_700_000_000_000),
-            (99_999_999_999, 99_999_999_999_000),
-            (100_000_000_000, 100_000_000_000),
-            (1_700_000_000_123, 1_700_000_000_123),
-            (99_999_999_999_999, 99_999_999_999_999),
-            (100_000_000_000_000, 100_000_000_000),
-            (1_700_000_000_123_999, 1_700_000_000_123),
-            (99_999_999_999_999_999, 99_999_999_999_999),
-            (100_000_000_000_000_000, 100_000_000_000),
-            (1_700_000_000_123_999_999, 1_700_000_000_123),
-            (-1, -1_000),
-            (-1_700_000_000_123_999, -1_700_000_000_124),
-        ];
-        for (epoch, expected) in cases {
-            assert_eq!(from_integer(epoch), expected, "{epoch}");
-            check(&epoch.to_string(), Some(expected));
-        }
-        assert_eq!(from_unsigned(u64::MAX), 18_446_744_073_709);
-        assert_eq!(from_integer(i64::MIN), -9_223_372_036_855);
-        for epoch in [1_700_000_000_i64, 1_700_000_000_123, 1_700_000_000_123_456, -5, 99_999_999_999] {
-            assert_eq!(from_float(epoch as f64), from_integer(epoch), "{epoch}");
-        }
-    }
-
-    #[test]
-    fn floats_are_cut_to_the_millisecond_that_was_meant() {
-        for ms in 1_700_000_000_000..1_700_000_002_000 {
-            let seconds: f64 = format!("{}.{:03}", ms / 1_000, ms % 1_000).parse().unwrap();
-            assert_eq!(from_float(seconds), ms);
-        }
-        assert_eq!(from_float(1_700_000_000.999_9), 1_700_000_000_999);
-        assert_eq!(from_float(1_700_000_000_123.9), 1_700_000_000_123);
-        assert_eq!(from_float(1.700_000_000_123_9e15), 1_700_000_000_123);
-        assert_eq!(from_float(1.700_000_000_123_9e18), 1_700_000_000_123);
-        assert_eq!(from_float(-0.0), 0);
-        assert_eq!(from_float(-0.000_4), -1);
-        assert_eq!(from_float(1e300), i64::MAX);
-        assert_eq!(from_float(-1e300), i64::MIN);
-    }
-
-    #[test]
-    fn iso_8601_forms() {
-        for text in [
-            "2024-02-29T12:34:56Z",
-            "2024-02-29t12:34:56z",
-            "2024-02-29 12:34:56",
-            "2024-02-29T12:34:56.0Z",
-            "2024-02-29T12:34:56,000000000000000Z",
-            "2024-02-29T12:34:56+00:00",
-            "2024-02-29T12:34:56-0000",
-            "2024-02-29T19:34:56+07",
-            "2024-02-29T19:34:56+07:00",
-            "2024-02-29 19:34:56+0700",
-            "2024-02-28T22:34:56-14:00",
-            "2024-03-01T12:33:56+23:59",
-            " 2024-02-29T12:34:56Z\n",
-        ] {
-            check(text, Some(LEAP));
-        }
-        check("2024-02-29T12:34", Some(LEAP - 56_000));
-        check("2024-02-29T12:34Z", Some(LEAP - 56_000));
-        check("2024-02-29T12:34+00:30", Some(LEAP - 56_000 - 1_800_000));
-        check("2024-02-29", Some(LEAP / DAY * DAY));
-        check("1970-01-01", Some(0));
-        check("1969-12-31T23:59:59.999Z", Some(-1));
-        check("0000-01-01", Some(-719_528 * DAY));
-        check("9999-12-31T23:59:59.999999999Z", Some(MAX_MS));
-        check("9999-12-31T23:59:59-00:01", Some(MAX_MS + 59_001));
-    }
-
-    #[test]
-    fn fractions_are_cut_never_rounded() {
-        for (fraction, ms) in [
-            ("5", 500),
-            ("05", 50),
-            ("005", 5),
-            ("0009", 0),
-            ("123456789", 123),
-            ("999999999999", 999),
-            ("25", 250),
-        ] {
-            check(&format!("2024-02-29T12:34:56.{fraction}Z"), Some(LEAP + ms));
-            check(&format!("2024-02-29 12:34:56,{fraction}+00"), Some(LEAP + ms));
-        }
-    }
-
-    #[test]
-    fn leap_second_stays_in_its_minute() {
-        let last = Some(1_483_228_799_999);
-        check("2016-12-31T23:59:60Z", last);
-        check("2016-12-31T23:59:60.5Z", last);
-        check("2017-01-01T06:59:60+07:00", last);
-        check("2016-12-31T23:59:61Z", None);
-    }
-
-    /// Separated by `|`.
-    const NO_TIMESTAMPS: &str = "\
-        | |now|null|NaN|inf|-inf|infinity|1e400|0x10|1_000|+5|--5|5.|.5|1e|-|١٢٣|12 34|\
-        2024-2-29|2024-02-9|24-02-29|02024-02-29|+2024-02-29|2024/02/29|20240229T123456Z|2024-W09-4|2024-060|\
-        29-02-2024|2024-13-01|2024-00-01|2024-01-00|2024-01-32|2024-04-31|2023-02-29|1900-02-29|2100-02-29|\
-        2024-02-30|2024-02-29Z|2024-02-29T|2024-02-29T12|2024-02-29T12Z|2024-02-29T1:34|2024-02-29T12:3|\
-        2024-02-29T24:00|2024-02-29T12:60|2024-02-29T12:34:|2024-02-29T12:34:5|2024-02-29T12:34:61|\
-        2024-02-29T12:34:56.|2024-02-29T12:34:56.Z|2024-02-29T12:34:56.1.2|2024-02-29T12:34.5|\
-        2024-02-29T12:34:56+|2024-02-29T12:34:56+7|2024-02-29T12:34:56+24:00|2024-02-29T12:34:56+07:60|\
-        2024-02-29T12:34:56+07:0|2024-02-29T12:34:56+070|2024-02-29T12:34:56+07:00:00|2024-02-29T12:34:56ZZ|\
-        2024-02-29T12:34:56 UTC|2024-02-29_12:34:56|2024-02-29T12:34:56\u{2212}07:00|２０２４-02-29|2024-02-2\u{e9}";
-
-    #[test]
-    fn other_text_is_refused() {
-        for text in NO_TIMESTAMPS.split('|') {
-            check(text, None);
-        }
-        // A number, not a year.
-        check("2024", Some(2_024_000));
-    }
-
-    /// The clock of a zone that is `ahead_min` minutes ahead of UTC, as `YYYY-MM-DD`, `hh:mm:ss` and
-    /// milliseconds.
-    fn civil(ms: i64, ahead_min: i64) -> (String, String, i64) {
-        let local_ms = ms + ahead_min * 60_000;
-        let (mut days, mut year, mut month) = (local_ms.div_euclid(DAY) + 365, 1969, 1);
-        let year_length = |year| (1..=12).map(|month| days_in_month(year, month)).sum::<i64>();
-        while days >= year_length(year) {
-            days -= year_length(year);
-            year += 1;
-        }
-        while days >= days_in_month(year, month) {
-            days -= days_in_month(year, month);
-            month += 1;
-        }
-        let seconds = local_ms.rem_euclid(DAY) / 1_000;
-        let clock = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
-        (format!("{year:04}-{month:02}-{:02}", days + 1), clock, local_ms.rem_euclid(1_000))
-    }
-
-    #[test]
-    fn instants_come_back_from_every_form() {
-        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-        for round in 0..2_000 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // All times that ISO 8601 reaches, then those whose milliseconds, and then those whose
-            // nanoseconds, are told apart.
-            // All that text reaches, and the nearer times that fit into an integer as nanoseconds.
-            let limit = [MAX_MS, 9_000_000_000_000][round % 2];
-            let ms = (random >> 16).cast_signed() % limit;
-            let (date, clock, fraction) = civil(ms, 0);
-            check(&format!("{date}T{clock}.{fraction:03}Z"), Some(ms));
-            check(&format!("{date} {clock},{fraction:03}999"), Some(ms));
-            check(&date, Some(ms / DAY * DAY));
-            check(&format!("{date}t{}", &clock[..5]), Some(ms / 60_000 * 60_000));
-            for (ahead_min, zone) in [(420, "+07"), (345, "+05:45"), (-210, "-0330"), (-720, "-12:00")] {
-                let (date, clock, fraction) = civil(ms, ahead_min);
-                if date.len() == 10 {
-                    check(&format!("{date}T{clock}.{fraction:03}{zone}"), Some(ms));
-                }
-            }
-            if ms / 1_000 < SECONDS_BELOW.cast_signed() {
-                assert_eq!(from_integer(ms / 1_000), ms / 1_000 * 1_000);
-            }
-            if ms / 1_000 < 1 << 33 {
-                check(&format!("{}.{fraction:03}", ms / 1_000), Some(ms));
-            }
-            if (SECONDS_BELOW.cast_signed()..9_000_000_000_000).contains(&ms) {
-                for (scale, rest) in [(1, 0), (1_000, 999), (1_000_000, 999_999)] {
-                    assert_eq!(from_integer(ms * scale + rest), ms);
-                    check(&(ms * scale + rest).to_string(), Some(ms));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_day_follows_the_one_before() {
-        let (mut year, mut month, mut day) = (1970, 1, 1);
-        for days in 0.. {
-            check(&format!("{year:04}-{month:02}-{day:02}"), Some(days * DAY));
-            check(&format!("{year:04}-{month:02}-{:02}", day + 31), None);
-            let length = match month {
-                2 => 28 + i64::from(year % 400 == 0 || year % 4 == 0 && year % 100 != 0),
-                4 | 6 | 9 | 11 => 30,
-                _ => 31,
-            };
-            (month, day) = if day < length { (month, day + 1) } else { (month + 1, 1) };
-            (year, month) = if month <= 12 { (year, month) } else { (year + 1, 1) };
-            if year == 2405 {
-                break;
-            }
-        }
-        check("9999-12-31", Some(MAX_MS / DAY * DAY));
-    }
-}
+mod tests;

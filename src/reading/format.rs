@@ -1,0 +1,341 @@
+//! A format: by which paths the fields of a reading may come, in which units and zone, and in which unit they are kept.
+//!
+//! It is the names that are known without being told ([`super::names`]), behind those that the user gave (`--fields`).
+//! Of several paths of a field, the first in order whose field is in the record, is not null and is no object or array
+//! decides, whatever it holds: which one it is depends on the record's names alone, not on a value's luck.
+//!
+//! Readers that have a format share it; it never changes.
+
+use std::sync::Arc;
+
+use super::fields::{FieldRule, Rule};
+use super::names::{self, KnownUnit, KnownZone};
+use super::path::{Path, Slot, Tree};
+use super::units::{Conversion, MAX_FIXED, Unit};
+use super::zone::Zone;
+use super::{Cause, Metric, SCALE};
+
+/// What to do with a reading that says no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingTimestamp {
+    /// It is a dead letter.
+    #[default]
+    Reject,
+    /// It was taken when its Kafka record was made.
+    Kafka,
+}
+
+/// What users choose; the default is what is known without being told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Paths and units, in the order in which they were given.
+    pub fields: Vec<FieldRule>,
+    /// Zone of times without an offset; `None` = not told, UTC.
+    pub zone: Option<Zone>,
+    /// What to do with a reading that says no time.
+    pub missing_timestamp: MissingTimestamp,
+    /// Numbers that stand for a missing value, in fixed point ([`SCALE`]), as they are sent.
+    pub missing_values: Vec<i64>,
+    /// The unit in which each metric is averaged.
+    pub output: [Unit; 3],
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fields: Vec::new(),
+            zone: None,
+            missing_timestamp: MissingTimestamp::default(),
+            missing_values: Vec::new(),
+            output: BASE_UNITS,
+        }
+    }
+}
+
+/// The unit of each metric, unless another is asked for.
+pub const BASE_UNITS: [Unit; 3] = [Unit::Celsius, Unit::Percent, Unit::MetresPerSecond];
+
+/// How to read records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Format {
+    pub(super) settings: Settings,
+    pub(super) tree: Tree,
+    pub(super) envelope: Envelope,
+    pub(super) stations: Vec<Slot>,
+    pub(super) times: Vec<TimeName>,
+    pub(super) metrics: [MetricNames; 3],
+    /// By slot.
+    pub(super) paths: Vec<Path>,
+}
+
+/// One path of the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TimeName {
+    pub(super) slot: Slot,
+    pub(super) zone: NameZone,
+}
+
+/// How the zone of a time without an offset is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NameZone {
+    /// The format's.
+    Given,
+    /// It is UTC.
+    Utc,
+    /// This field says the seconds ahead of UTC.
+    Offset(Slot),
+}
+
+/// The paths of a metric, and what its values must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MetricNames {
+    pub(super) names: Vec<MetricName>,
+    pub(super) limits: Limits,
+}
+
+/// One path of a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MetricName {
+    pub(super) slot: Slot,
+    /// From the unit that it is in, unless a field says which.
+    pub(super) conversion: Option<Conversion>,
+    /// The field that says the unit.
+    pub(super) stated: Option<Slot>,
+}
+
+/// What a metric can be, in fixed point of its output unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    least: i64,
+    most: i64,
+    /// Values from here to `most` are this: a wet hygrometer shows up to 105 %.
+    ceiling: i64,
+    output: Unit,
+}
+
+impl Limits {
+    fn new(metric: Metric, output: Unit) -> Self {
+        let base = Conversion::between(BASE_UNITS[metric.index()], output);
+        let (least, most) = metric.range();
+        let ceiling = if metric == Metric::Humidity { 100 * SCALE } else { i64::MAX };
+        Self { least: base.apply(least), most: base.apply(most), ceiling, output }
+    }
+
+    /// The conversion into the output unit.
+    pub(super) fn conversion(&self, from: Unit) -> Option<Conversion> {
+        (from.metric() == self.output.metric()).then(|| Conversion::between(from, self.output))
+    }
+
+    /// A number as it was sent, in fixed point → a value in the output unit.
+    #[inline]
+    pub(super) fn judge(
+        &self,
+        sent: Option<i64>,
+        conversion: Conversion,
+        missing: &[i64],
+    ) -> Result<i64, Cause> {
+        let sent = sent.filter(|sent| sent.abs() <= MAX_FIXED);
+        // A sentinel may lie far outside of what can be measured, but not outside of what can be written here.
+        let Some(sent) = sent else { return Err(Cause::OutOfRange) };
+        if !missing.is_empty() && missing.contains(&sent) {
+            return Err(Cause::Null);
+        }
+        let value = conversion.apply(sent);
+        if value < self.least || value > self.most {
+            return Err(Cause::OutOfRange);
+        }
+        Ok(value.min(self.ceiling))
+    }
+}
+
+/// Fields that tell a wrapped record from a plain one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Envelope {
+    /// Kafka Connect's JSON converter: `{"schema": …, "payload": …}`.
+    pub(super) schema: Slot,
+    pub(super) payload: Slot,
+    /// Debezium: `{"before": …, "after": …, "op": …}`.
+    pub(super) after: Slot,
+    pub(super) operation: Slot,
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self::new(Settings::default())
+    }
+}
+
+impl Format {
+    /// The names of `settings`, before those that are known anyway.
+    pub fn new(settings: Settings) -> Self {
+        let mut builder = Builder { tree: Tree::new(), paths: Vec::new() };
+        let envelope = Envelope {
+            schema: builder.known("schema"),
+            payload: builder.known("payload"),
+            after: builder.known("after"),
+            operation: builder.known("op"),
+        };
+        let metrics = Metric::ALL.map(|metric| {
+            let limits = Limits::new(metric, settings.output[metric.index()]);
+            MetricNames { names: builder.metric_names(metric, &limits, &settings.fields), limits }
+        });
+        let times = builder.times(&settings);
+        let stations = builder.stations(&settings.fields);
+        let Builder { mut tree, paths } = builder;
+        tree.index();
+        Self { settings, tree, envelope, stations, times, metrics, paths }
+    }
+
+    /// The default format, to be shared.
+    pub fn shared() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// The unit in which a metric is averaged.
+    pub fn output_unit(&self, metric: Metric) -> Unit {
+        self.settings.output[metric.index()]
+    }
+
+    /// What was chosen.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn zone(&self) -> &Zone {
+        const UTC: &Zone = &Zone::UTC;
+        self.settings.zone.as_ref().unwrap_or(UTC)
+    }
+}
+
+struct Builder {
+    tree: Tree,
+    paths: Vec<Path>,
+}
+
+impl Builder {
+    fn slot(&mut self, path: &Path) -> Slot {
+        let slot = self.tree.add(path);
+        if usize::from(slot) == self.paths.len() {
+            self.paths.push(path.clone());
+        }
+        slot
+    }
+
+    /// A path that a user gave: also as one key with dots.
+    fn given(&mut self, path: &Path) -> Slot {
+        let slot = self.slot(path);
+        if let Some(flat) = path.flattened() {
+            self.tree.add_as(&flat, slot);
+        }
+        slot
+    }
+
+    fn known(&mut self, text: &str) -> Slot {
+        let path = Path::from_text(text)
+            .unwrap_or_else(|| unreachable!("{text} is a path: see the test of all names"));
+        self.slot(&path)
+    }
+
+    fn metric_names(&mut self, metric: Metric, limits: &Limits, rules: &[FieldRule]) -> Vec<MetricName> {
+        let mut names = Vec::new();
+        for rule in rules {
+            let Rule::Metric { metric: of, unit, stated } = &rule.rule else { continue };
+            if *of == metric {
+                let slot = self.given(&rule.path);
+                let stated = stated.as_ref().map(|path| self.given(path));
+                let unit = unit.or_else(|| stated.is_none().then(|| BASE_UNITS[metric.index()]));
+                names.push(MetricName {
+                    slot,
+                    conversion: unit.and_then(|unit| limits.conversion(unit)),
+                    stated,
+                });
+            }
+        }
+        let known = match metric {
+            Metric::Temperature => names::TEMPERATURES,
+            Metric::Humidity => names::HUMIDITIES,
+            Metric::WindSpeed => names::WIND_SPEEDS,
+        };
+        for (path, unit) in known {
+            let (unit, stated) = match unit {
+                KnownUnit::Is(unit) => (Some(*unit), None),
+                KnownUnit::Stated(by) => (None, Some(self.known(by))),
+                KnownUnit::StatedOr(by, unit) => (Some(*unit), Some(self.known(by))),
+            };
+            let conversion = unit.and_then(|unit| limits.conversion(unit));
+            names.push(MetricName { slot: self.known(path), conversion, stated });
+        }
+        names
+    }
+
+    fn times(&mut self, settings: &Settings) -> Vec<TimeName> {
+        let given = settings.fields.iter().filter(|rule| rule.rule == Rule::Timestamp);
+        let given = given.map(|rule| TimeName { slot: self.given(&rule.path), zone: NameZone::Given });
+        let mut times: Vec<TimeName> = given.collect();
+        for (path, zone) in names::TIMES {
+            let zone = match zone {
+                KnownZone::Local if settings.zone.is_none() => continue,
+                KnownZone::Given | KnownZone::Local => NameZone::Given,
+                KnownZone::Utc => NameZone::Utc,
+                KnownZone::Offset(by) => NameZone::Offset(self.known(by)),
+            };
+            times.push(TimeName { slot: self.known(path), zone });
+        }
+        times
+    }
+
+    fn stations(&mut self, rules: &[FieldRule]) -> Vec<Slot> {
+        let given = rules.iter().filter(|rule| rule.rule == Rule::Station);
+        let mut stations: Vec<Slot> = given.map(|rule| self.given(&rule.path)).collect();
+        stations.extend(names::STATIONS.iter().map(|path| self.known(path)));
+        stations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_known_names_are_paths_with_units_of_their_metric() {
+        let format = Format::default();
+        for names in &format.metrics {
+            assert!(names.names.iter().all(|name| name.conversion.is_some() || name.stated.is_some()));
+        }
+        let time_zone = Settings { zone: Some(Zone::UTC), ..Settings::default() };
+        assert_eq!(Format::new(time_zone).times.len(), names::TIMES.len());
+        assert!(format.times.len() < names::TIMES.len(), "local names count only where a zone is given");
+        assert_eq!(format.paths.len(), format.tree.slots());
+    }
+
+    #[test]
+    fn limits_are_those_of_the_base_unit_in_any_other() {
+        let judge = |metric: Metric, output: Unit, sent: f64| {
+            let limits = Limits::new(metric, output);
+            let base = limits.conversion(BASE_UNITS[metric.index()]).unwrap();
+            limits
+                .judge(Some((sent * 1e6).round() as i64), base, &[-99 * SCALE])
+                .map(|value| value as f64 / 1e6)
+        };
+        use Metric::{Humidity, Temperature, WindSpeed};
+        for (metric, output, sent, expected) in [
+            (Temperature, Unit::Celsius, -90.0, Ok(-90.0)),
+            (Temperature, Unit::Celsius, 60.0, Ok(60.0)),
+            (Temperature, Unit::Celsius, 60.000_001, Err(Cause::OutOfRange)),
+            (Temperature, Unit::Celsius, -90.1, Err(Cause::OutOfRange)),
+            (Temperature, Unit::Celsius, -99.0, Err(Cause::Null)),
+            (Temperature, Unit::Celsius, -99.9, Err(Cause::OutOfRange)),
+            (Temperature, Unit::Fahrenheit, -90.0, Ok(-130.0)),
+            (Temperature, Unit::Fahrenheit, 60.5, Err(Cause::OutOfRange)),
+            (Humidity, Unit::Percent, 100.4, Ok(100.0)),
+            (Humidity, Unit::Percent, 105.0, Ok(100.0)),
+            (Humidity, Unit::Percent, 105.1, Err(Cause::OutOfRange)),
+            (Humidity, Unit::Percent, -0.1, Err(Cause::OutOfRange)),
+            (WindSpeed, Unit::KilometresPerHour, 150.0, Ok(540.0)),
+            (WindSpeed, Unit::KilometresPerHour, 150.1, Err(Cause::OutOfRange)),
+            (WindSpeed, Unit::MetresPerSecond, 9_999.0, Err(Cause::OutOfRange)),
+        ] {
+            assert_eq!(judge(metric, output, sent), expected, "{metric:?} {sent} in {output}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Records of one shape: the bytes between the values are those of a record that was understood before.
+//!
+//! Most records of a topic differ in nothing but numbers and text. A [`Shape`] keeps the bytes of such a record between
+//! its values, and what each value is for. Another record of the shape is compared with these bytes, its values are
+//! checked against JSON's grammar, and those that count are read where they stand: no tape, no walk, no copy.
+//!
+//! Invariant: a shape never says anything else than simd-json and the plan would. What it cannot read for certain
+//! (another literal, an exponent, more than 18 digits, an escape in a text that counts, a record that is no reading)
+//! it leaves to them. A differential fuzz compares both.
+
+use super::format::{Format, MissingTimestamp};
+use super::number::Decimal;
+use super::plan::{Clock, MetricPlan, Plan, event_time, sent_text, time_of_text};
+use super::timestamp::{self, Time};
+use super::units::Conversion;
+use super::zone::Cursor;
+use super::{Cause, Metric, Reading};
+
+/// Longer records, or such with more values, are not remembered.
+const MAX_BYTES: usize = 4 * 1024;
+const MAX_STEPS: usize = 128;
+/// How many shapes are known at a time.
+const MAX_SHAPES: usize = 4;
+/// A shape that was met less often than this was not worth learning.
+const WORTH_HITS: u32 = 8;
+/// At most so many records go by before another shape is tried.
+const MAX_WAIT: u32 = 1024;
+
+/// The shapes that were met lately.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    known: Vec<Shape>,
+    /// The one met last; it is tried first.
+    current: usize,
+    /// Records to let go by before the next is learnt, and how many it was the last time: where every record has a
+    /// shape of its own, learning them would only cost.
+    wait: u32,
+    waited: u32,
+}
+
+/// A reading, and where in the record its station stands.
+pub(super) type Hit = (Reading, Option<(usize, usize)>);
+
+impl Shapes {
+    /// Reads a record of a known shape.
+    #[inline]
+    pub(super) fn read(&mut self, body: &[u8], reader: &mut Reader<'_>) -> Option<Hit> {
+        if let Some(hit) = self.known.get_mut(self.current).and_then(|shape| shape.read(body, reader)) {
+            return Some(hit);
+        }
+        for index in 0..self.known.len() {
+            if index != self.current
+                && let Some(hit) = self.known[index].read(body, reader)
+            {
+                self.current = index;
+                return Some(hit);
+            }
+        }
+        None
+    }
+
+    /// Remembers the shape of a record that was read the long way.
+    pub(super) fn learn(&mut self, body: &[u8], plan: &Plan) {
+        if self.wait > 0 {
+            self.wait -= 1;
+            return;
+        }
+        let Some(shape) = Shape::new(body, plan) else { return };
+        if self.known.len() < MAX_SHAPES {
+            self.known.push(shape);
+            return;
+        }
+        // The one met least goes; the others have to prove themselves again.
+        let least = (0..self.known.len()).min_by_key(|index| self.known[*index].hits).unwrap_or(0);
+        let was_worth_it = self.known[least].hits >= WORTH_HITS;
+        self.waited = if was_worth_it { 0 } else { (self.waited * 2).clamp(1, MAX_WAIT) };
+        self.wait = self.waited;
+        self.known.iter_mut().for_each(|shape| shape.hits /= 2);
+        self.known[least] = shape;
+    }
+}
+
+/// What reading a record takes beside its bytes.
+pub(super) struct Reader<'f> {
+    pub(super) format: &'f Format,
+    pub(super) cursor: &'f mut Cursor,
+    /// When the Kafka record was made, for readings without a time of their own.
+    pub(super) record_ms: Option<i64>,
+    pub(super) wants_station: bool,
+}
+
+#[derive(Debug)]
+struct Shape {
+    /// All literals, one after the other.
+    literals: Vec<u8>,
+    steps: Vec<Step>,
+    /// What became of the metrics that have no step.
+    absent: [Option<Cause>; 3],
+    has_time: bool,
+    hits: u32,
+}
+
+/// A literal, and the value behind it.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// Where in `literals` the literal ends.
+    end: u16,
+    value: Value,
+    is_station: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    Number,
+    Text,
+    TimeNumber,
+    TimeText(Clock),
+    MetricNumber(Metric, Conversion),
+    MetricText(Metric, Conversion),
+}
+
+impl Shape {
+    /// The shape of a record, valid JSON, for which `plan` was made. `None`: it is too large.
+    fn new(body: &[u8], plan: &Plan) -> Option<Self> {
+        if body.len() > MAX_BYTES {
+            return None;
+        }
+        // A metric that is `true` or `false` has no step: these are literals.
+        let absent = plan.metrics.map(|metric| Some(metric.err().unwrap_or(Cause::NotANumber)));
+        let mut shape =
+            Self { literals: Vec::new(), steps: Vec::new(), absent, has_time: plan.time.is_some(), hits: 0 };
+        let (mut at, mut literal_from) = (0, 0);
+        // Tokens come in the order of the tape's nodes, one for one; colons, commas and closing brackets have none.
+        let mut node = 0u32;
+        while let Some(byte) = body.get(at) {
+            let is_text = *byte == b'"';
+            let (start, end) = match byte {
+                b'"' => (at + 1, at + 1 + text_length(body.get(at + 1..)?)?),
+                b'-' | b'0'..=b'9' => (at, at + number_length(body.get(at..)?)),
+                b'{' | b'[' => (at + 1, at + 1),
+                b't' | b'f' | b'n' => (at + 4, at + 4 + usize::from(*byte == b'f')),
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            at = end + usize::from(is_text);
+            let is_value = matches!(byte, b'-' | b'0'..=b'9') || (is_text && !is_key(body.get(at..)?));
+            if is_value && !plan.pinned.contains(&node) {
+                shape.push(body.get(literal_from..start)?, node, is_text, plan)?;
+                literal_from = end;
+            }
+            node += 1;
+        }
+        shape.literals.extend_from_slice(body.get(literal_from..)?);
+        Some(shape)
+    }
+
+    fn push(&mut self, literal: &[u8], node: u32, is_text: bool, plan: &Plan) -> Option<()> {
+        let metric = Metric::ALL.into_iter().find_map(|metric| match plan.metrics[metric.index()] {
+            Ok(MetricPlan { at, conversion }) if at == node => Some((metric, conversion)),
+            _ => None,
+        });
+        let value = match (plan.time.filter(|time| time.at == node), metric) {
+            (Some(time), _) if is_text => Value::TimeText(time.clock),
+            (Some(_), _) => Value::TimeNumber,
+            (None, Some((metric, conversion))) => {
+                self.absent[metric.index()] = None;
+                if is_text {
+                    Value::MetricText(metric, conversion)
+                } else {
+                    Value::MetricNumber(metric, conversion)
+                }
+            }
+            (None, None) if is_text => Value::Text,
+            (None, None) => Value::Number,
+        };
+        self.literals.extend_from_slice(literal);
+        let end = u16::try_from(self.literals.len()).ok()?;
+        self.steps.push(Step { end, value, is_station: plan.station == Some(node) });
+        (self.steps.len() <= MAX_STEPS).then_some(())
+    }
+
+    #[inline]
+    fn read(&mut self, body: &[u8], reader: &mut Reader<'_>) -> Option<Hit> {
+        let mut reading = Reading { event_time_ms: 0, metrics: [None; 3], left_out: self.absent };
+        let (mut event_time_ms, mut station) = (None, None);
+        let (mut at, mut literal_at) = (0, 0);
+        for step in &self.steps {
+            let literal = self.literals.get(literal_at..usize::from(step.end))?;
+            let rest = body.get(at..)?.strip_prefix(literal)?;
+            at += literal.len();
+            literal_at += literal.len();
+            let length = match step.value {
+                Value::Number => Decimal::read(rest)?.length,
+                Value::Text => text_length(rest)?,
+                Value::TimeNumber => {
+                    let decimal = Decimal::read(rest)?;
+                    let time = Time::Instant(epoch(decimal, rest)?);
+                    event_time_ms = Some(event_time(time, Clock::Zone, reader.format, reader.cursor).ok()?);
+                    decimal.length
+                }
+                Value::TimeText(clock) => {
+                    let text = plain_text(rest)?;
+                    let time = time_of_text(text).ok()?;
+                    event_time_ms = Some(event_time(time, clock, reader.format, reader.cursor).ok()?);
+                    text.len()
+                }
+                Value::MetricNumber(metric, conversion) => {
+                    let decimal = Decimal::read(rest)?;
+                    reader.take(&mut reading, metric, conversion, Ok(decimal.fixed(rest)));
+                    decimal.length
+                }
+                Value::MetricText(metric, conversion) => {
+                    let text = plain_text(rest)?;
+                    reader.take(&mut reading, metric, conversion, sent_text(text));
+                    text.len()
+                }
+            };
+            if step.is_station && reader.wants_station {
+                station = Some((at, at + name_length(step.value, rest)?));
+            }
+            at += length;
+        }
+        if body.get(at..)? != self.literals.get(literal_at..)? || reading.metrics == [None; 3] {
+            return None;
+        }
+        reading.event_time_ms = if self.has_time { event_time_ms? } else { reader.record_time()? };
+        self.hits = self.hits.saturating_add(1);
+        Some((reading, station))
+    }
+}
+
+impl Reader<'_> {
+    /// The time of a reading without one, if the format takes the Kafka record's.
+    pub(super) fn record_time(&self) -> Option<i64> {
+        let allowed = self.format.settings.missing_timestamp == MissingTimestamp::Kafka;
+        self.record_ms.filter(|ms| allowed && (0..=timestamp::MAX_MS).contains(ms))
+    }
+
+    /// Puts a metric into a reading, or the cause that keeps it out.
+    #[inline]
+    pub(super) fn take(
+        &self,
+        reading: &mut Reading,
+        metric: Metric,
+        conversion: Conversion,
+        sent: Result<Option<i64>, Cause>,
+    ) {
+        let limits = &self.format.metrics[metric.index()].limits;
+        match sent.and_then(|sent| limits.judge(sent, conversion, &self.format.settings.missing_values)) {
+            Ok(value) => reading.metrics[metric.index()] = Some(value),
+            Err(cause) => reading.left_out[metric.index()] = Some(cause),
+        }
+    }
+}
+
+/// Epoch time, as simd-json's integer or float would say it.
+#[inline]
+fn epoch(decimal: Decimal, text: &[u8]) -> Option<i64> {
+    match decimal.integer() {
+        Some(epoch) => Some(timestamp::from_integer(epoch)),
+        None => Some(timestamp::from_float(decimal.float(text)?)),
+    }
+}
+
+/// The station's name, if it is text without escapes or a whole number.
+fn name_length(value: Value, rest: &[u8]) -> Option<usize> {
+    match value {
+        Value::Text | Value::TimeText(_) | Value::MetricText(..) => plain_text(rest).map(str::len),
+        Value::Number | Value::TimeNumber | Value::MetricNumber(..) => Decimal::read(rest)
+            .filter(|decimal| decimal.integer().is_some_and(|number| number > 0))
+            .map(|d| d.length),
+    }
+}
+
+/// Text up to its closing quote, without escapes.
+#[inline]
+fn plain_text(rest: &[u8]) -> Option<&str> {
+    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+    let (text, after) = rest.split_at_checked(end)?;
+    if after.first() == Some(&b'"') { std::str::from_utf8(text).ok() } else { None }
+}
+
+/// The bytes of a text up to its closing quote; `None` if it is no JSON, or not for certain.
+#[inline]
+fn text_length(rest: &[u8]) -> Option<usize> {
+    let (mut at, mut is_ascii) = (0, true);
+    loop {
+        match *rest.get(at)? {
+            b'"' => break,
+            b'\\' => at += escape_length(rest.get(at + 1..)?)?,
+            0..0x20 => return None,
+            byte => is_ascii &= byte < 0x80,
+        }
+        at += 1;
+    }
+    (is_ascii || std::str::from_utf8(rest.get(..at)?).is_ok()).then_some(at)
+}
+
+/// What follows a backslash. Pairs of surrogates are left to simd-json.
+fn escape_length(rest: &[u8]) -> Option<usize> {
+    match *rest {
+        [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Some(1),
+        [b'u', a, b, c, d, ..] => {
+            let is_hex = [a, b, c, d].iter().all(u8::is_ascii_hexdigit);
+            let is_surrogate = matches!(a, b'd' | b'D') && !matches!(b, b'0'..=b'7');
+            (is_hex && !is_surrogate).then_some(5)
+        }
+        _ => None,
+    }
+}
+
+/// The bytes of a number, exponent included, in valid JSON.
+fn number_length(rest: &[u8]) -> usize {
+    let is_part = |byte: &&u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+    rest.iter().take_while(is_part).count()
+}
+
+/// Whether what comes next makes the text before it a key.
+fn is_key(rest: &[u8]) -> bool {
+    rest.trim_ascii_start().first() == Some(&b':')
+}
