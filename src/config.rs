@@ -6,7 +6,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::reading::Format;
 
 /// A password: never printed, logged or shown in a `Debug` form.
 #[derive(Clone, PartialEq, Eq)]
@@ -146,6 +149,8 @@ pub enum LogSent {
 pub struct Producer {
     /// Where the topic is.
     pub kafka: Kafka,
+    /// How records are read.
+    pub format: Arc<Format>,
     /// HTTP endpoint; None = off.
     pub listen: Option<SocketAddr>,
     /// The log.
@@ -218,6 +223,8 @@ pub enum OnDataLoss {
 pub struct Process {
     /// Where the topic is.
     pub kafka: Kafka,
+    /// How records are read.
+    pub format: Arc<Format>,
     /// HTTP endpoint; None = off.
     pub listen: Option<SocketAddr>,
     /// The log.
@@ -259,6 +266,8 @@ pub struct Process {
 pub struct Inspect {
     /// Where the topic is.
     pub kafka: Kafka,
+    /// How records are read.
+    pub format: Arc<Format>,
     /// The log.
     pub log: Log,
     /// Where the table is, password included.

@@ -59,11 +59,11 @@ fn values(form: Form, count: u64) -> Vec<Vec<u8>> {
 
 /// Bytes to `Reading`: a reading, and a batch of them.
 fn parse(form: Form) {
-    let mut values = values(form, BATCH);
-    let mut parser = Parser::new();
+    let values = values(form, BATCH);
+    let mut parser = Parser::default();
     repeat(&format!("parsing/{}/batch", form.name()), "batch of 1000", BATCH, LENGTH, || {
-        for value in &mut values {
-            let _ = std::hint::black_box(parser.parse(value));
+        for value in &values {
+            let _ = std::hint::black_box(parser.parse(value, None));
         }
     });
     let name = format!("parsing/{}/reading", form.name());
@@ -73,10 +73,10 @@ fn parse(form: Form) {
     let mut figures = Figures::new(name, "reading");
     let (start, cpu) = (Instant::now(), cpu_time());
     while start.elapsed() < LENGTH {
-        for block in values.chunks_exact_mut(BLOCK) {
+        for block in values.chunks_exact(BLOCK) {
             let begin = Instant::now();
-            for value in &mut *block {
-                let _ = std::hint::black_box(parser.parse(value));
+            for value in block {
+                let _ = std::hint::black_box(parser.parse(value, None));
             }
             figures.record(begin.elapsed() / BLOCK as u32);
         }

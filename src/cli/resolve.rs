@@ -1,11 +1,14 @@
 //! From parsed options to a subcommand's configuration: relations between values, credentials, the database.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::table::{FLAGS, FlagValues, Name};
+use super::table::{FlagValues, Name, flags};
 use super::{Command, Environment, Given, Origin, Run, database, environment, value};
 use crate::config::{Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl};
 use crate::error::{Error, Result};
+use crate::reading::units::BASE_UNITS;
+use crate::reading::{Format, Settings};
 
 /// Above this many windows open at once per partition, a window is too short for the watermark to be meant.
 const MAX_OPEN_WINDOWS: u128 = 10_000;
@@ -54,6 +57,18 @@ fn kafka(options: &mut FlagValues, env: &Environment<'_>) -> Result<Kafka> {
         topic: present("topic", options.topic.take())?,
         sasl: sasl(options, env)?,
     })
+}
+
+/// How records are read.
+fn format(options: &mut FlagValues) -> Result<Arc<Format>> {
+    let settings = Settings {
+        fields: options.fields.take().unwrap_or_default(),
+        zone: options.zone.take(),
+        missing_timestamp: present("missing-timestamp", options.missing_timestamp)?,
+        missing_values: options.missing_values.take().unwrap_or_default(),
+        output: options.output_units.unwrap_or(BASE_UNITS),
+    };
+    Ok(Arc::new(Format::new(settings)))
 }
 
 fn sasl(options: &mut FlagValues, env: &Environment<'_>) -> Result<Option<Sasl>> {
@@ -105,6 +120,7 @@ fn producer(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result
     }
     Ok(Producer {
         kafka: kafka(&mut o, env)?,
+        format: format(&mut o)?,
         listen: present("listen", o.listen)?,
         log: log(&o)?,
         pace: pace(&o, given, &source)?,
@@ -151,6 +167,7 @@ fn process(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<
     }
     Ok(Process {
         kafka: kafka(&mut o, env)?,
+        format: format(&mut o)?,
         listen: present("listen", o.listen)?,
         log: log(&o)?,
         database: match o.database_url.as_deref() {
@@ -198,7 +215,7 @@ fn check_window(window: Duration, watermark: Duration, max_future: Duration) -> 
 
 fn database(options: &FlagValues, given: &[Given], env: &Environment<'_>) -> Result<tokio_postgres::Config> {
     let named = given.iter().find(|value| value.flag == "database-url").and_then(|value| {
-        let flag = FLAGS.iter().find(|flag| flag.name == value.flag)?;
+        let flag = flags().find(|flag| flag.name == value.flag)?;
         Some(value.name(flag))
     });
     let url = named.as_deref().zip(options.database_url.as_deref());
@@ -217,6 +234,7 @@ fn demo(o: FlagValues) -> Result<Demo> {
 fn inspect(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Inspect> {
     Ok(Inspect {
         kafka: kafka(&mut o, env)?,
+        format: format(&mut o)?,
         log: log(&o)?,
         database: database(&o, given, env)?,
         checkpoint_dir: present("checkpoint-dir", o.checkpoint_dir)?,

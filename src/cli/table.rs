@@ -3,6 +3,8 @@
 //! Everything about a flag stands in its one entry; parsing, environment names, help and the README's list follow from
 //! it. A flag may have two entries when its default differs between commands (`--listen`), but only one a command.
 
+mod format;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::config::{
     Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, Pace, ReadingSource, SaslMechanism,
     StartFrom,
 };
+use crate::reading::{FieldRule, MissingTimestamp, Unit, Zone};
 
 /// A subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +80,14 @@ impl Flag {
     }
 }
 
+/// Every flag of every command.
+pub(super) fn flags() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().chain(format::FLAGS)
+}
+
 /// The flags of one command, in the table's order.
 pub(super) fn flags_of(command: Name) -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().filter(move |flag| flag.on.contains(&command))
+    flags().filter(move |flag| flag.on.contains(&command))
 }
 
 /// Parsed values, before relations between them are checked; None = not given and without a default.
@@ -126,6 +134,11 @@ pub(super) struct FlagValues {
     pub(super) fetch_bytes: Option<i32>,
     pub(super) json: Option<bool>,
     pub(super) without_postgres: Option<bool>,
+    pub(super) fields: Option<Vec<FieldRule>>,
+    pub(super) zone: Option<Zone>,
+    pub(super) missing_timestamp: Option<MissingTimestamp>,
+    pub(super) missing_values: Option<Vec<i64>>,
+    pub(super) output_units: Option<[Unit; 3]>,
 }
 
 fn put<T>(place: &mut Option<T>, parsed: Parsed<T>) -> Parsed<()> {
@@ -140,8 +153,8 @@ const PRODUCER: &[Name] = &[Name::Producer];
 const PROCESS: &[Name] = &[Name::Process];
 const DEMO: &[Name] = &[Name::Demo];
 
-/// Every flag of every command.
-pub(super) const FLAGS: &[Flag] = &[
+/// Every flag but those of the format, which have a table of their own.
+const FLAGS: &[Flag] = &[
     Flag {
         name: "brokers",
         on: KAFKA,

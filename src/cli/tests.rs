@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::environment::tests::fake;
-use super::table::{FLAGS, Name};
+use super::table::{Name, flags};
 use super::*;
 use crate::config::{Assign, Pace, ReadingSource, SaslMechanism};
 
@@ -49,7 +49,7 @@ fn every_flag_is_named_once_a_command_and_its_default_parses() {
             assert!(variables.insert(flag.variable()));
         }
     }
-    for flag in FLAGS {
+    for flag in flags() {
         let word = |c: char| c.is_ascii_lowercase() || c == '-';
         assert!(flag.name.chars().all(word) && !flag.name.starts_with('-'), "{}", flag.name);
         assert!(flag.variable().chars().all(|c| c.is_ascii_uppercase() || c == '_'));

@@ -13,6 +13,8 @@ use crate::config::{
     StartFrom,
 };
 use crate::reading::timestamp;
+use crate::reading::{MissingTimestamp, Zone};
+pub(super) use crate::reading::{fields, missing_values, output_units};
 
 /// A value, or the end of the sentence "expected …".
 pub(super) type Parsed<T> = Result<T, String>;
@@ -316,6 +318,15 @@ pub(super) fn compression(text: &str) -> Parsed<Compression> {
 
 pub(super) fn log_sent(text: &str) -> Parsed<LogSent> {
     word(text, &[("sample", LogSent::Sample), ("all", LogSent::All), ("none", LogSent::None)])
+}
+
+pub(super) fn missing_timestamp(text: &str) -> Parsed<MissingTimestamp> {
+    word(text, &[("reject", MissingTimestamp::Reject), ("kafka", MissingTimestamp::Kafka)])
+}
+
+/// The zone of times without an offset. `TZDIR` is where other programs, too, look for zone files.
+pub(super) fn zone(text: &str) -> Parsed<Zone> {
+    Zone::from_text(text, std::env::var_os("TZDIR").map(PathBuf::from))
 }
 
 pub(super) fn on_data_loss(text: &str) -> Parsed<OnDataLoss> {

@@ -35,6 +35,7 @@ use crate::embedded::{Api, Broker, Fault, Options, Rule};
 use crate::error::{Error, Result};
 use crate::processor::checkpoints::store::CheckpointStore;
 use crate::producer;
+use crate::reading::Format;
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::telemetry::human::Grouped;
 use child::Processor;
@@ -261,6 +262,7 @@ impl Drop for Feed {
 fn readings(brokers: &str) -> Producer {
     Producer {
         kafka: Kafka { brokers: vec![brokers.to_owned()], topic: TOPIC.to_owned(), sasl: None },
+        format: Format::shared(),
         listen: None,
         log: Log { level: LogLevel::Warn, format: LogFormat::Text },
         pace: Pace::Every(Duration::from_millis(1)),

@@ -2,7 +2,7 @@
 //!
 //! Every record becomes exactly one of duplicate, rejected or aggregated, decided in this order:
 //! 1. *duplicate*: its producer's run had sent its sequence number before (a retry after a lost answer);
-//! 2. *oversized*, *malformed*, *missing_timestamp*, *no_metric*, *out_of_range*: what the value itself says;
+//! 2. *oversized*, *malformed*, *missing_timestamp*, *no_metric*: what the value itself says;
 //! 3. *future*: further ahead of `now` than allowed; such a record never moves the watermark;
 //! 4. *late*: its window is closed by the watermark as of this record;
 //! 5. aggregated, and the watermark moves.
@@ -12,11 +12,13 @@
 //! Invariants: `next_offset` and the watermark never go back within an incarnation; a window leaves the state only when
 //! it is closed and PostgreSQL has confirmed its last totals.
 
+use std::sync::Arc;
+
 use crate::engine::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
 use crate::engine::state::{Mark, Position, Run, State};
 use crate::engine::watermark::Watermark;
 use crate::engine::window::{Deltas, Window, start_of};
-use crate::reading::{Parser, Reading, Reason};
+use crate::reading::{Format, Parser, Reading, Reason};
 
 /// A longer value is no reading; it is refused before it is looked at.
 pub const MAX_READING_BYTES: usize = 64 * 1024;
@@ -102,6 +104,13 @@ impl Partition {
             last_run: 0,
             last_window: (0, 0),
         }
+    }
+
+    /// Reads records in this format instead of the default one.
+    #[must_use]
+    pub fn reading(mut self, format: Arc<Format>) -> Self {
+        self.parser = Parser::new(format);
+        self
     }
 
     /// The state after all that was applied.

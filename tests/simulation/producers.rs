@@ -186,7 +186,7 @@ fn message(plan: &Plan, rng: &mut Prng, now_ms: i64, oversized: &Rc<[u8]>) -> (T
     };
     // Hundredths, so that the text is the number exactly.
     let hundredths: [Option<i64>; 3] =
-        std::array::from_fn(|_| (!rng.chance(100)).then(|| rng.between(0, 6_999)));
+        std::array::from_fn(|_| (!rng.chance(100)).then(|| rng.between(0, 5_999)));
     if hundredths == [None; 3] {
         let value = format!("{{\"timestamp\":{event_time_ms},\"humidity\":null}}");
         return (Truth::Bad(Reason::NoMetric), Some(value.into_bytes().into()));
@@ -212,9 +212,9 @@ fn bad(rng: &mut Prng, now_ms: i64, oversized: &Rc<[u8]>) -> (Truth, Value) {
         3 => (Reason::Malformed, None),
         4 => (Reason::MissingTimestamp, value("{\"temperature\":1}".to_owned())),
         5 => (Reason::NoMetric, value(format!("{{\"timestamp\":{now_ms}}}"))),
-        6 => (Reason::OutOfRange, value(format!("{{\"timestamp\":{now_ms},\"temperature\":70.5}}"))),
+        6 => (Reason::NoMetric, value(format!("{{\"timestamp\":{now_ms},\"temperature\":70.5}}"))),
         _ if rng.chance(30) => (Reason::Oversized, Some(Rc::clone(oversized))),
-        _ => (Reason::OutOfRange, value("{\"timestamp\":-5,\"temperature\":7}".to_owned())),
+        _ => (Reason::Malformed, value("{\"timestamp\":-5,\"temperature\":7}".to_owned())),
     };
     (Truth::Bad(reason), value)
 }

@@ -141,8 +141,8 @@ fn every_refusal_is_kept_with_its_payload() {
         (6, Some(big), None),
     ];
     feed_marked(&mut p, values, BASE);
-    use Reason::{Malformed, MissingTimestamp, NoMetric, OutOfRange, Oversized};
-    let expected = [Malformed, Malformed, Malformed, MissingTimestamp, NoMetric, OutOfRange, Oversized];
+    use Reason::{Malformed, MissingTimestamp, NoMetric, Oversized};
+    let expected = [Malformed, Malformed, Malformed, MissingTimestamp, NoMetric, NoMetric, Oversized];
     let pending: Vec<_> = p.take_rejected().collect();
     let reasons: Vec<_> = pending.iter().map(|d| (d.offset, d.reason)).collect();
     assert_eq!(reasons, (0..).zip(expected).collect::<Vec<_>>());

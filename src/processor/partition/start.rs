@@ -19,6 +19,7 @@ use crate::processor::checkpoints::store::CheckpointStore;
 use crate::processor::partition::handle::{HighWatermark, Oldest, PartitionHandle, SharedOutbox, Tasks};
 use crate::processor::partition::snapshot;
 use crate::processor::partition::task::{Channels, PartitionTask, TaskSettings};
+use crate::reading::Format;
 use crate::retry::Backoff;
 use crate::time::{Clock, milliseconds};
 
@@ -34,6 +35,8 @@ pub struct Launcher {
     pub store: Arc<CheckpointStore>,
     /// Rules of the core.
     pub settings: Settings,
+    /// How records are read.
+    pub format: Arc<Format>,
     /// Rules of the source.
     pub source: source::Settings,
     /// Where to start where no state exists.
@@ -65,6 +68,7 @@ impl Launcher {
                 out_of_orderness_ms: milliseconds(config.watermark),
                 max_future_ms: milliseconds(config.max_future),
             },
+            format: Arc::clone(&config.format),
             source: source::Settings {
                 fetch_bytes: config.fetch_bytes,
                 wait: FETCH_WAIT,
@@ -156,7 +160,7 @@ impl Launcher {
         outbox.with(|outbox| outbox.extend(pending));
         high_watermark.set(state.progress.next_offset);
         let task = PartitionTask {
-            partition: Partition::new(self.settings, state),
+            partition: Partition::new(self.settings, state).reading(Arc::clone(&self.format)),
             writer,
             outbox: outbox.clone(),
             high_watermark: high_watermark.clone(),

@@ -102,7 +102,10 @@ impl<'b> Block<'b> {
         let changes = self.times.chunks_exact(self.size).zip(self.indexes);
         changes
             .map(|(bytes, index)| {
-                Some((time(bytes)?.saturating_mul(1_000).clamp(-FARTHEST_MS, FARTHEST_MS), self.offset_ms(usize::from(*index))?))
+                Some((
+                    time(bytes)?.saturating_mul(1_000).clamp(-FARTHEST_MS, FARTHEST_MS),
+                    self.offset_ms(usize::from(*index))?,
+                ))
             })
             .collect()
     }
