@@ -2,10 +2,10 @@
 //!
 //! Every refusal is a sentence about what is expected, for the one line that the command line prints.
 
+use super::Metric;
 use super::number::{fixed_from_float, float_from_text};
 use super::path::Path;
 use super::units::{BASE_UNITS, Unit};
-use super::Metric;
 
 /// One `field=path` of `--fields`.
 #[derive(Debug, Clone, PartialEq, Eq)]

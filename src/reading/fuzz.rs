@@ -114,14 +114,14 @@ fn mutate(random: &mut Random, value: &mut Vec<u8>) {
 
 /// Other digits for those of a seed, so that records differ in values and not in shape.
 fn vary(random: &mut Random, value: &mut [u8]) {
-    for at in 0..value.len() {
-        if value[at].is_ascii_digit() && random.below(3) == 0 {
-            value[at] = b'0' + (random.below(10) as u8);
+    for byte in value.iter_mut().filter(|byte| byte.is_ascii_digit()) {
+        if random.below(3) == 0 {
+            *byte = b'0' + (random.below(10) as u8);
         }
     }
 }
 
-/// Spaces, and lists of records of one shape, keep the shapes busy.
+/// A seed or the value before, often with other digits: so shapes come again.
 fn next_value(random: &mut Random, last: &[u8]) -> Vec<u8> {
     let mut value = if random.below(3) > 0 { last.to_vec() } else { random.pick(&SEEDS).as_bytes().to_vec() };
     match random.below(4) {
@@ -331,8 +331,8 @@ fn berlin(local_ms: i64) -> i64 {
         return zone.to_utc(local_ms, &mut zone::Cursor::default());
     }
     let change = |month| {
-        let days = (25..=31).filter_map(|day| timestamp::days_since_1970(year, month, day));
-        days.filter(|days| (days + 4) % 7 == 0).next_back().unwrap_or_default() * 86_400_000
+        let mut days = (25..=31).filter_map(|day| timestamp::days_since_1970(year, month, day));
+        days.rfind(|days| (days + 4) % 7 == 0).unwrap_or_default() * 86_400_000
     };
     let is_summer = local_ms >= change(3) + 3 * 3_600_000 && local_ms < change(10) + 3 * 3_600_000;
     local_ms - if is_summer { 7_200_000 } else { 3_600_000 }

@@ -82,17 +82,11 @@ impl Zone {
 }
 
 /// The offset that was found last, and for which local times it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Cursor {
     from_ms: i64,
     until_ms: i64,
     ahead_ms: i64,
-}
-
-impl Default for Cursor {
-    fn default() -> Self {
-        Self { from_ms: 0, until_ms: 0, ahead_ms: 0 }
-    }
 }
 
 /// The offsets of a place by its local time.
