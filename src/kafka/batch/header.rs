@@ -123,7 +123,7 @@ impl Header {
             return Err(error(Cause::Malformed("it has more records than offsets")));
         }
         if codec == Codec::None && record_count == 0 && batch.len() > HEADER_BYTES {
-            return Err(error(Cause::Malformed("bytes follow its last record")));
+            return Err(error(Cause::Malformed(record::TRAILING)));
         }
         Ok(Self {
             base_offset,

@@ -16,16 +16,28 @@
 //! - Timestamps are given as they were sent. Nobody here judges them.
 
 mod aborted;
+mod copies;
+mod expand;
+#[cfg(test)]
+mod fuzz;
 mod header;
+mod inflate;
+mod lz4;
 mod place;
 mod record;
+mod snappy;
 #[cfg(test)]
 mod tests;
+mod window;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 use std::fmt;
 
 use self::aborted::Aborted;
 pub use self::aborted::AbortedTransaction;
+pub use self::expand::Expander;
+use self::expand::Expansion;
 use self::header::{Front, HEADER_BYTES};
 pub use self::header::{Header, Kind, TimestampType};
 use self::place::Place;
@@ -150,16 +162,11 @@ impl fmt::Display for Cause {
 
 impl std::error::Error for BatchError {}
 
-/// Memory for expanding compressed batches, kept from batch to batch. Takes none until the first one comes.
-#[derive(Debug, Default)]
-pub struct Expander {}
-
 /// The batches of one partition in a fetch answer.
 #[derive(Debug)]
 pub struct Batches<'a> {
     /// What is left of the answer.
     bytes: &'a mut [u8],
-    #[expect(dead_code, reason = "the codecs come next")]
     expander: &'a mut Expander,
     aborted: Aborted,
     max_record_bytes: usize,
@@ -173,11 +180,17 @@ pub struct Batches<'a> {
 #[derive(Debug)]
 pub struct Batch<'a> {
     header: Header,
-    /// What is left of its records.
-    bytes: &'a mut [u8],
+    body: Body<'a>,
     records_left: u32,
     place: Place,
     max_record_bytes: usize,
+}
+
+/// The records of a batch that are left.
+#[derive(Debug)]
+enum Body<'a> {
+    Plain(&'a mut [u8]),
+    Compressed(Expansion<'a>),
 }
 
 /// One record.
@@ -228,11 +241,12 @@ impl<'a> Batches<'a> {
             }
         };
         let from = std::mem::replace(&mut self.next_offset, header.next_offset());
-        let batch = self.take(size);
-        if header.kind == Kind::Records && header.codec != Codec::None && header.record_count > 0 {
-            return Some(Err(header.error(from, Cause::CodecNotBuiltIn(header.codec))));
-        }
-        Some(Ok(Batch::new(header, batch, from, self.max_record_bytes)))
+        let bytes = self.take(size);
+        let place = Place::new(&header, from);
+        Some(match Body::of(&header, bytes, self.expander) {
+            Ok(body) => Ok(Batch::new(header, body, place, self.max_record_bytes)),
+            Err(cause) => Err(header.error(from, cause)),
+        })
     }
 
     /// The header at the front, and the size of its batch.
@@ -302,16 +316,23 @@ impl<'a> Batches<'a> {
     }
 }
 
-impl<'a> Batch<'a> {
-    fn new(header: Header, batch: &'a mut [u8], from: i64, max_record_bytes: usize) -> Self {
-        let has_records = header.kind == Kind::Records;
-        Self {
-            header,
-            bytes: batch.get_mut(HEADER_BYTES..).filter(|_| has_records).unwrap_or_default(),
-            records_left: if has_records { header.record_count } else { 0 },
-            place: Place::new(&header, from),
-            max_record_bytes,
+impl<'a> Body<'a> {
+    /// The records of a whole batch that are to be given.
+    fn of(header: &Header, batch: &'a mut [u8], expander: &'a mut Expander) -> Result<Self, Cause> {
+        if header.kind != Kind::Records || header.record_count == 0 {
+            Ok(Self::Plain(&mut []))
+        } else if header.codec == Codec::None {
+            Ok(Self::Plain(batch.get_mut(HEADER_BYTES..).unwrap_or_default()))
+        } else {
+            expander.begin(header, batch).map(Self::Compressed)
         }
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn new(header: Header, body: Body<'a>, place: Place, max_record_bytes: usize) -> Self {
+        let records_left = if header.kind == Kind::Records { header.record_count } else { 0 };
+        Self { header, body, records_left, place, max_record_bytes }
     }
 
     /// What its header says.
@@ -325,8 +346,11 @@ impl<'a> Batch<'a> {
     #[inline]
     pub fn next_record(&mut self) -> Option<Result<Record<'_>, BatchError>> {
         while self.records_left > 0 {
+            let Body::Plain(rest) = &mut self.body else { return self.next_expanded() };
             self.records_left -= 1;
-            match self.take_record().and_then(|(raw, bytes)| self.place.record(raw, bytes)) {
+            let found = take_record(rest, self.records_left == 0, self.max_record_bytes)
+                .and_then(|(raw, bytes)| self.place.record(raw, bytes));
+            match found {
                 Ok(Some(record)) => return Some(Ok(record)),
                 Ok(None) => {}
                 Err(what) => return Some(Err(self.fail(Cause::Malformed(what)))),
@@ -335,36 +359,53 @@ impl<'a> Batch<'a> {
         None
     }
 
-    /// Takes a record from the front of what is left.
-    #[inline]
-    fn take_record(&mut self) -> Result<(RawRecord<'a>, usize), &'static str> {
-        let (length, taken) = record::varint(self.bytes).ok_or(record::MALFORMED)?;
-        let length = usize::try_from(length).map_err(|_| record::MALFORMED)?;
-        let bytes = std::mem::take(&mut self.bytes);
-        let (found, rest) = bytes
-            .get_mut(taken..)
-            .and_then(|rest| rest.split_at_mut_checked(length))
-            .ok_or(record::MALFORMED)?;
-        if self.records_left == 0 && !rest.is_empty() {
-            return Err("bytes follow its last record");
-        }
-        self.bytes = rest;
-        let raw = if length > self.max_record_bytes {
-            record::read_cut(&mut found[..self.max_record_bytes])
-        } else {
-            record::read(found)
+    /// As `next_record`, for a compressed batch.
+    fn next_expanded(&mut self) -> Option<Result<Record<'_>, BatchError>> {
+        let head = loop {
+            let Body::Compressed(expansion) = &mut self.body else { return None };
+            self.records_left = self.records_left.checked_sub(1)?;
+            match expansion.advance(self.max_record_bytes, self.records_left == 0) {
+                Ok(head) if self.place.skips(head.offset_delta) => {}
+                Ok(head) => break head,
+                Err(cause) => return Some(Err(self.fail(cause))),
+            }
         };
-        Ok((raw.ok_or(record::MALFORMED)?, length))
+        let Body::Compressed(expansion) = &mut self.body else { return None };
+        let placed =
+            expansion.record().ok_or(record::MALFORMED).and_then(|raw| self.place.record(raw, head.bytes));
+        match placed {
+            Ok(record) => record.map(Ok),
+            Err(what) => {
+                self.records_left = 0;
+                Some(Err(self.header.error(self.place.next_offset(), Cause::Malformed(what))))
+            }
+        }
     }
 
     /// Gives up what is left.
     #[cold]
     fn fail(&mut self, cause: Cause) -> BatchError {
         self.records_left = 0;
-        BatchError {
-            base_offset: self.place.next_offset(),
-            last_offset: Some(self.header.last_offset),
-            cause,
-        }
+        self.header.error(self.place.next_offset(), cause)
     }
+}
+
+/// Takes a record from the front of `records`, which have no more than it if it is the last one; gives its length too.
+#[inline]
+fn take_record<'a>(
+    records: &mut &'a mut [u8],
+    is_last: bool,
+    max_bytes: usize,
+) -> Result<(RawRecord<'a>, usize), &'static str> {
+    let (length, taken) = record::varint(records).ok_or(record::MALFORMED)?;
+    let length = usize::try_from(length).map_err(|_| record::MALFORMED)?;
+    let bytes = std::mem::take(records);
+    let (found, rest) =
+        bytes.get_mut(taken..).and_then(|rest| rest.split_at_mut_checked(length)).ok_or(record::MALFORMED)?;
+    if is_last && !rest.is_empty() {
+        return Err(record::TRAILING);
+    }
+    *records = rest;
+    let raw = record::read_up_to(found, max_bytes).ok_or(record::MALFORMED)?;
+    Ok((raw, length))
 }

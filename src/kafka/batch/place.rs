@@ -35,6 +35,16 @@ impl Place {
         self.next_offset.max(self.after_last)
     }
 
+    /// Passes a record that is below what was asked for. Says no if it is not, or is out of place.
+    pub(super) fn skips(&mut self, offset_delta: i32) -> bool {
+        let offset = self.base_offset.saturating_add(i64::from(offset_delta));
+        let skips = (self.after_last..self.next_offset).contains(&offset) && offset <= self.last_offset;
+        if skips {
+            self.after_last = offset + 1;
+        }
+        skips
+    }
+
     /// Puts a record in its place; `None` if it is below what was asked for.
     ///
     /// # Errors

@@ -15,8 +15,19 @@ pub(super) struct RawRecord<'a> {
     pub(super) value: Option<&'a mut [u8]>,
 }
 
+/// What is known of a record before it is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) offset_delta: i32,
+    /// Bytes of the whole record.
+    pub(super) bytes: usize,
+}
+
 /// What is said of bytes that are no record.
 pub(super) const MALFORMED: &str = "a record in it cannot be read";
+
+/// What is said of bytes behind the last record.
+pub(super) const TRAILING: &str = "bytes follow its last record";
 
 /// Longest form of a varint.
 pub(super) const LONGEST_VARINT: usize = 10;
@@ -89,7 +100,13 @@ impl Fields<'_> {
     }
 }
 
-/// Reads a whole record, given without its length.
+/// Reads a record, given without its length; if it is longer than `max_bytes`, only so much of it.
+#[inline]
+pub(super) fn read_up_to(bytes: &mut [u8], max_bytes: usize) -> Option<RawRecord<'_>> {
+    if bytes.len() > max_bytes { read_cut(&mut bytes[..max_bytes]) } else { read(bytes) }
+}
+
+/// Reads a whole record.
 #[inline]
 pub(super) fn read(bytes: &mut [u8]) -> Option<RawRecord<'_>> {
     let mut fields = Fields { bytes, at: 1 };
@@ -102,6 +119,13 @@ pub(super) fn read(bytes: &mut [u8]) -> Option<RawRecord<'_>> {
         return None;
     }
     Some(parts(bytes, timestamp_delta, offset_delta, key, value))
+}
+
+/// The offset of a record, from its batch's base offset.
+pub(super) fn offset_delta(bytes: &[u8]) -> Option<i32> {
+    let mut fields = Fields { bytes, at: 1 };
+    let _timestamp_delta = fields.number()?;
+    fields.small_number()
 }
 
 /// Reads a record of which only the beginning is there: what is missing of key and value is left off.

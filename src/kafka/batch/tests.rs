@@ -297,3 +297,86 @@ fn a_record_above_the_limit_is_given_in_part() {
     assert_eq!(batch.next_record().unwrap().unwrap().value.as_deref(), Some(&b"small"[..]));
     assert!(batch.next_record().is_none());
 }
+
+/// A record of 20 letters, and the same as an lz4 block: a literal, a copy of its last byte 19 times, a literal.
+const LETTERS: [u8; 27] = *b"\x34\0\0\0\x01\x28xxxxxxxxxxxxxxxxxxxx\0";
+const LZ4_BLOCK: [u8; 13] = *b"\x7F\x34\0\0\0\x01\x28x\x01\0\0\x10\0";
+
+#[test]
+fn lz4_frames_of_all_forms() {
+    let frame =
+        |flags: u8, body: &[&[u8]]| [&[0x04, 0x22, 0x4D, 0x18, flags, 0x40][..], &body.concat()].concat();
+    let length = |bytes: &[u8], flag: u32| (bytes.len() as u32 | flag).to_le_bytes();
+    let (block, plain) = (length(&LZ4_BLOCK, 0), length(&LETTERS, 1 << 31));
+    let (front, back) = LETTERS.split_at(9);
+    for stream in [
+        frame(0x60, &[b"c", &block, &LZ4_BLOCK, &[0; 4]]),
+        frame(0x60, &[b"c", &plain, &LETTERS, &[0; 4]]),
+        frame(0x40, &[b"c", &length(front, 1 << 31), front, &length(back, 1 << 31), back, &[0; 4]]),
+        // With the length of the content, and checksums of blocks and content.
+        frame(0x7C, &[b"12345678c", &block, &LZ4_BLOCK, b"sum1", &[0; 4], b"sum2"]),
+    ] {
+        let expected = ["Records 0-0", "0 1000 xxxxxxxxxxxxxxxxxxxx", "next 1"];
+        assert_eq!(read(raw(0, 3, 0, 1, &stream), 0, &[]), expected, "{stream:?}");
+    }
+    for (what, stream) in [
+        ("it does not begin as lz4 does", vec![1, 2, 3, 4, 5]),
+        ("its frame is of an unknown version or needs a dictionary", frame(0x61, &[b"c", &[0; 8]])),
+        ("it ends before its last record", frame(0x60, &[b"c", &[0; 4]])),
+        ("it ends early", frame(0x60, &[b"c", &block, &LZ4_BLOCK])),
+        ("it ends early", frame(0x60, &[b"c", &[9, 0, 0, 0, 1]])),
+        (
+            "it refers back further than there are bytes",
+            frame(0x60, &[b"c", &length(&[0; 4], 0), &[0, 1, 0, 0]]),
+        ),
+    ] {
+        let lines = read(raw(0, 3, 0, 1, &stream), 0, &[]);
+        assert_eq!(lines[1], format!("offset 0: a batch that is not lz4: {what}"), "{stream:?}");
+    }
+}
+
+#[test]
+fn snappy_in_java_s_frame() {
+    // Two blocks: 9 bytes as a literal; 18 as a literal and a copy of its last letter.
+    let (front, back) = LETTERS.split_at(9);
+    let blocks: [&[u8]; 4] = [b"\x09\x20", front, b"\x12\0x\x3E\x01\0\0\0", b""];
+    let frame = |version: u8, first: u8, rest: &[&[u8]]| {
+        [b"\x82SNAPPY\0\0\0\0\x01\0\0\0", &[version][..], &[0, 0, 0, first], &rest.concat()].concat()
+    };
+    assert_eq!(back, b"xxxxxxxxxxxxxxxxx\0");
+    let good = frame(1, 11, &[blocks[0], blocks[1], &[0, 0, 0, 8], blocks[2]]);
+    let expected = ["Records 0-0", "0 1000 xxxxxxxxxxxxxxxxxxxx", "next 1"];
+    assert_eq!(read(raw(0, 2, 0, 1, &good), 0, &[]), expected);
+    for (what, stream) in [
+        ("its frame is of an unknown version", frame(2, 0, &[])),
+        ("it ends early", frame(1, 99, &[blocks[0], blocks[1]])),
+        ("it ends early", frame(1, 5, &[blocks[0], &front[..3]])),
+        ("a block is longer than it says", frame(1, 11, &[b"\x08\x20", front])),
+        // A copy may not leave its block.
+        ("it refers back further than there are bytes", frame(1, 4, &[b"\x09\x42\x01\0"])),
+        ("the length of a block cannot be", frame(1, 6, &[&[0xFF; 6]])),
+    ] {
+        let lines = read(raw(0, 2, 0, 1, &stream), 0, &[]);
+        assert_eq!(lines[1], format!("offset 0: a batch that is not snappy: {what}"), "{stream:?}");
+    }
+}
+
+#[test]
+fn a_compressed_record_above_the_limit_takes_no_memory() {
+    let mut large = batch(0, &[0, 1]);
+    large.compression = RecordBatchCompression::Gzip;
+    large.records = ControlBatchOrRecords::Records(vec![
+        TheirRecord { value: Some(vec![b'x'; 30 << 20]), ..their_record(0, "") },
+        their_record(1, "small"),
+    ]);
+    let mut answer = bytes(&[large]);
+    assert!(answer.len() < 40_000);
+    let mut expander = Expander::default();
+    let mut batches = Batches::new(&mut answer, 0, Vec::new(), LIMIT, &mut expander);
+    let mut batch = batches.next_batch().unwrap().unwrap();
+    let record = batch.next_record().unwrap().unwrap();
+    assert!(record.bytes > 30 << 20 && record.value.unwrap().len() < LIMIT);
+    assert_eq!(batch.next_record().unwrap().unwrap().value.as_deref(), Some(&b"small"[..]));
+    assert!(batch.next_record().is_none());
+    assert!(expander.bytes() < 250_000);
+}
