@@ -1,4 +1,4 @@
-//! The old system's table and statements, and what is refused with a sentence.
+//! The old system's table and statements, and what is refused.
 
 use crate::support::pipeline::RUN_LIMIT;
 use crate::support::{Pipeline, Postgres, Weather, turn, unique};
@@ -65,7 +65,7 @@ async fn the_old_statements_work_before_and_after() {
 }
 
 #[tokio::test]
-async fn duplicate_windows_are_refused_with_the_statement_that_mends_them() {
+async fn duplicate_windows_are_refused_with_the_statement_that_removes_them() {
     let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("twice").await;
     let database = &pipeline.database;
@@ -120,7 +120,7 @@ async fn another_topic_or_window_in_the_same_tables_is_refused() {
 }
 
 #[tokio::test]
-async fn what_only_the_user_can_mend_ends_with_one_line() {
+async fn what_only_the_user_can_fix_ends_with_one_line() {
     let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("usage").await;
     let url = pipeline.database.url();
@@ -150,7 +150,7 @@ async fn what_only_the_user_can_mend_ends_with_one_line() {
 }
 
 #[tokio::test]
-async fn a_role_without_rights_is_told_which() {
+async fn a_role_without_rights_learns_which_are_missing() {
     let _turn = turn::light().await;
     let pipeline = pipeline_with_readings("rights").await;
     let database = &pipeline.database;

@@ -22,7 +22,7 @@ async fn a_bounded_run_ends_only_when_everything_is_read() {
     produce("1000", "2").await;
     pipeline.drain().await;
     assert_eq!(pipeline.database.number(read).await, 5_000);
-    // And every later run goes on from there.
+    // Every later run continues from there.
     produce("3000", "3").await;
     pipeline.drain().await;
     assert_eq!(pipeline.database.number(read).await, 8_000);
@@ -31,11 +31,11 @@ async fn a_bounded_run_ends_only_when_everything_is_read() {
 }
 
 #[tokio::test]
-async fn a_bounded_run_that_is_ended_by_a_signal_says_so() {
+async fn a_bounded_run_ended_by_a_signal_reports_it() {
     let _turn = turn::light().await;
     let pipeline = Pipeline::with_topic("interrupted", 2).await;
     pipeline.produce(&["--count", "1000", "--rate", "0", "--backfill", "3h"]).await;
-    // One partition is held by a process that stands still, so the run cannot come to its end.
+    // One partition is held by a suspended process, so the run cannot finish.
     let holder = pipeline.spawn(&["--assign", "1", "--lease", "60s"]);
     holder.wait_for_line("write OK", RUN_LIMIT).await;
     holder.sigstop();

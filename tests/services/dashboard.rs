@@ -115,7 +115,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver ends its browser in order; killed, it would leave it behind.
+        // The driver ends its browser gracefully; killed, it would leave the browser behind.
         if !self.session.is_empty() {
             request(self.port, "DELETE", &format!("/session{}", self.session), "");
         }
@@ -265,7 +265,7 @@ async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
     assert_eq!(both.get_usize("open"), Some(open));
     assert_eq!(both.get_usize("points"), Some(windows.len()));
 
-    // The payloads stand there as they are, and did nothing.
+    // The payloads are shown as they are, and did nothing.
     let letters: Vec<String> = rows("letters").into_iter().skip(1).map(|row| row[3].clone()).collect();
     for hostile in HOSTILE {
         assert!(letters.iter().any(|letter| letter == hostile), "{hostile} is not in {letters:?}");

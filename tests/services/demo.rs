@@ -41,7 +41,7 @@ fn processes_in(folder: &Path) -> Vec<String> {
     lines.filter(|line| line.contains(folder)).collect()
 }
 
-/// Fails unless the demo has shown what it is for.
+/// Fails unless the demo has shown everything it should.
 fn assert_shown(run: &Weather) {
     let text = run.stdout().join("\n");
     for words in ["Kafka       embedded", "SIGKILL to the processor", "each counted once", ROW, "\nexact: "] {
@@ -132,7 +132,7 @@ async fn the_next_start_cleans_up_after_sigkill() {
 }
 
 #[tokio::test]
-async fn who_stops_reading_ends_it() {
+async fn a_reader_that_stops_ends_it() {
     let _turn = turn::light().await;
     let temporary = Folder::new("demo");
     let program = env!("CARGO_BIN_EXE_weather");

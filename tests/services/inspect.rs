@@ -46,7 +46,7 @@ fn problems(report: &OwnedValue) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inspect_tells_what_is_there_and_changes_nothing() {
+async fn inspect_reports_what_is_there_and_changes_nothing() {
     let _turn = turn::light().await;
     let pipeline = Pipeline::new("inspect").await;
     let nothing = report(&pipeline).await;
@@ -96,7 +96,7 @@ async fn inspect_tells_what_is_there_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inspect_says_what_is_away() {
+async fn inspect_reports_what_is_away() {
     let _turn = turn::light().await;
     let away = Weather::spawn([
         "inspect",

@@ -14,9 +14,9 @@ const LOAD: [&str; 8] =
 const TIMES: u32 = 5;
 /// Between two of them.
 const BETWEEN: Duration = Duration::from_millis(700);
-/// Longer than any single call may wait for its answer, so that only giving the connection up helps.
+/// Longer than any single call may wait for its answer, so that only giving up the connection helps.
 const SILENCE: Duration = Duration::from_secs(22);
-/// How soon a process ends that is asked to; the manifests give it twice as long.
+/// How soon a process ends after SIGTERM; the manifests allow twice as long.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Everything that a network does to connections, one after the other.
@@ -46,7 +46,7 @@ async fn postgresql_behind_a_bad_network() {
     let process = pipeline.process("one", &[]);
     pipeline.wait_for_more().await;
     trouble(&pipeline, &proxy).await;
-    // The last of it: the server's host is gone without a word, then there is another one.
+    // Last: the server's host disappears without a word, then there is another one.
     proxy.for_a_while(Network::HalfOpen, SILENCE).await;
     println!("half open: goes on after {:?}", pipeline.wait_for_more().await);
     assert!(lines(&process, "not available") <= 12, "{:#?}", process.stderr());
@@ -85,7 +85,7 @@ async fn killed_on_either_side_of_a_commit() {
         proxy.arm(moment, Fault::Hold, 1);
         strikes += 1;
         proxy.wait_for_strikes(strikes).await;
-        // The checkpoint files go on without the answer; every other time long enough for one.
+        // The checkpoint files advance without the answer; every other round waits long enough for one.
         tokio::time::sleep(Duration::from_millis(if round % 4 < 2 { 0 } else { 150 })).await;
         process.kill9().await;
     }
@@ -143,7 +143,7 @@ async fn ended_while_nothing_answers() {
     let process = pipeline.process("one", &["--checkpoint-interval", "100ms"]);
     pipeline.wait_for_more().await;
     to_postgres.set(Network::HalfOpen);
-    // So that there is something that only the files have.
+    // So that only the files have the latest progress.
     tokio::time::sleep(Duration::from_secs(1)).await;
     to_kafka.set(Network::HalfOpen);
     let asked = Instant::now();
@@ -176,6 +176,6 @@ async fn dead_letters_that_cannot_be_written_wait() {
     let kept = pipeline.database.number("SELECT count(*) FROM weather_dead_letter").await;
     let peak_mib = process.usage().peak_rss_bytes >> 20;
     println!("{kept} of 4,800 dead letters kept, with a peak of {peak_mib} MiB of memory");
-    // What was in memory is all there. What waited in Kafka came in a flood then, of which a sample is kept.
+    // What was in memory is all there. What waited in Kafka then came all at once, of which a sample is kept.
     assert!(kept > 2_000 && peak_mib < 96);
 }

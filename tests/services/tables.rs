@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::support::pipeline::RUN_LIMIT;
 use crate::support::{Kafka, Pipeline, Postgres, turn};
 
-/// Several hours at once, so that most windows are closed soon, then the present.
+/// Several hours at once, so that most windows close soon, then the present.
 const LOAD: [&str; 8] =
     ["--rate", "2000", "--backfill", "2m", "--late-ratio", "0.01", "--malformed-ratio", "0.002"];
-/// Longer than the program waits for a lock before it says so and tries again.
+/// Longer than the program waits for a lock before it logs a warning and tries again.
 const LONG: Duration = Duration::from_secs(14);
 
 /// Ends all connections of this name.
@@ -18,7 +18,7 @@ async fn end_connections(pipeline: &Pipeline, name: &str) {
 }
 
 #[tokio::test]
-async fn locks_are_waited_for_and_ended_connections_made_anew() {
+async fn locks_are_waited_for_and_ended_connections_replaced() {
     let _turn = turn::heavy().await;
     let pipeline = Pipeline::audited(Kafka::shared(), &Postgres::shared(), "locks", 4).await;
     let producer = pipeline.producer(&LOAD);
@@ -85,7 +85,7 @@ async fn a_database_that_turns_read_only_or_takes_rights_away_is_waited_for() {
 }
 
 #[tokio::test]
-async fn tables_changed_by_hand_are_mended() {
+async fn tables_changed_by_hand_are_repaired() {
     let _turn = turn::heavy().await;
     let pipeline = Pipeline::with_topic("hand", 2).await;
     let history = ["--count", "30000", "--rate", "0", "--backfill", "9h", "--malformed-ratio", "0.01"];
@@ -101,12 +101,12 @@ async fn tables_changed_by_hand_are_mended() {
         "ALTER TABLE weather_summary DROP COLUMN reading_count".to_owned(),
         "DROP TABLE weather_summary".to_owned(),
         "DELETE FROM weather_partition WHERE partition = 1".to_owned(),
-        // Dead letters are in no other table: what is gone of them comes back only by reading the topic again.
+        // Dead letters are in no other table: deleted ones come back only by reading the topic again.
         "DROP TABLE weather_process, weather_dead_letter".to_owned(),
         "DROP TABLE weather_partition".to_owned(),
     ] {
         pipeline.database.execute(&change).await;
-        // A change in rows is noticed at the next connection, a change of tables makes one.
+        // A change in rows is noticed at the next connection; a change of tables breaks the present one.
         end_connections(&pipeline, "one").await;
         let mut waited = 0;
         while !pipeline.database.has_table("weather_summary").await

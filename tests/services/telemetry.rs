@@ -226,7 +226,7 @@ async fn metrics_progress_and_health_tell_the_truth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_producer_tells_too() {
+async fn the_producer_has_metrics_too() {
     let _turn = turn::light().await;
     let pipeline = Pipeline::new("telemetry").await;
     let producer = pipeline.producer(&["--listen", "127.0.0.1:0", "--interval", "2ms"]);

@@ -1,7 +1,8 @@
-//! What happens to the topic: records deleted before they were read, a log that is cut, deleted, made again, more partitions.
+//! What happens to the topic: records deleted before they were read, a log that is cut, a deleted and recreated topic, new
+//! partitions.
 //!
 //! The oracle recomputes what could be read, in the order in which it could be: the records that were there before, then
-//! those that came after. On Apache Kafka, but for the log that is cut, which the embedded broker does at will.
+//! those that came after. On Apache Kafka, except for the log that is cut, which only the embedded broker can do on demand.
 
 use rskafka::record::RecordAndOffset;
 use weather::embedded::{Broker, Options};
@@ -113,7 +114,7 @@ async fn a_topic_deleted_while_it_is_read_is_not_made_again_but_read_from_its_st
     process.wait_for_line("there is no partition", RESUMED).await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let topics = pipeline.kafka.client().await.list_topics().await.expect("Kafka answers");
-    assert!(topics.iter().all(|found| found.name != pipeline.topic), "reading has made it again");
+    assert!(topics.iter().all(|found| found.name != pipeline.topic), "reading has created it again");
     pipeline.kafka.create_topic(&pipeline.topic, 1).await;
     produce(&pipeline, "2").await;
     process.wait_for_line("the topic was recreated", RESUMED).await;

@@ -12,7 +12,7 @@ use crate::support::{Folder, Kafka, Pipeline, Postgres, turn};
 const LOAD: [&str; 6] = ["--rate", "3000", "--late-ratio", "0.01", "--malformed-ratio", "0.002"];
 const OFTEN: [&str; 2] = ["--checkpoint-interval", "100ms"];
 
-/// Leads the next file of a partition to a device that is always full.
+/// Links the next file of a partition to a device that is always full.
 fn fill_up(pipeline: &Pipeline, partition: i32) {
     symlink("/dev/full", next_file(pipeline, partition)).expect("the folder is ours");
 }
@@ -36,8 +36,8 @@ async fn a_full_or_read_only_volume_harms_nothing() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     pipeline.wait_for_more().await;
     let said = process.stderr().iter().filter(|line| line.contains("the checkpoint folder")).count();
-    assert_eq!(said, 1, "the third partition's file is well all the time: {:#?}", process.stderr());
-    // What the volume has is older than the table now.
+    assert_eq!(said, 1, "the third partition's file can be written all the time: {:#?}", process.stderr());
+    // The files are older than the table now.
     process.kill9().await;
     let second = pipeline.process("two", &OFTEN);
     second.wait_for_line("the database is ahead of it", RUN_LIMIT).await;
@@ -73,7 +73,7 @@ async fn a_volume_that_goes_away_under_a_running_process_harms_nothing() {
 }
 
 #[tokio::test]
-async fn exchanged_files_are_passed_over() {
+async fn exchanged_files_are_ignored() {
     let _turn = turn::heavy().await;
     let pipeline = Pipeline::audited(Kafka::shared(), &Postgres::shared(), "exchanged", 3).await;
     let more = async |seed| {
@@ -86,7 +86,7 @@ async fn exchanged_files_are_passed_over() {
     let file =
         |partition: i32| pipeline.checkpoints.path().join(format!("{}-{partition}.ckpt", pipeline.topic));
     for partition in 0..3 {
-        // So that nothing whole is left to fall back on.
+        // So that there is no whole file to fall back on.
         let _ = std::fs::remove_file(file(partition).with_extension("ckpt.prev"));
     }
     let kept = std::fs::read(file(0)).expect("it is there");
@@ -99,7 +99,7 @@ async fn exchanged_files_are_passed_over() {
     pipeline.assert_exact(&[]).await;
 }
 
-/// A half-done topic, its files, and the state of PostgreSQL that belongs to them.
+/// A topic of which half is processed, its files, and the state of PostgreSQL that belongs to them.
 pub(crate) async fn stopped_half_way(label: &str) -> Pipeline {
     let pipeline = Pipeline::new(label).await;
     let first = ["--count", "20000", "--rate", "0", "--partitions", "2", "--backfill", "5h"];
@@ -117,7 +117,7 @@ pub(crate) fn files(folder: &Folder, ending: &str) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn damaged_files_are_passed_over() {
+async fn damaged_files_are_ignored() {
     let _turn = turn::light().await;
     let pipeline = stopped_half_way("damaged").await;
     let current = files(&pipeline.checkpoints, ".ckpt");
@@ -135,7 +135,7 @@ async fn damaged_files_are_passed_over() {
 }
 
 #[tokio::test]
-async fn files_of_an_older_state_are_passed_over() {
+async fn files_of_an_older_state_are_ignored() {
     let _turn = turn::light().await;
     let pipeline = stopped_half_way("older").await;
     let kept: Vec<(PathBuf, Vec<u8>)> = files(&pipeline.checkpoints, ".ckpt")

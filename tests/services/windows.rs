@@ -24,7 +24,7 @@ async fn finals(pipeline: &Pipeline, start_ms: i64) -> BTreeMap<i64, bool> {
     rows.iter().map(|row| ((row.get::<_, i64>(0) - start_ms) / HOUR_MS, row.get(1))).collect()
 }
 
-/// Waits until the windows are so; they may never be final sooner.
+/// Waits until the windows are like this; none may be final before.
 async fn wait_for_finals(pipeline: &Pipeline, start_ms: i64, wanted: &[(i64, bool)]) {
     let (start, wanted) = (Instant::now(), BTreeMap::from_iter(wanted.iter().copied()));
     loop {

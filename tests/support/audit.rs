@@ -1,8 +1,7 @@
 //! An audit inside the database that sees every write of every process.
 //!
-//! Triggers note what no process may ever do, whatever happens to it: take a count, an offset, a watermark or an epoch
-//! back, or write for a partition that it has not taken under the epoch of that write. Each process connects under a
-//! name of its own, so the audit knows who wrote; what is rolled back is not noted.
+//! Triggers record what no process may ever do: decrease a count, an offset, a watermark or an epoch, or write for a partition that it has not taken under the epoch of that write. Each process connects under a
+//! name of its own, so the audit knows which process wrote; what is rolled back is not recorded.
 
 use super::Database;
 
@@ -58,7 +57,7 @@ pub async fn start(database: &Database) {
     database.execute(AUDIT).await;
 }
 
-/// Fails if it has noted anything; passes where it was not started.
+/// Fails if it has recorded anything; passes where it was not started.
 pub async fn assert_clean(database: &Database) {
     if database.has_table("audit_back").await {
         let rows = database.query(VIOLATIONS, &[]).await;

@@ -50,7 +50,7 @@ pub struct Kafka {
     private: Option<Private>,
 }
 
-/// In the order in which they are dropped: a broker without its ZooKeeper would not end in order.
+/// In the order in which they are dropped: a broker without its ZooKeeper would not end gracefully.
 struct Private {
     broker: Service,
     _zookeeper: Option<Service>,
@@ -111,7 +111,7 @@ impl Kafka {
         self.service().kill().await;
     }
 
-    /// Ends it in order.
+    /// Ends it gracefully.
     pub async fn stop(&mut self) {
         self.service().stop().await;
     }
@@ -121,7 +121,7 @@ impl Kafka {
         self.service().start().await;
     }
 
-    /// In order down and up again.
+    /// Stops and starts it.
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start().await;
@@ -209,7 +209,7 @@ impl Kafka {
         while offset < end {
             let fetched = client.fetch_records(offset, 1..FETCH_BYTES_MAX, 1_000);
             let (batch, _) = within(CALL_LIMIT, "fetching", fetched).await.expect("the records can be read");
-            // What compaction or a transaction left empty answers nothing.
+            // An offset that compaction or a transaction left empty returns no record.
             offset = batch.last().map_or(offset + 1, |record| record.offset + 1);
             batch.into_iter().filter(|record| record.offset < end).for_each(&mut each);
         }
@@ -230,7 +230,7 @@ impl Kafka {
         );
     }
 
-    /// Runs a program of Kafka's own, a class of its jars, and gives its output: for what rskafka cannot do, as settings of
+    /// Runs a program of Kafka's own, a class of its jars, and gives its output: for what rskafka cannot do, such as settings of
     /// topics (`kafka.admin.ConfigCommand`), transactions and codecs (`org.apache.kafka.tools.ProducerPerformance`).
     pub fn tool(&self, class: &str, arguments: &[&str]) -> String {
         let jars = format!("{}/kafka-{}/*", setting("WEATHER_TEST_JARS"), self.version.as_str());

@@ -1,4 +1,4 @@
-//! What the tests stand on: real services to start and to hurt, the built `weather`, and an oracle for the table.
+//! What the tests stand on: real services to start, stop and kill, the built `weather`, and an oracle for the tables.
 //!
 //! - [`Kafka`] and [`Postgres`]: the ones that `tests/run` started for all tests (`shared`), or a private one to kill,
 //!   stop and restart on the same port.
@@ -8,8 +8,8 @@
 //! - [`oracle`]: what `weather_summary` has to hold, computed from the topic by other code than the product's.
 //! - [`turn`]: how many tests run at once.
 //!
-//! Invariants: no test is skipped for want of a service, it fails and says so; every process and folder is gone when its
-//! owner is dropped, and, through a guard outside, when the test program ends in whatever way; every wait ends.
+//! Invariants: a test never skips because a service is missing: it fails and says so; every process and folder is gone when its
+//! owner is dropped, and, through a guard outside, however the test program ends; every wait has a limit.
 
 // Tests and benchmarks are crates of their own, each of which uses only some of this.
 #![allow(dead_code, unreachable_pub, unused_imports)]
@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between two looks at something that is awaited.
+/// How often a condition is checked while waiting for it.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A setting that `tests/run` exports.
@@ -58,7 +58,7 @@ pub fn unique(label: &str) -> String {
     format!("{label}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Waits until `condition` gives something; `None` if it has not within `limit`.
+/// Waits until `condition` returns something; `None` if it does not within `limit`.
 pub async fn poll<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {

@@ -1,10 +1,10 @@
 # What the tests need besides Rust: found, or installed by the machine's own package manager. Sourced by tests/run.
 #
 # prepare sets and exports
-#   WEATHER_TEST_JAVA     a java of 17 to 23: Kafka 4 wants 17 at least, and Kafka 3.5 ends where 24 begins
+#   WEATHER_TEST_JAVA     a java of 17 to 23: Kafka 4 needs at least 17, and Kafka 3.5 does not run on 24
 #   WEATHER_TEST_PG_BIN   the folder of PostgreSQL's server programs, 15 or newer
 #   WEATHER_TEST_JARS     the folder with kafka-VERSION/*.jar, kept for later runs, which then need no network
-# or ends with one sentence that says what is missing and how to get it. Nothing that is there is installed again.
+# or ends with one sentence that says what is missing and how to get it. What is already there is not installed again.
 
 WEATHER_TEST_JARS=${XDG_CACHE_HOME:-$HOME/.cache}/weather-tests
 
@@ -67,7 +67,7 @@ find_browser() { command -v chromedriver >/dev/null; }
 
 # --- installing ---
 
-# need WHAT FIND APT BREW DNF: of several packages the first that the system offers.
+# need WHAT FIND APT BREW DNF: installs the first of the packages that the system offers.
 need() {
   local what=$1 find=$2
   "$find" && return
@@ -96,7 +96,7 @@ apt_install() { # WHAT PACKAGE…
     as_root "$what" "${install[@]}" "$package"
     return
   fi
-  # Debian's package would create a cluster and start it on port 5432; the tests have their own and want none.
+  # Debian's package would create a cluster and start it on port 5432; the tests have their own.
   as_root "$what" "${install[@]}" postgresql-common
   as_root "$what" pg_conftool "$conf" set create_main_cluster off
   as_root "$what" "${install[@]}" postgresql
@@ -143,7 +143,7 @@ need_kafka() {
   rm -rf "$WEATHER_TEST_JARS/maven"
 }
 
-# The broker, its command line tools (without Kafka Connect, which they drag in) and what makes it log.
+# The broker, its command line tools (without Kafka Connect, their dependency) and a logger.
 fetch_kafka() {
   local version=$1 folder=$WEATHER_TEST_JARS/kafka-$1
   local part=$folder.part.$$

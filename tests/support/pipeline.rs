@@ -8,9 +8,9 @@ use super::{Database, Folder, Kafka, Postgres, Proxy, Weather, audit, unique};
 
 /// The most that a run over a test's topic may take.
 pub const RUN_LIMIT: Duration = Duration::from_secs(120);
-/// The longest that a process may take to end in order.
+/// The longest that a process may take to end gracefully.
 pub const END_LIMIT: Duration = Duration::from_secs(20);
-/// How soon the work goes on when what was in its way is gone.
+/// How soon the work continues when the obstacle is gone.
 pub const RESUMED: Duration = Duration::from_secs(30);
 
 /// A topic with the database and the folder that belong to it.
@@ -91,7 +91,7 @@ impl Pipeline {
         self
     }
 
-    /// Lets the program work as a new role with no more rights than rows need; its name.
+    /// Lets the program work as a new role that may only read and write rows; its name.
     pub async fn with_a_poor_role(mut self) -> (Self, String) {
         let role = unique("poor");
         let grant = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public";
@@ -168,7 +168,7 @@ impl Pipeline {
         start.elapsed()
     }
 
-    /// Ends the processes in order, works off what is left, and compares all tables with the topic.
+    /// Ends the processes gracefully, processes what is left, and compares all tables with the topic.
     pub async fn assert_exact(&self, runs: &[&Weather]) -> Expected {
         for run in runs {
             run.sigterm();

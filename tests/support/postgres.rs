@@ -68,7 +68,7 @@ impl Postgres {
         self.service().kill().await;
     }
 
-    /// Ends it in order, connections and all.
+    /// Ends it gracefully, with its connections.
     pub async fn stop(&mut self) {
         self.service().stop().await;
     }
@@ -78,7 +78,7 @@ impl Postgres {
         self.service().start().await;
     }
 
-    /// In order down and up again.
+    /// Stops and starts it.
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start().await;

@@ -1,7 +1,7 @@
 //! Child processes that cannot be left behind, with their CPU time and peak memory.
 //!
 //! A thread watches each child: it samples `/proc`, sees the end, reads the final CPU time while the child is a zombie,
-//! and only then reaps it. Signals are sent under the same lock, so never to a process id that is already another's.
+//! and only then reaps it. Signals are sent under the same lock, so never to a process id that has been reused.
 //! There is no libc here, so `kill` is the shell's. Should this test program die, `guard.sh` at the other end of a pipe
 //! ends the children; that of tests/run removes all folders.
 
@@ -12,11 +12,11 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Between two samples of `/proc`, and the most that an exit is noticed late.
+/// Between two samples of `/proc`, and the longest delay before an exit is noticed.
 const SAMPLE: Duration = Duration::from_millis(10);
-/// How many tenths of a second a dropped process may take for the end that its signal asks for.
+/// How many tenths of a second a dropped process may take to end after its signal.
 const GRACE_ATTEMPTS: u32 = 100;
-/// The unit of CPU times in `/proc`: USER_HZ, 100 a second on every Linux that there is.
+/// The unit of CPU times in `/proc`: USER_HZ, 100 a second on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
 /// What a process used.
@@ -99,7 +99,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Again and again: a shell that is about to become the server ignores some signals.
+        // Repeatedly: a shell that is about to become the server ignores some signals.
         for attempt in 0..GRACE_ATTEMPTS {
             self.signal(if attempt + 1 < GRACE_ATTEMPTS { self.end_signal } else { "KILL" });
             for _ in 0..10 {
@@ -164,7 +164,7 @@ pub fn remove(folder: &Path) {
     let _ = guard.wait();
 }
 
-/// One order to this test program's guard, which it carries out when the program is gone.
+/// One order to this test program's guard, which it executes when the program is gone.
 fn tell_guard(order: &str) {
     static GUARD: LazyLock<Mutex<ChildStdin>> =
         LazyLock::new(|| Mutex::new(start_guard().stdin.expect("it was piped")));

@@ -1,4 +1,4 @@
-//! A proxy on loopback between `weather` and a service, which does on demand what networks and dying servers do.
+//! A proxy on loopback between `weather` and a service, which imitates bad networks and dying servers on demand.
 //!
 //! It knows just enough of both protocols to tell where a message ends, so that a fault can strike at a message of the
 //! test's choosing: PostgreSQL's COMMIT of a flush or its answer, Kafka's produce request or its answer. Kafka tells its
@@ -53,17 +53,17 @@ pub enum Network {
 /// The message that a fault strikes at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// A flush's COMMIT on its way to PostgreSQL, which does not get it.
+    /// A flush's COMMIT on its way to PostgreSQL, which never receives it.
     Commit,
-    /// PostgreSQL's answer to a flush's COMMIT: done, but the client does not hear of it.
+    /// PostgreSQL's answer to a flush's COMMIT: done, but the client never receives the answer.
     CommitAnswer,
-    /// A produce request on its way to Kafka, which does not get it.
+    /// A produce request on its way to Kafka, which never receives it.
     Produce,
-    /// Kafka's answer to a produce request: appended, but the client does not hear of it.
+    /// Kafka's answer to a produce request: appended, but the client never receives the answer.
     ProduceAnswer,
 }
 
-/// What becomes of the struck message's connection.
+/// What happens to the connection of that message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Reset.
@@ -90,7 +90,7 @@ struct Shared {
     port: u16,
     server_port: AtomicU16,
     state: watch::Sender<State>,
-    /// What to strike at, how, and how many times more.
+    /// Which message to strike, how, and how many more times.
     armed: Mutex<Vec<(Moment, Fault, u32)>>,
     struck: watch::Sender<u64>,
 }

@@ -6,13 +6,13 @@
 #   service.sh postgres DIR [key=value…]        PostgreSQL
 #
 # The first start sets DIR up; later ones come back with the same data on the same port. DIR/port says which, DIR/ready
-# the words by which the log (standard output and error) tells that it serves. Every listener is on 127.0.0.1, every
+# the words in the log (standard output and error) that show that it is up. Every listener is on 127.0.0.1, every
 # file in DIR. The environment is what tests/run exports: WEATHER_TEST_JAVA, _JARS, _PG_BIN, _PG_USER, _PG_PASSWORD.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# free_port DIR: no two services of a run get the same, even if they start at once. Below the ports that systems give to
+# free_port DIR: no two services of a run get the same port, even if they start at once. Below the ports that systems give to
 # outgoing connections, so that no client takes it while its server restarts.
 free_port() {
   local port
@@ -108,8 +108,8 @@ END
   run_java "$version" "$dir" org.apache.zookeeper.server.ZooKeeperServerMain "$dir/zookeeper.properties"
 }
 
-# No fsync: what is committed outlives a killed server all the same, just not a machine that loses power. The server's
-# clock is far from UTC, so that nothing can lean on a server that happens to be set to it.
+# No fsync: what is committed outlives a killed server, though not a power loss. The server's time zone is
+# far from UTC, so that no test passes only because the server is set to UTC.
 postgres() {
   local dir=$1 as=() settings=() setting
   shift

@@ -1,7 +1,7 @@
-# Apache Kafka and PostgreSQL for one run of a script, gone when it ends in whatever way. Sourced by tests/run and benches/run,
+# Apache Kafka and PostgreSQL for one run of a script, gone however it ends. Sourced by tests/run and benches/run,
 # which have set `-m` and sourced packages.sh.
 #
-#   start_services      both, in the background, and the environment that says where: WEATHER_TEST_DIR, _PG_USER, _PG_PASSWORD
+#   start_services      both, in the background, and the environment that tells where: WEATHER_TEST_DIR, _PG_USER, _PG_PASSWORD
 #   wait_for NAME       until kafka or postgres serves
 #   run COMMAND…        a command that ends with this script
 

@@ -1,11 +1,11 @@
-//! How many tests run at once: as many as wait, for most of them wait most of the time, but few that keep a core busy.
+//! How many tests run at once: many, since most of them wait most of the time, but only few that keep a core busy.
 //!
 //! `tests/run` lets the test program start many tests; each begins by taking its turn. Turns are given in the order in
 //! which they are asked for, so that a test that has to be alone gets its turn too.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What runs at once at most, in the units below. Measured on two cores: more makes the whole no quicker.
+/// What runs at once at most, in the units below: two heavy tests or six light ones, for a machine of two cores.
 const UNITS: u32 = 6;
 const LIGHT: u32 = 1;
 const HEAVY: u32 = 3;

@@ -1,7 +1,7 @@
-//! What the tables have to hold, computed from the topic by other code than the product's.
+//! What the tables have to hold, computed from the topic by code that shares nothing with the program but
+//! rskafka and simd-json's grammar.
 //!
-//! Only rskafka and simd-json's grammar are shared with it. Everything is written as the definitions read, one record
-//! after the other in the order of the log, without a thought for speed:
+//! Everything is written as the definitions read, one record after the other in the order of the log, and not for speed:
 //!
 //! 1. A *duplicate* carries a sequence number that is not above the highest of its run in this partition.
 //! 2. A *dead letter* has a value that [`reading::read`] refuses, or lies in the *future*: more than `max_future_ms` after

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 /// How far an average may be off: sums are kept in units of 1e-6.
 const AVERAGE_TOLERANCE: f64 = 1e-6;
-/// More differences than this tell no more.
+/// More differences than this are not listed.
 const SHOWN_MAX: usize = 20;
 
 const SUMMARY: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, \
