@@ -3,7 +3,7 @@
 use rskafka::record::{Record, RecordAndOffset};
 
 use crate::support::kafka::{record, with_sequence};
-use crate::support::oracle::{Expected, Fate, Partition, Rules};
+use crate::support::oracle::{Expected, Outcome, Partition, Rules};
 use crate::support::{Database, Kafka, Postgres, turn};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -20,21 +20,21 @@ fn partition(records: Vec<Record>, rules: &Rules) -> Partition {
     Partition::of_records(&records, rules)
 }
 
-fn fates(records: Vec<Record>, rules: &Rules) -> Vec<Fate> {
-    partition(records, rules).fates.into_values().collect()
+fn outcomes(records: Vec<Record>, rules: &Rules) -> Vec<Outcome> {
+    partition(records, rules).outcomes.into_values().collect()
 }
 
 /// The window's start that one value falls into, or its reason.
-fn fate_of(value: &str) -> Result<i64, &'static str> {
-    match fates(vec![record(value)], &Rules { window_ms: 1, ..Rules::default() })[0] {
-        Fate::Aggregated { window_start_ms } => Ok(window_start_ms),
-        Fate::DeadLetter(reason) => Err(reason),
-        Fate::Duplicate => Err("duplicate"),
+fn outcome_of(value: &str) -> Result<i64, &'static str> {
+    match outcomes(vec![record(value)], &Rules { window_ms: 1, ..Rules::default() })[0] {
+        Outcome::Aggregated { window_start_ms } => Ok(window_start_ms),
+        Outcome::DeadLetter(reason) => Err(reason),
+        Outcome::Duplicate => Err("duplicate"),
     }
 }
 
-const fn window(hours: i64) -> Fate {
-    Fate::Aggregated { window_start_ms: START_MS + hours * HOUR_MS }
+const fn window(hours: i64) -> Outcome {
+    Outcome::Aggregated { window_start_ms: START_MS + hours * HOUR_MS }
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn timestamps_of_every_form() {
         r#""2023-11-14T20:01:23.456-0200""#,
         r#""1699999283456""#,
     ] {
-        assert_eq!(fate_of(&format!(r#"{{"timestamp":{form},"humidity":50}}"#)), Ok(at), "{form}");
+        assert_eq!(outcome_of(&format!(r#"{{"timestamp":{form},"humidity":50}}"#)), Ok(at), "{form}");
     }
     for (form, expected) in [
         (r#""2023-11-14T22:00""#, Ok(START_MS)),
@@ -65,7 +65,7 @@ fn timestamps_of_every_form() {
         ("-1", Err("malformed")),
         ("0", Ok(0)),
     ] {
-        assert_eq!(fate_of(&format!(r#"{{"timestamp":{form},"humidity":50}}"#)), expected, "{form}");
+        assert_eq!(outcome_of(&format!(r#"{{"timestamp":{form},"humidity":50}}"#)), expected, "{form}");
     }
 }
 
@@ -84,12 +84,12 @@ fn every_refusal() {
         (r#"{"timestamp":1,"humidity":-0.1}"#, "no_metric"),
         (r#"{"timestamp":1,"wind_speed":151}"#, "no_metric"),
     ] {
-        assert_eq!(fate_of(value), Err(reason), "{value}");
+        assert_eq!(outcome_of(value), Err(reason), "{value}");
     }
-    assert_eq!(fate_of(&" ".repeat(64 * 1024)), Err("malformed"));
-    assert_eq!(fate_of(&" ".repeat(64 * 1024 + 1)), Err("oversized"));
+    assert_eq!(outcome_of(&" ".repeat(64 * 1024)), Err("malformed"));
+    assert_eq!(outcome_of(&" ".repeat(64 * 1024 + 1)), Err("oversized"));
     let tombstone = Record { value: None, ..record("") };
-    assert_eq!(fates(vec![tombstone], &Rules::default()), [Fate::DeadLetter("malformed")]);
+    assert_eq!(outcomes(vec![tombstone], &Rules::default()), [Outcome::DeadLetter("malformed")]);
     // Both ends of a range, a null beside a number, nested and repeated fields.
     for value in [
         r#"{"timestamp":1000000000000,"temperature":-90,"humidity":105,"wind_speed":150}"#,
@@ -97,7 +97,7 @@ fn every_refusal() {
         r#"{"timestamp":1000000000000,"temperature":999,"humidity":0,"wind_speed":true}"#,
         r#"{"x":{"temperature":"no","y":[1,{"z":2}]},"timestamp":5,"timestamp":1000000000000,"temperature":1}"#,
     ] {
-        assert_eq!(fate_of(value), Ok(1_000_000_000_000), "{value}");
+        assert_eq!(outcome_of(value), Ok(1_000_000_000_000), "{value}");
     }
 }
 
@@ -105,9 +105,9 @@ fn every_refusal() {
 fn late_is_judged_by_the_records_before() {
     // The watermark reaches the end of the first window exactly with the reading at 1 h 10 min.
     let readings = [30, 69, 20, 70, 59, 65, 200, 60].map(|minute| reading(START_MS + minute * 60_000, 20.0));
-    let late = Fate::DeadLetter("late");
+    let late = Outcome::DeadLetter("late");
     let expected = [window(0), window(1), window(0), window(1), late, window(1), window(3), late];
-    assert_eq!(fates(readings.to_vec(), &Rules::default()), expected);
+    assert_eq!(outcomes(readings.to_vec(), &Rules::default()), expected);
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn refused_records_do_not_move_the_watermark() {
         reading(START_MS + 9 * HOUR_MS, 99.0),
         reading(START_MS, 20.0),
     ];
-    let expected = [window(0), Fate::DeadLetter("future"), Fate::DeadLetter("no_metric"), window(0)];
-    assert_eq!(fates(records, &rules), expected);
+    let expected = [window(0), Outcome::DeadLetter("future"), Outcome::DeadLetter("no_metric"), window(0)];
+    assert_eq!(outcomes(records, &rules), expected);
 }
 
 #[test]
@@ -131,10 +131,10 @@ fn duplicates_are_told_by_run_and_sequence() {
     let bad = with_sequence(record("bad"), 1, 4);
     let records =
         vec![from(1, 1), from(1, 2), from(1, 1), from(2, 1), from(1, 2), from(1, 3), short, bad.clone(), bad];
-    let (new, old) = (window(0), Fate::Duplicate);
+    let (new, old) = (window(0), Outcome::Duplicate);
     assert_eq!(
-        fates(records, &Rules::default()),
-        [new, new, old, new, old, new, new, Fate::DeadLetter("malformed"), old]
+        outcomes(records, &Rules::default()),
+        [new, new, old, new, old, new, new, Outcome::DeadLetter("malformed"), old]
     );
 }
 
@@ -151,8 +151,8 @@ fn a_mark_may_speak_for_the_records_behind_it() {
     let marked = |sequence, count| Record { timestamp: stamp, ..marked(sequence, count) };
     // 1 2 3, the first two of them again, and then 4 and one without a number.
     let records = vec![marked(1, 3), plain(), plain(), marked(1, 2), plain(), marked(4, 1), plain()];
-    let (new, old) = (window(0), Fate::Duplicate);
-    assert_eq!(fates(records, &Rules::default()), [new, new, new, old, old, new, new]);
+    let (new, old) = (window(0), Outcome::Duplicate);
+    assert_eq!(outcomes(records, &Rules::default()), [new, new, new, old, old, new, new]);
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Default for Rules {
 
 /// What has to become of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Outcome {
     /// In the window that starts at `window_start_ms`.
     Aggregated {
         /// Milliseconds since 1970.
@@ -83,7 +83,7 @@ impl Totals {
 #[derive(Debug, Clone, Default)]
 pub struct Partition {
     /// By offset; every record of the partition is here once.
-    pub fates: BTreeMap<i64, Fate>,
+    pub outcomes: BTreeMap<i64, Outcome>,
     /// By the window's start, in ms since 1970.
     pub windows: BTreeMap<i64, Totals>,
     /// That of the aggregated records.
@@ -106,47 +106,47 @@ impl Partition {
 
     /// Takes the next record of the log in.
     pub fn add(&mut self, record: &RecordAndOffset, rules: &Rules) {
-        let fate = self.judge(record, rules);
-        self.fates.insert(record.offset, fate);
+        let outcome = self.judge(record, rules);
+        self.outcomes.insert(record.offset, outcome);
         self.next_offset = record.offset + 1;
     }
 
-    /// How many records there are of each fate, as `weather_partition` calls them: `aggregated`, `duplicates` and the
+    /// How many records there are of each outcome, as `weather_partition` calls them: `aggregated`, `duplicates` and the
     /// reasons of dead letters.
     pub fn counts(&self) -> BTreeMap<&'static str, i64> {
         let mut counts = BTreeMap::new();
-        for fate in self.fates.values() {
-            let name = match fate {
-                Fate::Aggregated { .. } => "aggregated",
-                Fate::DeadLetter(reason) => reason,
-                Fate::Duplicate => "duplicates",
+        for outcome in self.outcomes.values() {
+            let name = match outcome {
+                Outcome::Aggregated { .. } => "aggregated",
+                Outcome::DeadLetter(reason) => reason,
+                Outcome::Duplicate => "duplicates",
             };
             *counts.entry(name).or_default() += 1;
         }
         counts
     }
 
-    fn judge(&mut self, record: &RecordAndOffset, rules: &Rules) -> Fate {
+    fn judge(&mut self, record: &RecordAndOffset, rules: &Rules) -> Outcome {
         if self.is_duplicate(record) {
-            return Fate::Duplicate;
+            return Outcome::Duplicate;
         }
         let record = &record.record;
         let reading = match reading::read(record.value.as_deref()) {
             Ok(reading) => reading,
-            Err(reason) => return Fate::DeadLetter(reason),
+            Err(reason) => return Outcome::DeadLetter(reason),
         };
         let event_time_ms = reading.event_time_ms;
         if rules.now_ms.is_some_and(|now_ms| event_time_ms > now_ms + rules.max_future_ms) {
-            return Fate::DeadLetter("future");
+            return Outcome::DeadLetter("future");
         }
         let window_start_ms = event_time_ms.div_euclid(rules.window_ms) * rules.window_ms;
         let window_end_ms = window_start_ms + rules.window_ms;
         if self.max_event_time_ms.is_some_and(|max| window_end_ms <= max - rules.watermark_ms) {
-            return Fate::DeadLetter("late");
+            return Outcome::DeadLetter("late");
         }
         self.max_event_time_ms = self.max_event_time_ms.max(Some(event_time_ms));
         self.windows.entry(window_start_ms).or_default().add(&reading.totals());
-        Fate::Aggregated { window_start_ms }
+        Outcome::Aggregated { window_start_ms }
     }
 
     /// Also remembers the sequence number. A header of 16 bytes is run and number of its record; one of 20 says also how
@@ -222,7 +222,7 @@ impl Expected {
         windows
     }
 
-    /// How many records there are of each fate, over all partitions.
+    /// How many records there are of each outcome, over all partitions.
     pub fn counts(&self) -> BTreeMap<&'static str, i64> {
         let mut counts = BTreeMap::new();
         for (name, count) in self.partitions.values().flat_map(Partition::counts) {

@@ -1,6 +1,6 @@
 //! The comparison of the tables in PostgreSQL with what is expected.
 
-use super::{Expected, Fate, Partition, Totals};
+use super::{Expected, Outcome, Partition, Totals};
 use crate::support::Database;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Row;
@@ -28,8 +28,8 @@ const COUNTERS: [&str; 11] = [
     "skipped",
     "lost",
 ];
-/// Which of them are fates of records, and which of these reasons of dead letters.
-const FATES: std::ops::Range<usize> = 0..9;
+/// Which of them are outcomes of records, and which of these reasons of dead letters.
+const OUTCOMES: std::ops::Range<usize> = 0..9;
 const REASONS: std::ops::Range<usize> = 2..9;
 
 /// Those of the log as it is now, not of one that was deleted and made again.
@@ -65,8 +65,8 @@ impl Expected {
     /// account for each of its offsets, and the dead letters, of which only as many as were counted may be left out.
     pub async fn differences(&self, database: &Database) -> Differences {
         let mut differences = self.summary(database).await;
-        let letters = self.dead_letters(database, &mut differences).await;
-        self.partitions(database, &letters, &mut differences).await;
+        let dead_letters = self.dead_letters(database, &mut differences).await;
+        self.partitions(database, &dead_letters, &mut differences).await;
         differences
     }
 
@@ -92,24 +92,24 @@ impl Expected {
     /// Checks each dead letter in the table, and counts them by partition.
     async fn dead_letters(&self, database: &Database, differences: &mut Differences) -> BTreeMap<i32, i64> {
         let mut seen = BTreeSet::new();
-        let mut letters = BTreeMap::new();
+        let mut dead_letters = BTreeMap::new();
         for row in database.query(DEAD_LETTERS, &[&self.topic]).await {
             let (number, offset, reason): (i32, i64, String) = (row.get(0), row.get(1), row.get(2));
-            let fate = self.partitions.get(&number).and_then(|partition| partition.fates.get(&offset));
+            let outcome = self.partitions.get(&number).and_then(|partition| partition.outcomes.get(&offset));
             if !seen.insert((number, offset)) {
                 differences.push(format!("dead letter {number}/{offset}: twice"));
-            } else if !matches!(fate, Some(Fate::DeadLetter(expected)) if *expected == reason) {
-                differences.push(format!("dead letter {number}/{offset}: {reason}, expected {fate:?}"));
+            } else if !matches!(outcome, Some(Outcome::DeadLetter(expected)) if *expected == reason) {
+                differences.push(format!("dead letter {number}/{offset}: {reason}, expected {outcome:?}"));
             }
-            *letters.entry(number).or_default() += 1;
+            *dead_letters.entry(number).or_default() += 1;
         }
-        letters
+        dead_letters
     }
 
     async fn partitions(
         &self,
         database: &Database,
-        letters: &BTreeMap<i32, i64>,
+        dead_letters: &BTreeMap<i32, i64>,
         differences: &mut Differences,
     ) {
         let query = format!(
@@ -120,10 +120,10 @@ impl Expected {
         let rows = database.query(&query, &[&self.topic]).await;
         let rows: BTreeMap<i32, &Row> = rows.iter().map(|row| (row.get(0), row)).collect();
         for (number, partition) in &self.partitions {
-            let letters = letters.get(number).copied().unwrap_or_default();
+            let dead_letters = dead_letters.get(number).copied().unwrap_or_default();
             match rows.get(number) {
                 Some(row) => {
-                    let found = partition.differences(row, letters);
+                    let found = partition.differences(row, dead_letters);
                     differences.extend(found.into_iter().map(|text| format!("partition {number}: {text}")));
                 }
                 None if partition.next_offset == 0 => {}
@@ -134,8 +134,8 @@ impl Expected {
 }
 
 impl Partition {
-    /// Compares with its row; `letters` is the number of its dead letters in the table.
-    fn differences(&self, row: &Row, letters: i64) -> Differences {
+    /// Compares with its row; `dead_letters` is the number of its dead letters in the table.
+    fn differences(&self, row: &Row, dead_letters: i64) -> Differences {
         let (next_offset, offsets, sampled_out): (i64, i64, i64) = (row.get(1), row.get(2), row.get(3));
         let counters: Vec<i64> = row.get(4);
         let expected = self.counts();
@@ -144,9 +144,9 @@ impl Partition {
         let mut compared = vec![
             ("next_offset", next_offset, self.next_offset),
             ("the sum of the counters", counters.iter().sum(), offsets),
-            ("the number of dead letters", letters + sampled_out, rejected),
+            ("the number of dead letters", dead_letters + sampled_out, rejected),
         ];
-        compared.extend(FATES.map(|counter| (COUNTERS[counter], counters[counter], expected[counter])));
+        compared.extend(OUTCOMES.map(|counter| (COUNTERS[counter], counters[counter], expected[counter])));
         compared.retain(|(_, found, expected)| found != expected);
         compared
             .iter()
