@@ -4,7 +4,7 @@ mod commands;
 mod faults;
 mod layers;
 mod links;
-mod symptoms;
+mod operating;
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The messages that the table of symptoms quotes are those that the program writes.
+//! What the README on operating quotes is so: messages of the program in its table of symptoms, and names of metrics.
 
 use std::path::Path;
 
@@ -54,4 +54,24 @@ fn quoted_messages_are_written_by_the_program() {
     assert!(parts.len() > 12, "{parts:?}");
     let missing: Vec<&String> = parts.iter().filter(|part| !source.contains(part.as_str())).collect();
     assert!(missing.is_empty(), "no source has {missing:#?}");
+}
+
+#[test]
+fn documented_metrics_are_exported() {
+    let source = source(&super::root().join("src"));
+    let document = super::read(&super::root().join("src/telemetry/README.md"));
+    let quoted = document.split('`').skip(1).step_by(2);
+    let metrics: Vec<&str> = quoted.filter(|name| is_metric(name)).collect();
+    assert!(metrics.len() > 30, "{metrics:?}");
+    let missing: Vec<&&str> =
+        metrics.iter().filter(|name| !source.contains(&format!("\"{name}\""))).collect();
+    assert!(missing.is_empty(), "no source has {missing:#?}");
+}
+
+/// Not the name of a table or of a topic: those have one underscore and no unit.
+fn is_metric(name: &str) -> bool {
+    name.starts_with("weather_")
+        && name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase())
+        && !["summary", "partial", "partition", "dead_letter", "process", "pipeline", "data", "db"]
+            .contains(&name.trim_start_matches("weather_"))
 }
