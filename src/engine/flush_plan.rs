@@ -1,8 +1,207 @@
-//! What a flush writes, and what PostgreSQL's refusal of it means for each partition.
+//! What a flush has to write, and what PostgreSQL's answer to it means for each partition.
+//!
+//! A round begins with what is held ([`FlushPlan::begin`]), takes each partition's state ([`FlushPlan::add`]), and sends
+//! portions ([`FlushPlan::portion`]) until none is left. Each portion ends as confirmed ([`FlushPlan::confirm`]) or refused
+//! ([`FlushPlan::refused`]).
+//!
+//! Invariants
+//! - What counts as written was confirmed, under the epoch that the partition is held under now.
+//! - A new connection may be to a database that was set back: windows that were written are then written again.
+//! - Only samples of dead letters are ever left out, and only when PostgreSQL refuses the partition with them.
+
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::engine::dead_letter::DeadLetter;
+use crate::engine::partition::Confirmation;
 use crate::engine::state::{Position, State};
-use crate::engine::window::Window;
+use crate::engine::window::{Totals, Window};
+
+/// What PostgreSQL has of each partition, as far as this process wrote it, and what is still to be sent in this round.
+#[derive(Debug, Default)]
+pub struct FlushPlan {
+    written: BTreeMap<i32, Written>,
+    /// Connections there had been when what is written was last relied on.
+    connections: u64,
+    portions: VecDeque<Vec<PartitionFlush>>,
+}
+
+/// What PostgreSQL has of a partition.
+#[derive(Debug, Default)]
+struct Written {
+    epoch: i64,
+    position: Option<Position>,
+    /// None: to be written again, as the windows are.
+    idle: Option<i64>,
+    windows: BTreeMap<i64, Totals>,
+}
+
+/// One partition as it is when a round begins.
+#[derive(Debug)]
+pub struct Offer {
+    /// Which partition.
+    pub partition: i32,
+    /// The epoch it is held under.
+    pub epoch: i64,
+    /// Its state.
+    pub state: State,
+    /// The dead letters that belong to the state and are not confirmed.
+    pub letters: Vec<DeadLetter>,
+    /// Kafka's end of the partition as last heard.
+    pub high_watermark: i64,
+}
+
+/// What PostgreSQL has now, for the owner of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Which partition.
+    pub partition: i32,
+    /// The epoch it was written under.
+    pub epoch: i64,
+    /// How far.
+    pub confirmation: Confirmation,
+}
+
+/// How PostgreSQL refused a portion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A partition of it has another owner, or the database was set back.
+    Fenced,
+    /// A value cannot be stored.
+    BadValue,
+    /// Anything else: away, busy, not willing.
+    NotNow,
+}
+
+/// What to do about a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Send the next portion: the partitions go one by one now, to find the one that is refused.
+    SendApart,
+    /// Send the portion again, which has this many dead letters fewer.
+    SendWithout {
+        /// Which partition.
+        partition: i32,
+        /// How many dead letters were left out.
+        left_out: usize,
+    },
+    /// Ask how the partitions of the portion stand, for [`FlushPlan::fenced`].
+    AskStanding,
+    /// Wait, then begin another round on a new connection.
+    TryAgain,
+}
+
+/// A partition that this process has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Which partition.
+    pub partition: i32,
+    /// The epoch it was held under.
+    pub epoch: i64,
+    /// The epoch in PostgreSQL now; None if the partition has no row.
+    pub epoch_now: Option<i64>,
+    /// Why, for the log.
+    pub why: &'static str,
+}
+
+impl FlushPlan {
+    /// Begins a round for the partitions that are held, each with its epoch; there were so many connections so far.
+    pub fn begin(&mut self, held: &[(i32, i64)], connections: u64) {
+        self.portions.clear();
+        self.written.retain(|partition, written| held.contains(&(*partition, written.epoch)));
+        // Whatever is new makes a database noticed that was set back; nothing new must not leave it so.
+        if std::mem::replace(&mut self.connections, connections) != connections {
+            for written in self.written.values_mut() {
+                written.idle = None;
+                written.windows.clear();
+            }
+        }
+    }
+
+    /// Adds what PostgreSQL does not have of a partition; whether that is anything.
+    pub fn add(&mut self, offer: Offer) -> bool {
+        let Offer { partition, epoch, state, letters, high_watermark } = offer;
+        let written = self.written.entry(partition).or_default();
+        written.epoch = epoch;
+        let has = |window: &&Window| written.windows.get(&window.start_ms) != Some(&window.totals);
+        let windows: Vec<Window> = state.windows.iter().filter(has).copied().collect();
+        let position = state.progress.position();
+        if written.position == Some(position)
+            && written.idle == Some(state.progress.idle)
+            && windows.is_empty()
+        {
+            return false;
+        }
+        let known = written.position.unwrap_or(state.progress.flushed());
+        let flush = PartitionFlush { partition, epoch, state, known, high_watermark, windows, letters };
+        if self.portions.is_empty() {
+            self.portions.push_back(Vec::new());
+        }
+        self.portions[0].push(flush);
+        true
+    }
+
+    /// What to send now, in one transaction; empty if the round is done.
+    pub fn portion(&self) -> &[PartitionFlush] {
+        self.portions.front().map_or(&[], Vec::as_slice)
+    }
+
+    /// PostgreSQL has committed the portion.
+    pub fn confirm(&mut self) -> Vec<Confirmed> {
+        let portion = self.portions.pop_front().unwrap_or_default();
+        portion.into_iter().map(|part| self.confirm_one(&part)).collect()
+    }
+
+    fn confirm_one(&mut self, part: &PartitionFlush) -> Confirmed {
+        let progress = &part.state.progress;
+        let (position, watermark_ms) = (progress.position(), progress.watermark_ms);
+        let windows = part.state.windows.iter().map(|w| (w.start_ms, w.totals)).collect();
+        let (partition, epoch) = (part.partition, part.epoch);
+        let written = Written { epoch, position: Some(position), idle: Some(progress.idle), windows };
+        self.written.insert(partition, written);
+        Confirmed { partition, epoch, confirmation: Confirmation { position, watermark_ms } }
+    }
+
+    /// PostgreSQL has not taken the portion.
+    pub fn refused(&mut self, refusal: Refusal) -> Remedy {
+        match refusal {
+            Refusal::Fenced => Remedy::AskStanding,
+            Refusal::NotNow => Remedy::TryAgain,
+            Refusal::BadValue => self.isolate(),
+        }
+    }
+
+    /// Only what comes from outside can be refused, and only the samples of it can be done without.
+    fn isolate(&mut self) -> Remedy {
+        let Some(mut portion) = self.portions.pop_front() else { return Remedy::TryAgain };
+        let remedy = match portion.as_mut_slice() {
+            [part] if part.letters.is_empty() => Remedy::TryAgain,
+            [part] => {
+                let kept = part.letters.len() / 2;
+                let left_out = part.letters.len() - kept;
+                part.letters.truncate(kept);
+                Remedy::SendWithout { partition: part.partition, left_out }
+            }
+            _ => {
+                portion.into_iter().rev().for_each(|part| self.portions.push_front(vec![part]));
+                return Remedy::SendApart;
+            }
+        };
+        self.portions.push_front(portion);
+        remedy
+    }
+
+    /// Which partitions of the fenced portion this process has lost, by how they stand. Begin another round without them;
+    /// if there are none, something else refuses: [`Remedy::TryAgain`].
+    pub fn fenced(&self, rows: &[Standing]) -> Vec<Lost> {
+        let lost = |part: &PartitionFlush| {
+            let row = rows.iter().find(|row| row.partition == part.partition);
+            let why = part.refusal(row)?;
+            let epoch_now = row.map(|row| row.epoch);
+            Some(Lost { partition: part.partition, epoch: part.epoch, epoch_now, why })
+        };
+        self.portion().iter().filter_map(lost).collect()
+    }
+}
 
 /// What one partition adds to a flush.
 #[derive(Debug, Clone)]
@@ -50,4 +249,100 @@ pub struct Standing {
     pub epoch: i64,
     /// Where its state stands; None while it has none.
     pub position: Option<Position>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::Reason;
+
+    fn offer(partition: i32, next_offset: i64, letters: usize) -> Offer {
+        let mut state = State::starting_at(0);
+        state.progress.next_offset = next_offset;
+        let totals = Totals { readings: next_offset, ..Totals::default() };
+        state.windows =
+            vec![Window { start_ms: 0, totals }, Window { start_ms: 10, totals: Totals::default() }];
+        let letter = |offset| DeadLetter {
+            incarnation: 0,
+            offset,
+            reason: Reason::Malformed,
+            payload: None,
+            payload_bytes: 0,
+        };
+        let letters = (0..letters as i64).map(letter).collect();
+        Offer { partition, epoch: 5, state, letters, high_watermark: 0 }
+    }
+
+    fn sent(plan: &FlushPlan) -> Vec<i32> {
+        plan.portion().iter().map(|part| part.partition).collect()
+    }
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let mut plan = FlushPlan::default();
+        plan.begin(&[(0, 5), (1, 5)], 1);
+        assert!(plan.add(offer(0, 3, 0)) && plan.add(offer(1, 3, 0)));
+        assert_eq!(sent(&plan), [0, 1]);
+        assert_eq!(plan.confirm().len(), 2);
+        assert!(plan.portion().is_empty());
+        plan.begin(&[(0, 5), (1, 5)], 1);
+        assert!(!plan.add(offer(0, 3, 0)) && plan.add(offer(1, 4, 0)));
+        let part = &plan.portion()[0];
+        assert_eq!((part.known.offset, part.windows.len(), part.windows[0].start_ms), (3, 1, 0));
+    }
+
+    #[test]
+    fn nothing_counts_as_written_before_it_is_confirmed() {
+        let mut plan = FlushPlan::default();
+        plan.begin(&[(0, 5)], 1);
+        plan.add(offer(0, 3, 0));
+        assert_eq!(plan.refused(Refusal::NotNow), Remedy::TryAgain);
+        plan.begin(&[(0, 5)], 1);
+        assert!(plan.add(offer(0, 3, 0)));
+    }
+
+    #[test]
+    fn a_new_connection_or_a_new_epoch_puts_what_was_written_in_doubt() {
+        let mut plan = FlushPlan::default();
+        plan.begin(&[(0, 5)], 1);
+        plan.add(offer(0, 3, 0));
+        plan.confirm();
+        plan.begin(&[(0, 5)], 2);
+        assert!(plan.add(offer(0, 3, 0)));
+        assert_eq!((plan.portion()[0].windows.len(), plan.portion()[0].known.offset), (2, 3));
+        plan.confirm();
+        plan.begin(&[(0, 6)], 2);
+        assert!(plan.add(Offer { epoch: 6, ..offer(0, 3, 0) }));
+        assert_eq!(plan.portion()[0].known.offset, 0, "as its own state says");
+    }
+
+    #[test]
+    fn a_bad_value_is_found_partition_by_partition_and_costs_only_dead_letters() {
+        let mut plan = FlushPlan::default();
+        plan.begin(&[(0, 5), (1, 5)], 1);
+        plan.add(offer(0, 3, 0));
+        plan.add(offer(1, 3, 3));
+        assert_eq!(plan.refused(Refusal::BadValue), Remedy::SendApart);
+        assert_eq!(sent(&plan), [0]);
+        plan.confirm();
+        assert_eq!(plan.refused(Refusal::BadValue), Remedy::SendWithout { partition: 1, left_out: 2 });
+        assert_eq!(plan.refused(Refusal::BadValue), Remedy::SendWithout { partition: 1, left_out: 1 });
+        assert_eq!(plan.portion()[0].windows.len(), 2, "windows are never left out");
+        assert_eq!(plan.refused(Refusal::BadValue), Remedy::TryAgain);
+        assert_eq!(plan.confirm().len(), 1);
+    }
+
+    #[test]
+    fn who_is_fenced_is_told_from_the_rest() {
+        let mut plan = FlushPlan::default();
+        plan.begin(&[(0, 5), (1, 5), (2, 5), (3, 5), (4, 5)], 1);
+        (0..5).for_each(|partition| assert!(plan.add(offer(partition, 3, 0))));
+        assert_eq!(plan.refused(Refusal::Fenced), Remedy::AskStanding);
+        let at = |offset| Some(Position { incarnation: 0, offset });
+        let row = |partition, epoch, position| Standing { partition, epoch, position };
+        let rows = [row(0, 5, None), row(1, 6, None), row(2, 5, at(4)), row(3, 5, at(3))];
+        let lost: Vec<(i32, Option<i64>)> =
+            plan.fenced(&rows).iter().map(|lost| (lost.partition, lost.epoch_now)).collect();
+        assert_eq!(lost, [(1, Some(6)), (2, Some(5)), (4, None)]);
+    }
 }

@@ -10,6 +10,8 @@ use std::io;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::engine::flush_plan::Refusal;
+
 /// A failed call to PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -104,6 +106,21 @@ impl Failure {
     /// Whether a lock was waited for in vain.
     pub fn is_lock_timeout(&self) -> bool {
         self.code == Some(SqlState::LOCK_NOT_AVAILABLE)
+    }
+
+    /// What it means for a flush.
+    pub fn refusal(&self) -> Refusal {
+        match self.kind {
+            Fenced => Refusal::Fenced,
+            BadRow => Refusal::BadValue,
+            Outage | Refused | Setup => Refusal::NotNow,
+        }
+    }
+
+    /// The failure once leaving values out has not helped: a trigger or a constraint of the user's.
+    pub fn as_refusal(self) -> Self {
+        let kind = if self.kind == BadRow { Refused } else { self.kind };
+        Self { kind, ..self }
     }
 
     /// Whether the server said it, and the connection it came by is as good as before.

@@ -1,8 +1,8 @@
 //! The task that keeps PostgreSQL current: whatever changed, at most once an interval, for all partitions together.
 //!
-//! It sleeps until a worker says that something changed, writes at once if the last flush is an interval ago, else when
-//! it is. While PostgreSQL is away it tries again for ever; meanwhile the states go on, and what is written later is
-//! what they are by then. A partition that has another owner is dropped, and the rest written without it.
+//! It sleeps until a partition says that something changed, writes at once if the last flush is an interval ago, else when
+//! it is. What to write and what a refusal means is the [`FlushPlan`]'s decision. While PostgreSQL is away it tries again
+//! for ever; meanwhile the states go on, and what is written later is what they are by then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,17 +11,14 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::engine::flush_plan::PartitionFlush;
-use crate::engine::partition::Confirmation;
-use crate::engine::state::Position;
-use crate::engine::window::{Totals, Window};
+use crate::engine::flush_plan::{FlushPlan, Offer, PartitionFlush, Remedy};
 use crate::postgres::connector::{Caller, Connector};
-use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::failure::Failure;
 use crate::postgres::summary::SummaryRow;
 use crate::postgres::write::FlushSession;
 use crate::processor::observe::batch_log::BatchLog;
 use crate::processor::observe::stats::{self, FlushNote, Sample, Stats};
-use crate::processor::partition::handle::{PartitionHandle, Registry};
+use crate::processor::partition::handle::Registry;
 use crate::retry::Backoff;
 use crate::time::now_ms;
 
@@ -38,26 +35,6 @@ pub async fn flush_now(flushes: &mpsc::Sender<Request>, limit: Duration) -> bool
     matches!(timeout(limit, ask).await, Ok(Some(())))
 }
 
-/// What PostgreSQL has of a partition, as far as this process wrote it.
-#[derive(Debug, Default)]
-struct Written {
-    epoch: i64,
-    position: Option<Position>,
-    /// None: to be written again, as the windows are.
-    idle: Option<i64>,
-    windows: HashMap<i64, Totals>,
-    /// Kafka's time stamp of the oldest record that is not written.
-    oldest_ms: Option<i64>,
-}
-
-impl Written {
-    /// Forgets what need not be there any more; the position shows whether it is.
-    fn doubt(&mut self) {
-        self.idle = None;
-        self.windows.clear();
-    }
-}
-
 /// Writes changes to PostgreSQL.
 #[derive(Debug)]
 pub struct Flusher {
@@ -67,9 +44,9 @@ pub struct Flusher {
     requests: mpsc::Receiver<Request>,
     interval: Duration,
     session: Option<FlushSession>,
-    written: HashMap<i32, Written>,
-    /// As `Connector::connections` said when that was last looked at.
-    connections: u64,
+    plan: FlushPlan,
+    /// Kafka's time stamp of the oldest record of each partition that is not written.
+    oldest_ms: HashMap<(i32, i64), i64>,
     log: BatchLog,
     stats: Arc<Stats>,
 }
@@ -84,7 +61,6 @@ impl Flusher {
         interval: Duration,
         stats: Arc<Stats>,
     ) -> Self {
-        let (written, log) = (HashMap::new(), BatchLog::default());
         Self {
             database,
             registry,
@@ -92,9 +68,9 @@ impl Flusher {
             requests,
             interval,
             session: None,
-            written,
-            connections: 0,
-            log,
+            plan: FlushPlan::default(),
+            oldest_ms: HashMap::new(),
+            log: BatchLog::default(),
             stats,
         }
     }
@@ -138,95 +114,73 @@ impl Flusher {
         loop {
             self.stats.flushing.work();
             self.stats.rates.note(std::time::Instant::now(), || self.registry.counts());
-            let work = self.collect();
-            if work.is_empty() {
-                self.database.ok(Caller::Flusher);
-                return;
-            }
-            match self.write(&work).await {
+            self.collect();
+            match self.write().await {
                 Ok(()) => {
                     self.database.ok(Caller::Flusher);
                     return;
                 }
-                Err(failure) if failure.kind == FailureKind::Fenced => {
-                    match self.drop_fenced(&work).await {
-                        Ok(true) => {}
-                        // Refused by something else, such as a trigger of the user's.
-                        Ok(false) => self.away(&failure, &mut backoff).await,
-                        Err(failure) => self.away(&failure, &mut backoff).await,
-                    }
+                Err(None) => {}
+                Err(Some(failure)) => {
+                    self.stats.failed_flushes.increment();
+                    self.session = None;
+                    self.database.failed(Caller::Flusher, &failure);
+                    backoff.wait().await;
                 }
-                Err(failure) => self.away(&failure, &mut backoff).await,
             }
         }
     }
 
-    async fn away(&mut self, failure: &Failure, backoff: &mut Backoff) {
-        self.stats.failed_flushes.increment();
-        self.session = None;
-        self.database.failed(Caller::Flusher, failure);
-        backoff.wait().await;
-    }
-
-    /// Everything that PostgreSQL does not have yet.
-    fn collect(&mut self) -> Vec<PartitionFlush> {
+    /// Begins a round with everything that PostgreSQL does not have yet.
+    fn collect(&mut self) {
         let owned = self.registry.all();
-        self.written.retain(|partition, written| {
-            owned.iter().any(|o| o.partition == *partition && o.epoch == written.epoch)
-        });
-        // Whatever is new makes a database noticed that was set back; nothing new must not leave it so.
-        let connections = self.database.connections();
-        if std::mem::replace(&mut self.connections, connections) != connections {
-            self.written.values_mut().for_each(Written::doubt);
-        }
-        owned.iter().filter_map(|owned| self.changes(owned)).collect()
-    }
-
-    fn changes(&mut self, owned: &PartitionHandle) -> Option<PartitionFlush> {
-        let oldest_ms = owned.oldest.take();
-        let (state, letters) = owned.snapshot();
-        let written = self.written.entry(owned.partition).or_default();
-        written.epoch = owned.epoch;
-        written.oldest_ms = [oldest_ms, written.oldest_ms].into_iter().flatten().min();
-        let has = |window: &&Window| written.windows.get(&window.start_ms) != Some(&window.totals);
-        let windows: Vec<Window> = state.windows.iter().filter(has).copied().collect();
-        let same =
-            written.position == Some(state.progress.position()) && written.idle == Some(state.progress.idle);
-        if same && windows.is_empty() {
-            return None;
-        }
-        let (known, high_watermark) =
-            (written.position.unwrap_or(state.progress.flushed()), owned.high_watermark.get());
-        Some(PartitionFlush {
-            partition: owned.partition,
-            epoch: owned.epoch,
-            state,
-            known,
-            high_watermark,
-            windows,
-            letters,
-        })
-    }
-
-    async fn write(&mut self, work: &[PartitionFlush]) -> Result<(), Failure> {
-        let sent = Instant::now();
-        match self.send(work).await {
-            Ok(rows) => {
-                self.confirm(work, &rows, sent);
-                self.log.add(&rows);
-                Ok(())
+        let held: Vec<(i32, i64)> = owned.iter().map(|owned| (owned.partition, owned.epoch)).collect();
+        self.oldest_ms.retain(|key, _| held.contains(key));
+        self.plan.begin(&held, self.database.connections());
+        for owned in &owned {
+            if let Some(oldest_ms) = owned.oldest.take() {
+                let noted_ms = self.oldest_ms.entry((owned.partition, owned.epoch)).or_insert(oldest_ms);
+                *noted_ms = oldest_ms.min(*noted_ms);
             }
-            Err(failure) if failure.kind == FailureKind::BadRow => self.write_in_parts(work, &failure).await,
-            Err(failure) => Err(failure),
+            let (state, letters) = owned.snapshot();
+            let (partition, epoch, high_watermark) =
+                (owned.partition, owned.epoch, owned.high_watermark.get());
+            self.plan.add(Offer { partition, epoch, state, letters, high_watermark });
         }
     }
 
-    async fn send(&mut self, work: &[PartitionFlush]) -> Result<Vec<SummaryRow>, Failure> {
+    /// Sends what the plan says until nothing is left of the round. An error ends the round: without a failure the next
+    /// one can begin at once, as partitions that were lost are no longer on the list.
+    async fn write(&mut self) -> Result<(), Option<Failure>> {
+        while !self.plan.portion().is_empty() {
+            let sent = Instant::now();
+            let failure = match self.send().await {
+                Ok(rows) => {
+                    self.confirm(&rows, sent);
+                    self.log.add(&rows);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            match self.plan.refused(failure.refusal()) {
+                Remedy::SendApart => {}
+                Remedy::SendWithout { partition, left_out } => {
+                    crate::error!("PostgreSQL refuses a dead letter; leaving some out", "partition" => partition,
+                        "left_out" => left_out, "reason" => failure);
+                }
+                Remedy::AskStanding => return Err(self.drop_lost(failure).await),
+                Remedy::TryAgain => return Err(Some(failure.as_refusal())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<Vec<SummaryRow>, Failure> {
         let session = match self.session.take() {
             Some(session) => session,
             None => self.database.flush_session().await?,
         };
-        let rows = session.flush(work).await;
+        let rows = session.flush(self.plan.portion()).await;
         // After an error the transaction is over, but what the connection still holds is not known well enough.
         if rows.as_ref().err().is_none_or(Failure::leaves_connection_usable) {
             self.session = Some(session);
@@ -234,58 +188,23 @@ impl Flusher {
         rows
     }
 
-    /// PostgreSQL refuses a value: finds it by writing the partitions one by one, and leaves out what is refused alone.
-    async fn write_in_parts(&mut self, work: &[PartitionFlush], refused: &Failure) -> Result<(), Failure> {
-        for part in work {
-            let (mut part, sent) = (part.clone(), Instant::now());
-            let rows = loop {
-                let failure = match self.send(std::slice::from_ref(&part)).await {
-                    Ok(rows) => break rows,
-                    Err(failure) => failure,
-                };
-                if failure.kind != FailureKind::BadRow || part.letters.is_empty() {
-                    // It is not the dead letters: a trigger or a constraint of the user's.
-                    let kind = match failure.kind {
-                        FailureKind::BadRow => FailureKind::Refused,
-                        kind => kind,
-                    };
-                    return Err(Failure::new(kind, failure.detail));
-                }
-                // Only what comes from outside can be refused, and only the samples of it can be done without.
-                let kept = part.letters.len() / 2;
-                crate::error!("PostgreSQL refuses a dead letter; leaving some out", "partition" => part.partition,
-                    "left_out" => part.letters.len() - kept, "reason" => refused);
-                part.letters.truncate(kept);
-            };
-            self.confirm(std::slice::from_ref(&part), &rows, sent);
-            self.log.add(&rows);
-        }
-        Ok(())
-    }
-
-    fn confirm(&mut self, work: &[PartitionFlush], rows: &[SummaryRow], sent: Instant) {
-        self.note(work, rows, sent.elapsed());
+    fn confirm(&mut self, rows: &[SummaryRow], sent: Instant) {
+        self.note(rows, sent.elapsed());
         let owned = self.registry.all();
-        for part in work {
-            let progress = &part.state.progress;
-            let windows = part.state.windows.iter().map(|w| (w.start_ms, w.totals)).collect();
-            let (position, idle) = (Some(progress.position()), Some(progress.idle));
-            let written = Written { epoch: part.epoch, position, idle, windows, oldest_ms: None };
-            self.written.insert(part.partition, written);
-            let confirmation =
-                Confirmation { position: progress.position(), watermark_ms: progress.watermark_ms };
-            if let Some(owned) = owned.iter().find(|o| o.partition == part.partition && o.epoch == part.epoch)
-            {
-                owned.confirmed.send_replace(Some(confirmation));
+        for confirmed in self.plan.confirm() {
+            let key = (confirmed.partition, confirmed.epoch);
+            self.oldest_ms.remove(&key);
+            if let Some(owned) = owned.iter().find(|o| (o.partition, o.epoch) == key) {
+                owned.confirmed.send_replace(Some(confirmed.confirmation));
             }
         }
     }
 
     /// For those who watch: what this flush was, before it counts as written.
-    fn note(&self, work: &[PartitionFlush], rows: &[SummaryRow], took: Duration) {
-        let now_ms = now_ms();
-        let written = |part: &PartitionFlush| self.written.get(&part.partition);
-        let waited = work.iter().filter_map(|part| written(part)?.oldest_ms).map(|oldest_ms| {
+    fn note(&self, rows: &[SummaryRow], took: Duration) {
+        let (now_ms, work) = (now_ms(), self.plan.portion());
+        let oldest = work.iter().filter_map(|part| self.oldest_ms.get(&(part.partition, part.epoch)));
+        let waited = oldest.map(|oldest_ms| {
             // Kafka's clock may be ahead of ours.
             let waited = Duration::from_millis(u64::try_from(now_ms - oldest_ms).unwrap_or(0));
             self.stats.append_to_visible.record(waited);
@@ -293,8 +212,7 @@ impl Flusher {
         });
         let visible_after = waited.max();
         let offsets = work.iter().map(|part| {
-            let (from, to) = (written(part).and_then(|w| w.position), part.state.progress.position());
-            let from = from.unwrap_or(part.state.progress.flushed());
+            let (from, to) = (part.known, part.state.progress.position());
             (part.partition, if from.incarnation == to.incarnation { from.offset } else { 0 }, to.offset)
         });
         let batch = FlushNote {
@@ -313,23 +231,23 @@ impl Flusher {
         self.stats.wrote(batch, work.iter().flat_map(sample));
     }
 
-    /// Lets go of the partitions of this flush that can no longer be written as they are; whether there were any.
-    async fn drop_fenced(&mut self, work: &[PartitionFlush]) -> Result<bool, Failure> {
-        let Some(session) = &self.session else { return Ok(false) };
-        let partitions: Vec<i32> = work.iter().map(|part| part.partition).collect();
-        let rows = session.standing(&partitions).await?;
-        let mut dropped = false;
-        for part in work {
-            let row = rows.iter().find(|row| row.partition == part.partition);
-            let Some(why) = part.refusal(row) else { continue };
-            if self.registry.remove(part.partition, part.epoch).is_some() {
+    /// Lets go of the partitions of this flush that this process has lost. What there is to wait out if there are none:
+    /// something else refuses, such as a trigger of the user's.
+    async fn drop_lost(&self, fenced: Failure) -> Option<Failure> {
+        let Some(session) = &self.session else { return Some(fenced) };
+        let partitions: Vec<i32> = self.plan.portion().iter().map(|part| part.partition).collect();
+        let lost = match session.standing(&partitions).await {
+            Ok(rows) => self.plan.fenced(&rows),
+            Err(failure) => return Some(failure),
+        };
+        for lost in &lost {
+            if self.registry.remove(lost.partition, lost.epoch).is_some() {
                 self.stats.fenced.increment();
-                crate::warn!(format_args!("fenced: {why}; dropping the partition here"),
-                    "partition" => part.partition, "epoch" => part.epoch,
-                    "epoch_now" => row.map_or(-1, |row| row.epoch));
+                crate::warn!(format_args!("fenced: {}; dropping the partition here", lost.why),
+                    "partition" => lost.partition, "epoch" => lost.epoch,
+                    "epoch_now" => lost.epoch_now.unwrap_or(-1));
             }
-            dropped = true;
         }
-        Ok(dropped)
+        lost.is_empty().then_some(fenced)
     }
 }

@@ -1,14 +1,12 @@
 //! The task of `src/processor/flusher.rs`: writes whatever changed, at most once an interval, for all partitions together.
 //!
-//! A partition's state and its letters are two looks at what another thread changes, hence two steps.
+//! What to write and what a refusal means is the program's own `FlushPlan`. A partition's state and its letters are two looks at what another thread changes, hence two steps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use weather::engine::flush_plan::PartitionFlush;
-use weather::engine::partition::Confirmation;
-use weather::engine::state::{Position, State};
-use weather::engine::window::{Totals, Window};
+use weather::engine::flush_plan::{Confirmed, FlushPlan, Offer, PartitionFlush, Refusal, Remedy};
+use weather::engine::state::State;
 use weather::retry::Backoff;
 use weather::time::milliseconds;
 
@@ -16,16 +14,6 @@ use super::{Shared, UnitRef};
 use crate::database::{Answer, CallId, Part, Request, Session, Trouble};
 use crate::env::{Env, NEVER};
 use crate::ledger::Ledger;
-
-/// What PostgreSQL has of a partition, as far as this process wrote it.
-#[derive(Debug, Default)]
-struct Written {
-    epoch: i64,
-    position: Option<Position>,
-    /// None: to be written again, as the windows are.
-    idle: Option<i64>,
-    windows: BTreeMap<i64, Totals>,
-}
 
 enum Step {
     Waiting,
@@ -44,9 +32,10 @@ enum Step {
     Send,
     Connecting(CallId),
     Flushing(CallId),
+    /// Each owner hears of it.
     Confirm {
         units: Vec<UnitRef>,
-        at: usize,
+        left: VecDeque<Confirmed>,
     },
     Standing(CallId),
     Backoff {
@@ -80,11 +69,10 @@ impl Tickets {
 
 pub struct Flusher {
     session: Option<Session>,
-    written: BTreeMap<i32, Written>,
-    /// How many there were when what was written was last doubted.
-    connections: u64,
+    plan: FlushPlan,
+    /// The ledgers of the states that are written.
+    ledgers: BTreeMap<i32, Rc<Ledger>>,
     step: Step,
-    work: Vec<Part>,
     ticket: Option<Ticket>,
     backoff: Backoff,
     dirty: bool,
@@ -95,10 +83,9 @@ impl Flusher {
     pub fn new(now_ms: i64) -> Self {
         Self {
             session: None,
-            written: BTreeMap::new(),
-            connections: 0,
+            plan: FlushPlan::default(),
+            ledgers: BTreeMap::new(),
             step: Step::Waiting,
-            work: Vec::new(),
             ticket: None,
             backoff: Backoff::default(),
             dirty: false,
@@ -137,17 +124,14 @@ impl Flusher {
             },
             Step::Flushing(call) => match env.database.take(call) {
                 Some(Ok(_)) => {
-                    self.step = Step::Confirm { units: shared.registry.values().cloned().collect(), at: 0 };
+                    let units = shared.registry.values().cloned().collect();
+                    self.step = Step::Confirm { units, left: self.plan.confirm().into() };
                 }
-                Some(Err(Trouble::Fenced)) => {
-                    let partitions = self.work.iter().map(|part| part.partition).collect();
-                    let request = Request::Standing(partitions);
-                    self.step = Step::Standing(env.call(shared.instance, self.session, request));
-                }
-                _ => self.away(env),
+                Some(Err(Trouble::Fenced)) => self.refused(Refusal::Fenced, shared, env),
+                _ => self.refused(Refusal::NotNow, shared, env),
             },
-            Step::Confirm { units, at } => self.confirm(units, at, shared),
-            Step::Standing(call) => self.drop_fenced(call, shared, env),
+            Step::Confirm { units, left } => self.confirm(units, left),
+            Step::Standing(call) => self.drop_lost(call, shared, env),
             Step::Backoff { .. } => self.collect(shared),
         }
     }
@@ -168,17 +152,7 @@ impl Flusher {
     /// Begins to look for what PostgreSQL does not have yet.
     fn collect(&mut self, shared: &Shared) {
         let units: Vec<UnitRef> = shared.registry.values().cloned().collect();
-        let owns = |partition: i32, epoch: i64| {
-            units.iter().any(|unit| unit.borrow().partition == partition && unit.borrow().epoch == epoch)
-        };
-        self.written.retain(|partition, written| owns(*partition, written.epoch));
-        if std::mem::replace(&mut self.connections, shared.connections) != shared.connections {
-            self.written.values_mut().for_each(|written| {
-                written.idle = None;
-                written.windows.clear();
-            });
-        }
-        self.work.clear();
+        self.plan.begin(&shared.epochs(), shared.connections);
         self.step = Step::State { units, at: 0 };
     }
 
@@ -196,30 +170,39 @@ impl Flusher {
         {
             let unit = units[at].borrow();
             let letters = unit.outbox.before(state.progress.position());
-            let written = self.written.entry(unit.partition).or_default();
-            written.epoch = unit.epoch;
-            let has = |window: &&Window| written.windows.get(&window.start_ms) != Some(&window.totals);
-            let windows: Vec<Window> = state.windows.iter().filter(has).copied().collect();
-            let same = written.position == Some(state.progress.position())
-                && written.idle == Some(state.progress.idle);
-            if !same || !windows.is_empty() {
-                let (partition, epoch) = (unit.partition, unit.epoch);
-                let known = written.position.unwrap_or(state.progress.flushed());
-                let flush =
-                    PartitionFlush { partition, epoch, state, known, high_watermark: 0, windows, letters };
-                self.work.push(Part { flush, ledger });
-            }
+            let (partition, epoch) = (unit.partition, unit.epoch);
+            self.ledgers.insert(partition, ledger);
+            self.plan.add(Offer { partition, epoch, state, letters, high_watermark: 0 });
         }
         self.step = Step::State { units, at: at + 1 };
     }
 
     fn send(&mut self, shared: &mut Shared, env: &mut Env) {
-        if self.work.is_empty() {
+        if self.plan.portion().is_empty() {
             return self.finish(shared);
         }
         self.step = match self.session {
             None => Step::Connecting(env.call(shared.instance, None, Request::Connect)),
-            session => Step::Flushing(env.call(shared.instance, session, Request::Flush(self.work.clone()))),
+            session => {
+                let part = |flush: &PartitionFlush| Part {
+                    flush: flush.clone(),
+                    ledger: Rc::clone(&self.ledgers[&flush.partition]),
+                };
+                let parts = self.plan.portion().iter().map(part).collect();
+                Step::Flushing(env.call(shared.instance, session, Request::Flush(parts)))
+            }
+        };
+    }
+
+    fn refused(&mut self, refusal: Refusal, shared: &Shared, env: &mut Env) {
+        self.step = match self.plan.refused(refusal) {
+            Remedy::AskStanding => {
+                let partitions = self.plan.portion().iter().map(|part| part.partition).collect();
+                let request = Request::Standing(partitions);
+                Step::Standing(env.call(shared.instance, self.session, request))
+            }
+            Remedy::SendApart | Remedy::SendWithout { .. } => Step::Send,
+            Remedy::TryAgain => return self.away(env),
         };
     }
 
@@ -233,42 +216,33 @@ impl Flusher {
         self.step = Step::Backoff { until_ms: env.now_ms() + milliseconds(self.backoff.next_wait()) };
     }
 
-    fn confirm(&mut self, units: Vec<UnitRef>, at: usize, shared: &mut Shared) {
-        let Some(part) = self.work.get(at) else { return self.finish(shared) };
-        let progress = &part.state.progress;
-        let position = progress.position();
-        let windows = part.state.windows.iter().map(|w| (w.start_ms, w.totals)).collect();
-        let idle = Some(progress.idle);
-        let written = Written { epoch: part.epoch, position: Some(position), idle, windows };
-        self.written.insert(part.partition, written);
+    fn confirm(&mut self, units: Vec<UnitRef>, mut left: VecDeque<Confirmed>) {
+        let Some(confirmed) = left.pop_front() else {
+            self.step = Step::Send;
+            return;
+        };
         let ours = |unit: &&UnitRef| {
             let unit = unit.borrow();
-            (unit.partition, unit.epoch) == (part.partition, part.epoch)
+            (unit.partition, unit.epoch) == (confirmed.partition, confirmed.epoch)
         };
         if let Some(unit) = units.iter().find(ours) {
-            let confirmation = Confirmation { position, watermark_ms: progress.watermark_ms };
-            unit.borrow_mut().confirm(confirmation);
+            unit.borrow_mut().confirm(confirmed.confirmation);
         }
-        self.step = Step::Confirm { units, at: at + 1 };
+        self.step = Step::Confirm { units, left };
     }
 
-    /// Lets go of the partitions of this flush that are no longer ours.
-    fn drop_fenced(&mut self, call: CallId, shared: &mut Shared, env: &mut Env) {
+    /// Lets go of the partitions of this flush that this process has lost.
+    fn drop_lost(&mut self, call: CallId, shared: &mut Shared, env: &mut Env) {
         let Some(Ok(Answer::Standing(rows))) = env.database.take(call) else { return self.away(env) };
-        let mut dropped = false;
-        for part in &self.work {
-            let row = rows.iter().find(|row| row.partition == part.partition);
-            if part.refusal(row).is_none() {
-                continue;
-            }
-            dropped = true;
-            if shared.remove(part.partition, part.epoch) {
+        let lost = self.plan.fenced(&rows);
+        for lost in &lost {
+            if shared.remove(lost.partition, lost.epoch) {
                 env.trace.note(
                     "dropped as fenced",
-                    &[shared.instance as i64, i64::from(part.partition), part.epoch],
+                    &[shared.instance as i64, i64::from(lost.partition), lost.epoch],
                 );
             }
         }
-        if dropped { self.collect(shared) } else { self.away(env) }
+        if lost.is_empty() { self.away(env) } else { self.collect(shared) }
     }
 }
