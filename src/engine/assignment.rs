@@ -5,7 +5,21 @@
 //! that the decisions settle: with P partitions and N live processes everybody has ⌊P/N⌋ or ⌈P/N⌉, those who hold more
 //! already keep the extra ones, and nobody gives up a partition while none is missing elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often the leases are looked at.
+pub const TICK: Duration = Duration::from_millis(500);
+/// How often, when the end of a bounded run is waited for.
+pub const BOUNDED_TICK: Duration = Duration::from_millis(50);
+/// How often windows are marked final that time alone has closed.
+pub const FINISH_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest wait for the flush before a partition is handed over: half a lease if that is shorter, as nothing extends the
+/// leases meanwhile.
+pub fn hand_over_limit(lease: Duration) -> Duration {
+    Duration::from_secs(10).min(lease / 2)
+}
 
 /// What a look at the leases shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,17 +32,115 @@ pub struct Leases {
     pub epochs: BTreeMap<i32, i64>,
 }
 
-/// What to do now.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// Free partitions to take.
-    pub claim: Vec<i32>,
-    /// Partitions to hand over.
-    pub release: Vec<i32>,
+/// Which partitions a process wants.
+#[derive(Debug, Clone, Copy)]
+pub enum Wish<'a> {
+    /// A fair share of all.
+    Share,
+    /// These, whoever else lives.
+    Given(&'a [i32]),
 }
 
-/// Decides for the process `me` that owns these partitions.
-pub fn fair_share(me: &str, owned: &[i32], leases: &Leases) -> Decision {
+/// What a process holds: partition and epoch of each.
+#[derive(Debug, Clone, Default)]
+pub struct Holdings {
+    /// At work.
+    pub running: Vec<(i32, i64)>,
+    /// Taken, but not at work yet.
+    pub coming_up: Vec<(i32, i64)>,
+}
+
+impl Holdings {
+    /// All of it, what is at work first.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = (i32, i64)> + '_ {
+        self.running.iter().chain(&self.coming_up).copied()
+    }
+}
+
+/// A partition that this process has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Which partition.
+    pub partition: i32,
+    /// The epoch it was held under.
+    pub epoch: i64,
+    /// The epoch in PostgreSQL now; None if the partition has no row.
+    pub epoch_now: Option<i64>,
+    /// Why, for the log.
+    pub why: &'static str,
+}
+
+/// What to do after a look at the leases.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ruling {
+    /// Held no longer: to be dropped at once.
+    pub lost: Vec<Lost>,
+    /// Free partitions to take.
+    pub claim: Vec<i32>,
+    /// Partitions at work to hand over: no more records, a last flush, then free for others.
+    pub hand_over: Vec<(i32, i64)>,
+    /// Partitions that are not at work yet: free for others at once.
+    pub give_back: Vec<(i32, i64)>,
+    /// Whether every partition has an owner and none is left for this process.
+    pub waits: bool,
+    /// Whether rows of partitions are missing, because somebody deleted them: to be made again.
+    pub rows_missing: bool,
+}
+
+/// Decides for the process `me`. `existing` are the partitions that the topic has now: shares are of them alone. Rows may be
+/// left of a topic that had more, and such a partition is let go by whoever holds it; `leases` keeps no owner of it.
+pub fn rule(
+    me: &str,
+    wish: Wish<'_>,
+    held: &Holdings,
+    existing: &BTreeSet<i32>,
+    leases: &mut Leases,
+) -> Ruling {
+    leases.owners.retain(|partition, _| existing.contains(partition));
+    let lost: Vec<Lost> = held.all().filter_map(|held| lost(held, leases)).collect();
+    let is_lost = |held: &(i32, i64)| lost.iter().any(|lost| (lost.partition, lost.epoch) == *held);
+    let kept: Vec<(i32, i64)> = held.all().filter(|held| !is_lost(held)).collect();
+    let (there, gone): (Vec<_>, Vec<_>) =
+        kept.iter().partition(|(partition, _)| existing.contains(partition));
+    let owned: Vec<i32> = there.iter().map(|(partition, _)| *partition).collect();
+    let decision = match wish {
+        Wish::Share => fair_share(me, &owned, leases),
+        Wish::Given(wanted) => given_share(me, wanted, &owned, leases),
+    };
+    let surplus = there.iter().filter(|(partition, _)| decision.release.contains(partition));
+    let (give_back, hand_over) =
+        gone.iter().chain(surplus).copied().partition(|partition| held.coming_up.contains(partition));
+    Ruling {
+        waits: kept.is_empty() && decision.claim.is_empty() && !leases.owners.is_empty(),
+        rows_missing: leases.owners.len() < existing.len(),
+        lost,
+        claim: decision.claim,
+        hand_over,
+        give_back,
+    }
+}
+
+/// Whether a partition was taken away since, whoever has it now.
+fn lost((partition, epoch): (i32, i64), leases: &Leases) -> Option<Lost> {
+    let epoch_now = leases.epochs.get(&partition).copied();
+    let why = match epoch_now {
+        Some(now) if now == epoch => return None,
+        Some(now) if now > epoch => "another process has taken the partition",
+        Some(_) => "the database was set back to an older state",
+        None => "its row is gone from weather_partition",
+    };
+    Some(Lost { partition, epoch, epoch_now, why })
+}
+
+/// What to take and what to give up.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Decision {
+    claim: Vec<i32>,
+    release: Vec<i32>,
+}
+
+/// For the process `me` that owns these partitions.
+fn fair_share(me: &str, owned: &[i32], leases: &Leases) -> Decision {
     let shares = shares(me, owned, leases);
     let target = shares.iter().find(|share| share.process == me).map_or(0, |share| share.target);
     let free: Vec<i32> = leases
@@ -49,9 +161,9 @@ pub fn fair_share(me: &str, owned: &[i32], leases: &Leases) -> Decision {
     Decision { release: owned.iter().rev().take(surplus).copied().collect(), ..Decision::default() }
 }
 
-/// Decides for the process `me` that owns these partitions and is to have the `wanted` ones, whoever else lives. What
+/// For the process `me` that owns these partitions and is to have the `wanted` ones, whoever else lives. What
 /// another process holds is left to it: its lease decides, as for everybody.
-pub fn given_share(me: &str, wanted: &[i32], owned: &[i32], leases: &Leases) -> Decision {
+fn given_share(me: &str, wanted: &[i32], owned: &[i32], leases: &Leases) -> Decision {
     let free = |partition: &&i32| {
         let owner = leases.owners.get(partition).map(Option::as_deref);
         owner.is_some_and(|o| o.is_none_or(|o| o == me)) && !owned.contains(partition)
@@ -147,6 +259,52 @@ mod tests {
     #[test]
     fn its_own_lease_without_the_partition_is_taken_again() {
         assert_eq!(fair_share("a", &[], &leases("a", "aa")).claim, [0, 1]);
+    }
+
+    fn held(running: &[i32], coming_up: &[i32]) -> Holdings {
+        let with_epoch = |partitions: &[i32]| partitions.iter().map(|p| (*p, 7)).collect();
+        Holdings { running: with_epoch(running), coming_up: with_epoch(coming_up) }
+    }
+
+    fn look(processes: &str, owners: &str) -> Leases {
+        let leases = leases(processes, owners);
+        Leases { epochs: leases.owners.keys().map(|p| (*p, 7)).collect(), ..leases }
+    }
+
+    #[test]
+    fn shares_are_of_partitions_that_exist() {
+        // Six partitions, three each; then the topic has two. Whoever holds what is gone lets go of it, and counts it
+        // nowhere.
+        let existing = BTreeSet::from([0, 1]);
+        let (a, b) = (held(&[0, 1, 2], &[]), held(&[3, 4], &[5]));
+        let ruling = rule("a", Wish::Share, &a, &existing, &mut look("ab", "aaabbb"));
+        assert_eq!((ruling.hand_over, ruling.give_back), (vec![(2, 7), (1, 7)], vec![]));
+        let ruling = rule("b", Wish::Share, &b, &existing, &mut look("ab", "aa-bbb"));
+        assert_eq!((ruling.hand_over, ruling.give_back), (vec![(3, 7), (4, 7)], vec![(5, 7)]));
+        let ruling = rule("b", Wish::Share, &b, &existing, &mut look("ab", "a--bbb"));
+        assert_eq!(ruling.claim, [1], "what is gone is no share");
+        let given = rule("b", Wish::Given(&[4]), &b, &existing, &mut look("b", "a--bbb"));
+        assert_eq!((given.claim, given.hand_over.len()), (vec![], 2));
+    }
+
+    #[test]
+    fn what_does_not_come_up_is_given_back_without_a_flush() {
+        let existing = BTreeSet::from([0, 1, 2, 3]);
+        let ruling = rule("a", Wish::Share, &held(&[0, 1], &[3, 2]), &existing, &mut look("ab", "aaaa"));
+        assert_eq!((ruling.hand_over, ruling.give_back), (vec![], vec![(3, 7), (2, 7)]));
+    }
+
+    #[test]
+    fn what_was_taken_away_is_lost_and_does_not_count() {
+        let existing = BTreeSet::from([0, 1, 2, 3]);
+        let mut leases = look("ab", "ab--");
+        leases.epochs = BTreeMap::from([(0, 7), (1, 8), (2, 6)]);
+        let ruling = rule("a", Wish::Share, &held(&[0, 1, 2], &[3]), &existing, &mut leases);
+        let lost: Vec<(i32, Option<i64>)> = ruling.lost.iter().map(|l| (l.partition, l.epoch_now)).collect();
+        assert_eq!(lost, [(1, Some(8)), (2, Some(6)), (3, None)]);
+        assert_eq!((ruling.claim.len(), ruling.waits, ruling.rows_missing), (1, false, false));
+        let ruling = rule("a", Wish::Share, &Holdings::default(), &existing, &mut look("ab", "bbb"));
+        assert_eq!((ruling.waits, ruling.rows_missing), (true, true));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::engine::assignment::Lost;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::Confirmation;
 use crate::engine::state::{Position, State};
@@ -88,19 +89,6 @@ pub enum Remedy {
     AskStanding,
     /// Wait, then begin another round on a new connection.
     TryAgain,
-}
-
-/// A partition that this process has lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lost {
-    /// Which partition.
-    pub partition: i32,
-    /// The epoch it was held under.
-    pub epoch: i64,
-    /// The epoch in PostgreSQL now; None if the partition has no row.
-    pub epoch_now: Option<i64>,
-    /// Why, for the log.
-    pub why: &'static str,
 }
 
 impl FlushPlan {

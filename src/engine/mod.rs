@@ -10,12 +10,14 @@
 //! - [`recovery`]: file or database, when a partition is taken.
 //! - [`assignment`]: which partitions a process takes and gives up.
 //! - [`flush_plan`]: what a flush writes, and what a refusal means.
+//! - [`bounded`]: when a run that has an end is done.
 //!
 //! Invariants
 //! - It imports nothing of the project but [`reading`](crate::reading) and [`error`](mod@crate::error).
 //! - Every function depends on its arguments alone, so a replay decides the same.
 
 pub mod assignment;
+pub mod bounded;
 pub mod checkpoint;
 pub mod dead_letter;
 pub mod flush_plan;

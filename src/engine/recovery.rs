@@ -2,10 +2,11 @@
 //!
 //! The file is used only if nobody else owned the partition since it was written (its epoch is the one that PostgreSQL
 //! held before this start) and the database is neither behind what the file knows to be confirmed (it went back in time)
-//! nor ahead of the file: [`choose`]. In every other case PostgreSQL's own state is right, and Kafka is read again from
+//! nor ahead of the file: [`choose`], [`origin`]. In every other case PostgreSQL's own state is right, and Kafka is read again from
 //! there. So a torn, flipped, old or foreign file costs some reading, never a wrong number.
 
 use crate::engine::checkpoint::Checkpoint;
+use crate::engine::dead_letter::DeadLetter;
 use crate::engine::state::{Position, State};
 
 /// A partition that was just taken.
@@ -28,12 +29,56 @@ impl Claimed {
     }
 }
 
-/// Where a partition's state is taken from.
+/// What a partition goes on from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// The checkpoint file with this index, as nothing happened since.
+    File(usize),
+    /// PostgreSQL's state.
+    Database {
+        /// The state.
+        state: &'a State,
+        /// Why no file is used, for the log.
+        why: &'static str,
+    },
+    /// Nothing is stored anywhere: reading starts where the configuration says.
+    Nowhere {
+        /// Why no file is used, for the log.
+        why: &'static str,
+    },
+}
+
+/// What the partition that was just taken goes on from; `files` are its checkpoint files that can be read, the newest first.
+pub fn origin<'a>(claimed: &'a Claimed, files: &[&Checkpoint]) -> Origin<'a> {
+    let mut why = None;
+    for (index, file) in files.iter().enumerate() {
+        match choose(file, claimed.epoch_before, claimed.position()) {
+            Choice::File => return Origin::File(index),
+            // Of several, the newest file's reason is the one to report.
+            Choice::Database(reason) => why = why.or(Some(reason)),
+        }
+    }
+    let why = why.unwrap_or("there is none");
+    match &claimed.state {
+        Some(state) => Origin::Database { state, why },
+        None => Origin::Nowhere { why },
+    }
+}
+
+/// The state of a file that is used, with its dead letters.
+pub fn resume(file: Checkpoint) -> (State, Vec<DeadLetter>) {
+    let mut state = file.state;
+    // As after a claim: what came while nobody read is not known yet.
+    state.progress.idle = 0;
+    (state, file.pending)
+}
+
+/// Whether a file may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// The checkpoint file, as nothing happened since.
+    /// It may, as nothing happened since.
     File,
-    /// PostgreSQL; the reason is for the log.
+    /// PostgreSQL's state is right; the reason is for the log.
     Database(&'static str),
 }
 
@@ -84,5 +129,21 @@ mod tests {
         let mut unflushed = sample();
         unflushed.state.progress.flushed_offset = 100;
         assert_eq!(choose(&unflushed, 7, None), Choice::File);
+    }
+
+    #[test]
+    fn the_newest_file_that_may_be_used_is_used_and_is_not_idle() {
+        let claimed = |state| Claimed { partition: 3, epoch: 9, epoch_before: 7, state };
+        let (mut file, mut foreign) = (sample(), sample());
+        file.state.progress.idle = 1;
+        foreign.epoch = 5;
+        let mut stored = State::starting_at(100);
+        stored.progress.next_offset = 140;
+        let in_table = claimed(Some(stored.clone()));
+        assert_eq!(origin(&in_table, &[&foreign, &file]), Origin::File(1));
+        let why = "the partition had another owner since";
+        assert_eq!(origin(&in_table, &[&foreign]), Origin::Database { state: &stored, why });
+        assert_eq!(origin(&claimed(None), &[]), Origin::Nowhere { why: "there is none" });
+        assert_eq!(resume(file).0.progress.idle, 0);
     }
 }

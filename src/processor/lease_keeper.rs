@@ -1,4 +1,5 @@
 //! The task that keeps this process's share of the partitions: tells that it lives, takes what is free, gives up surplus.
+//! What to take and give up is decided by [`assignment`], when a bounded run is done by [`BoundedRun`].
 //!
 //! While PostgreSQL is away nothing is taken or given up, and the partitions at hand go on: nobody else can take them
 //! without PostgreSQL either. When it is back and somebody has taken one, the next look shows it, or the flush is fenced.
@@ -8,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::Assign;
-use crate::engine::assignment::{Decision, Leases, fair_share, given_share};
-use crate::engine::state::Position;
+use crate::engine::assignment::{
+    self, BOUNDED_TICK, FINISH_EVERY, Holdings, Leases, Ruling, TICK, Wish, hand_over_limit,
+};
+use crate::engine::bounded::{BoundedRun, Own};
 use crate::error::{Error, Result};
 use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::Failure;
@@ -24,18 +27,8 @@ use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::processor::partition::start::Launcher;
 use crate::shutdown::{Shutdown, Trigger};
 
-/// How often the leases are looked at.
-const TICK: Duration = Duration::from_millis(500);
-/// How often, when the end of a bounded run is waited for.
-const BOUNDED_TICK: Duration = Duration::from_millis(50);
-/// How often windows are marked final that time alone has closed.
-const FINISH_EVERY: Duration = Duration::from_secs(1);
 /// How often old dead letters are deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// Longest wait for the flush before a partition is handed over; half a lease if that is shorter, as nobody tells
-/// meanwhile that this process lives.
-const HAND_OVER: Duration = Duration::from_secs(10);
-
 /// What ownership is decided by.
 #[derive(Debug)]
 pub struct Rules {
@@ -49,8 +42,8 @@ pub struct Rules {
     pub out_of_orderness_ms: i64,
     /// How long dead letters are kept.
     pub dead_letter_retention: Duration,
-    /// Where each partition of a bounded run ends; None = it never ends.
-    pub end_offsets: Option<BTreeMap<i32, i64>>,
+    /// The run's end; None = it never ends.
+    pub bounded: Option<BoundedRun>,
 }
 
 /// Keeps this process's share.
@@ -89,11 +82,10 @@ pub struct Remainder {
 #[derive(Debug)]
 struct Ticking {
     session: Option<LeaseSession>,
-    /// Where the table stood when a bounded run began.
-    begun: Option<BTreeMap<i32, Option<Position>>>,
-    known: Vec<i32>,
+    /// The partitions that have rows.
+    known: BTreeSet<i32>,
     /// Taken, but not running yet.
-    coming_up: BTreeMap<i32, i64>,
+    coming_up: BTreeMap<i32, ComingUp>,
     launches: JoinSet<(i32, Result<PartitionHandle>)>,
     /// Whether it was said that every partition has an owner.
     waiting: bool,
@@ -101,9 +93,29 @@ struct Ticking {
     pruned: Instant,
 }
 
+/// A partition that was taken and does not run yet.
+#[derive(Debug)]
+struct ComingUp {
+    epoch: i64,
+    launch: AbortHandle,
+}
+
 impl Ticking {
+    fn coming_up(&self) -> Vec<(i32, i64)> {
+        self.coming_up.iter().map(|(partition, coming_up)| (*partition, coming_up.epoch)).collect()
+    }
+
+    /// Whether a partition was coming up under this epoch, which it no longer does.
+    fn remove(&mut self, partition: i32, epoch: i64) -> bool {
+        let is_current = self.coming_up.get(&partition).is_some_and(|coming_up| coming_up.epoch == epoch);
+        if is_current && let Some(coming_up) = self.coming_up.remove(&partition) {
+            coming_up.launch.abort();
+        }
+        is_current
+    }
+
     fn end(self) -> Remainder {
-        Remainder { session: self.session, coming_up: self.coming_up.into_iter().collect() }
+        Remainder { coming_up: self.coming_up(), session: self.session }
     }
 }
 
@@ -112,15 +124,14 @@ impl LeaseKeeper {
     pub async fn run(mut self, mut shutdown: Shutdown) -> Remainder {
         let mut ticking = Ticking {
             session: None,
-            begun: None,
-            known: Vec::new(),
+            known: BTreeSet::new(),
             coming_up: BTreeMap::new(),
             launches: JoinSet::new(),
             waiting: false,
             finished: Instant::now(),
             pruned: Instant::now(),
         };
-        let mut ticks = interval(if self.rules.end_offsets.is_some() { BOUNDED_TICK } else { TICK });
+        let mut ticks = interval(if self.rules.bounded.is_some() { BOUNDED_TICK } else { TICK });
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.stats.owning.rest();
@@ -128,9 +139,10 @@ impl LeaseKeeper {
                 biased;
                 () = shutdown.wait() => return ticking.end(),
                 Some(launched) = ticking.launches.join_next() => match launched {
-                    Ok((partition, launched)) => self.launched(&mut ticking, partition, launched).await,
-                    // Cancelled: the runtime is going down.
-                    Err(_) => return ticking.end(),
+                    Ok((partition, launched)) => self.launched(&mut ticking, partition, launched),
+                    // Taken away or given back while it came up.
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => self.fail(Error::failure(format!("bringing a partition up: {error}"))),
                 },
                 _ = self.topic.changed() => {}
                 _ = ticks.tick() => {}
@@ -152,22 +164,25 @@ impl LeaseKeeper {
         }
     }
 
-    async fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<PartitionHandle>) {
+    fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<PartitionHandle>) {
         match launched {
-            Ok(owned) if ticking.coming_up.get(&partition) == Some(&owned.epoch) => {
-                ticking.coming_up.remove(&partition);
+            Ok(owned) if ticking.remove(partition, owned.epoch) => {
                 self.registry.insert(owned);
-                // The flush passed over what it published before it was on the list.
+                // The flush ignored what it published before it was on the list.
                 self.launcher.changed.notify_one();
             }
             // Taken away, perhaps taken again, while it came up.
             Ok(_) => {}
-            // The first failure ends the process and stands for all.
-            Err(error) => drop(self.failures.try_send(error)),
+            Err(error) => self.fail(error),
         }
     }
 
-    async fn tick(&self, ticking: &mut Ticking) -> Result<(), Failure> {
+    /// The first failure ends the process and stands for all.
+    fn fail(&self, error: Error) {
+        let _ = self.failures.try_send(error);
+    }
+
+    async fn tick(&mut self, ticking: &mut Ticking) -> Result<(), Failure> {
         let session = match ticking.session.take() {
             Some(session) => session,
             None => {
@@ -177,83 +192,57 @@ impl LeaseKeeper {
                 session
             }
         };
-        let partitions: Vec<i32> = self.topic.borrow().iter().copied().collect();
-        if partitions != ticking.known {
-            session.add_partitions(&partitions).await?;
-            ticking.known.clone_from(&partitions);
+        let existing = self.topic.borrow().clone();
+        if existing != ticking.known {
+            session.add_partitions(&Vec::from_iter(existing.iter().copied())).await?;
+            ticking.known.clone_from(&existing);
         }
-        let mut owned = self.registry.epochs();
-        owned.extend(ticking.coming_up.iter().map(|(partition, epoch)| (*partition, *epoch)));
-        let shares = self.rules.assign == Assign::Auto;
-        let mut leases = session.beat(&owned, shares).await?;
-        // Rows may be left of a topic that had more partitions.
-        leases.owners.retain(|partition, _| partitions.contains(partition));
-        if leases.owners.len() < partitions.len() {
-            // Rows were deleted by hand: they are made again at the next tick.
+        let held = Holdings { running: self.registry.epochs(), coming_up: ticking.coming_up() };
+        let (wish, shares) = match &self.rules.assign {
+            Assign::Auto => (Wish::Share, true),
+            Assign::Static(wanted) => (Wish::Given(wanted), false),
+        };
+        let mut leases = session.beat(&Vec::from_iter(held.all()), shares).await?;
+        let ruling = assignment::rule(&self.rules.owner, wish, &held, &existing, &mut leases);
+        self.stats.saw_leases(&leases);
+        if ruling.rows_missing {
+            // They are made again at the next tick.
             ticking.known.clear();
         }
-        self.stats.saw_leases(&leases);
-        owned.retain(|(partition, epoch)| !self.taken_away(ticking, *partition, *epoch, &leases));
-        let decision = self.decide(&owned, &leases);
-        self.say_if_waiting(ticking, &owned, &decision, &leases);
-        if !decision.claim.is_empty() {
-            self.claim(ticking, &session, &decision.claim).await?;
+        self.drop_lost(ticking, &ruling, &leases);
+        Self::log_if_waiting(ticking, &ruling, &leases);
+        if !ruling.claim.is_empty() {
+            self.claim(ticking, &session, &ruling.claim).await?;
         }
-        self.release(&session, &decision.release).await?;
-        self.housekeep(ticking, &session).await?;
-        if let Some(ends) = &self.rules.end_offsets
-            && decision.claim.is_empty()
-            && ticking.coming_up.is_empty()
-        {
-            self.end_if_done(ticking, &session, ends).await?;
+        self.release(ticking, &session, &ruling).await?;
+        self.housekeep(ticking, &session, &existing).await?;
+        if ruling.claim.is_empty() && ticking.coming_up.is_empty() {
+            self.end_if_done(&session, &existing).await?;
         }
         ticking.session = Some(session);
         Ok(())
     }
 
-    /// Drops a partition that was taken since, whether somebody has it now or not.
-    fn taken_away(&self, ticking: &mut Ticking, partition: i32, epoch: i64, leases: &Leases) -> bool {
-        let why = match leases.epochs.get(&partition) {
-            Some(now) if *now == epoch => return false,
-            Some(now) if *now > epoch => "another process has taken the partition",
-            Some(_) => "the database was set back to an older state",
-            None => "its row is gone from weather_partition",
-        };
-        if ticking.coming_up.get(&partition) == Some(&epoch) {
-            ticking.coming_up.remove(&partition);
-        }
-        if self.registry.remove(partition, epoch).is_some() {
-            self.stats.fenced.increment();
-            let owner = leases.owners.get(&partition).and_then(Option::as_deref);
-            crate::warn!(format_args!("fenced: {why}; dropping the partition here"),
-                "partition" => partition, "epoch" => epoch, "owner" => owner.unwrap_or("nobody"));
-        }
-        true
-    }
-
-    fn decide(&self, owned: &[(i32, i64)], leases: &Leases) -> Decision {
-        let owned: Vec<i32> = owned.iter().map(|(partition, _)| *partition).collect();
-        match &self.rules.assign {
-            Assign::Auto => fair_share(&self.rules.owner, &owned, leases),
-            Assign::Static(wanted) => given_share(&self.rules.owner, wanted, &owned, leases),
+    fn drop_lost(&self, ticking: &mut Ticking, ruling: &Ruling, leases: &Leases) {
+        for lost in &ruling.lost {
+            ticking.remove(lost.partition, lost.epoch);
+            if self.registry.remove(lost.partition, lost.epoch).is_some() {
+                self.stats.fenced.increment();
+                let owner = leases.owners.get(&lost.partition).and_then(Option::as_deref);
+                crate::warn!(format_args!("fenced: {}; dropping the partition here", lost.why),
+                    "partition" => lost.partition, "epoch" => lost.epoch, "owner" => owner.unwrap_or("nobody"));
+            }
         }
     }
 
-    /// Says once that there is nothing to do yet, and why.
-    fn say_if_waiting(
-        &self,
-        ticking: &mut Ticking,
-        owned: &[(i32, i64)],
-        decision: &Decision,
-        leases: &Leases,
-    ) {
-        let waiting = owned.is_empty() && decision.claim.is_empty() && !leases.owners.is_empty();
-        if waiting && !ticking.waiting {
+    /// Logs once that there is nothing to do yet, and why.
+    fn log_if_waiting(ticking: &mut Ticking, ruling: &Ruling, leases: &Leases) {
+        if ruling.waits && !ticking.waiting {
             let holders: BTreeSet<&str> = leases.owners.values().flatten().map(String::as_str).collect();
             crate::info!("every partition has an owner; waiting for a share, or for a lease to run out",
                 "partitions" => leases.owners.len(), "owners" => Vec::from_iter(holders).join(","));
         }
-        ticking.waiting = waiting;
+        ticking.waiting = ruling.waits;
     }
 
     async fn claim(
@@ -265,61 +254,56 @@ impl LeaseKeeper {
         for claimed in session.claim(wanted, self.launcher.settings.window_ms).await? {
             let partition = claimed.partition;
             crate::info!("took a partition", "partition" => partition, "epoch" => claimed.epoch);
-            ticking.coming_up.insert(partition, claimed.epoch);
-            let end_offset = self.rules.end_offsets.as_ref().and_then(|ends| ends.get(&partition).copied());
+            let epoch = claimed.epoch;
+            let end_offset = self.rules.bounded.as_ref().and_then(|run| run.end_of(partition));
             let launcher = Arc::clone(&self.launcher);
-            ticking.launches.spawn(async move { (partition, launcher.start(claimed, end_offset).await) });
+            let launch = async move { (partition, launcher.start(claimed, end_offset).await) };
+            let launch = ticking.launches.spawn(launch);
+            ticking.coming_up.insert(partition, ComingUp { epoch, launch });
         }
         Ok(())
     }
 
-    /// Hands partitions over: no more records, a last flush, then free for others.
-    async fn release(&self, session: &LeaseSession, partitions: &[i32]) -> Result<(), Failure> {
-        if partitions.is_empty() {
-            return Ok(());
+    /// Frees partitions for others: what is at work takes no more records and is flushed first.
+    async fn release(
+        &self,
+        ticking: &mut Ticking,
+        session: &LeaseSession,
+        ruling: &Ruling,
+    ) -> Result<(), Failure> {
+        for (partition, epoch) in &ruling.give_back {
+            ticking.remove(*partition, *epoch);
+            crate::info!("gave a partition back that was not at work yet", "partition" => partition);
         }
-        let released: Vec<Arc<PartitionHandle>> =
-            self.registry.all().into_iter().filter(|o| partitions.contains(&o.partition)).collect();
+        let owned = self.registry.all();
+        let released: Vec<&Arc<PartitionHandle>> =
+            owned.iter().filter(|o| ruling.hand_over.contains(&(o.partition, o.epoch))).collect();
         released.iter().for_each(|owned| owned.pause());
-        if !flush_now(&self.flushes, HAND_OVER.min(self.rules.lease / 2)).await {
-            crate::warn!("handing partitions over without a last flush; the new owner reads again",
+        if !released.is_empty() && !flush_now(&self.flushes, hand_over_limit(self.rules.lease)).await {
+            crate::warn!("released without a final flush; the new owner will read again from what is in the table",
                 "partitions" => released.len());
         }
         for owned in &released {
             self.registry.remove(owned.partition, owned.epoch);
             crate::info!("handed a partition over", "partition" => owned.partition);
         }
-        let epochs: Vec<(i32, i64)> = released.iter().map(|o| (o.partition, o.epoch)).collect();
-        session.release(&epochs).await
+        let free = [ruling.hand_over.as_slice(), &ruling.give_back].concat();
+        if free.is_empty() { Ok(()) } else { session.release(&free).await }
     }
 
-    /// Ends a bounded run when every partition is in the table up to its end, whoever read it.
-    async fn end_if_done(
-        &self,
-        ticking: &mut Ticking,
-        session: &LeaseSession,
-        ends: &BTreeMap<i32, i64>,
-    ) -> Result<(), Failure> {
-        let own = self.registry.all();
-        let unwritten = |at: &Position, owned: &PartitionHandle| owned.published.progress().flushed() < *at;
-        let reached: Option<Vec<bool>> =
-            own.iter().map(|owned| owned.reached.get().map(|at| unwritten(at, owned))).collect();
-        if reached.is_some_and(|unwritten| unwritten.contains(&true)) {
-            // All is read: nothing more will come that the next flush could wait for.
-            flush_now(&self.flushes, HAND_OVER.min(self.rules.lease / 2)).await;
+    /// Ends a bounded run that is done.
+    async fn end_if_done(&mut self, session: &LeaseSession, existing: &BTreeSet<i32>) -> Result<(), Failure> {
+        let Some(run) = &mut self.rules.bounded else { return Ok(()) };
+        let own = |owned: &Arc<PartitionHandle>| Own {
+            partition: owned.partition,
+            reached: owned.reached.get().copied(),
+            flushed: owned.published.progress().flushed(),
+        };
+        let own: Vec<Own> = self.registry.all().iter().map(own).collect();
+        if BoundedRun::wants_flush(&own) {
+            flush_now(&self.flushes, hand_over_limit(self.rules.lease)).await;
         }
-        let positions = session.positions().await?;
-        let begun = &*ticking.begun.get_or_insert_with(|| positions.clone());
-        let left = ends.iter().map(|(partition, end)| {
-            let at = positions.get(partition).copied().flatten();
-            let done = match own.iter().find(|owned| owned.partition == *partition) {
-                // One's own worker knows whether the log is still the one that the offsets are of.
-                Some(owned) => owned.reached.get().is_some_and(|reached| at >= Some(*reached)),
-                None => at.is_some_and(|at| at.is_past(*end, begun.get(partition).copied().flatten())),
-            };
-            if done { 0 } else { at.map_or(*end, |at| end - at.offset).max(1) }
-        });
-        let left = left.sum();
+        let left = run.left(&session.positions().await?, &own, existing);
         self.stats.left(left);
         if left == 0 {
             self.done.fire();
@@ -327,9 +311,15 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    async fn housekeep(&self, ticking: &mut Ticking, session: &LeaseSession) -> Result<(), Failure> {
+    async fn housekeep(
+        &self,
+        ticking: &mut Ticking,
+        session: &LeaseSession,
+        existing: &BTreeSet<i32>,
+    ) -> Result<(), Failure> {
         if ticking.finished.elapsed() >= FINISH_EVERY {
-            session.finish_windows(self.rules.out_of_orderness_ms, &ticking.known).await?;
+            let existing = Vec::from_iter(existing.iter().copied());
+            session.finish_windows(self.rules.out_of_orderness_ms, &existing).await?;
             ticking.finished = Instant::now();
         }
         if ticking.pruned.elapsed() >= PRUNE_EVERY {

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::config::Process;
+use crate::engine::bounded::BoundedRun;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
 use crate::kafka::topic;
@@ -44,9 +45,9 @@ use partition::start::Launcher;
 
 /// Longest wait for the last flush; what PostgreSQL then lacks is in the checkpoint files. With the waits below, a process
 /// whose services are silent ends within 15 s.
-const LAST_FLUSH: Duration = Duration::from_secs(5);
+pub const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// Longest wait for handing the partitions back.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+pub const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Runs `weather process` until the end is asked for, a bounded run is done, or a partition cannot go on.
 pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
@@ -176,7 +177,7 @@ impl Pipeline {
             assign: self.config.assign.clone(),
             out_of_orderness_ms: milliseconds(self.config.watermark),
             dead_letter_retention: self.config.dead_letter_retention,
-            end_offsets,
+            bounded: end_offsets.map(BoundedRun::new),
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use crate::config::{Process, StartFrom};
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::{Partition, Settings};
-use crate::engine::recovery::{Choice, Claimed, choose};
+use crate::engine::recovery::{Claimed, Origin, origin, resume};
 use crate::engine::state::State;
 use crate::error::{Error, Result};
 use crate::kafka::client::Cluster;
@@ -95,30 +95,22 @@ impl Launcher {
         for complaint in &found.complaints {
             crate::warn!("checkpoint file passed over", "reason" => complaint);
         }
-        let mut why = "there is none";
-        for file in found.checkpoints {
-            match choose(&file, claimed.epoch_before, claimed.position()) {
-                Choice::File => {
-                    crate::info!("going on from the checkpoint file", "partition" => partition,
-                        "next_offset" => file.state.progress.next_offset);
-                    let mut state = file.state;
-                    // Silent is only what this run has found silent.
-                    state.progress.idle = 0;
-                    return Ok((state, file.pending));
-                }
-                Choice::Database(reason) if why == "there is none" => why = reason,
-                Choice::Database(_) => {}
+        let mut files = found.checkpoints;
+        let state = match origin(claimed, &Vec::from_iter(&files)) {
+            Origin::File(index) => {
+                let file = files.swap_remove(index);
+                crate::info!("going on from the checkpoint file", "partition" => partition,
+                    "next_offset" => file.state.progress.next_offset);
+                return Ok(resume(file));
             }
-        }
-        let state = match &claimed.state {
-            Some(state) => {
+            Origin::Database { state, why } => {
                 crate::info!("going on from PostgreSQL's state", "partition" => partition,
                     "next_offset" => state.progress.next_offset, "file" => why);
                 state.clone()
             }
-            None => {
+            Origin::Nowhere { why } => {
                 let offset = self.first_offset(partition).await;
-                crate::info!("starting anew", "partition" => partition, "next_offset" => offset, "file" => why);
+                crate::info!("no saved state", "partition" => partition, "starting_at" => offset, "file" => why);
                 State::starting_at(offset)
             }
         };

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use weather::engine::checkpoint::{Checkpoint, decode_log_memory};
-use weather::engine::recovery::{Choice, choose};
+use weather::engine::recovery::{self, Origin, origin, resume};
 use weather::engine::state::State;
 use weather::engine::window::Window;
 use weather::retry::Backoff;
@@ -11,7 +11,7 @@ use weather::time::milliseconds;
 
 use super::Shared;
 use super::worker::{Taken, Unit};
-use crate::database::ClaimedRow;
+use crate::database::{ClaimedRow, Stored};
 use crate::env::Env;
 use crate::ledger::Ledger;
 use crate::trace::{Checked, Violation, ensure};
@@ -24,6 +24,20 @@ pub struct Claimed {
     pub windows: Vec<Window>,
 }
 
+impl Claimed {
+    /// As the program has it.
+    fn decoded(&self) -> Checked<recovery::Claimed> {
+        let ClaimedRow { partition, epoch, epoch_before, stored } = &self.row;
+        let state = |stored: &Stored| {
+            let (marks, runs) =
+                decode_log_memory(&stored.memory).map_err(|e| Violation(format!("log_memory: {e}")))?;
+            Ok(State { progress: stored.progress, windows: self.windows.clone(), runs, marks })
+        };
+        let state = stored.as_ref().map(state).transpose()?;
+        Ok(recovery::Claimed { partition: *partition, epoch: *epoch, epoch_before: *epoch_before, state })
+    }
+}
+
 #[derive(Debug)]
 enum Step {
     ReadPrevious,
@@ -34,7 +48,7 @@ enum Step {
 
 #[derive(Debug)]
 pub struct Launch {
-    pub partition: i32,
+    partition: i32,
     claimed: Claimed,
     /// Files that can be read, the newest first.
     found: Vec<(Checkpoint, Rc<Ledger>)>,
@@ -46,6 +60,10 @@ impl Launch {
     pub fn new(claimed: Claimed) -> Self {
         let (found, backoff) = (Vec::new(), Backoff::default());
         Self { partition: claimed.row.partition, claimed, found, step: Step::ReadPrevious, backoff }
+    }
+
+    pub fn is_of(&self, partition: i32, epoch: i64) -> bool {
+        (self.partition, self.claimed.row.epoch) == (partition, epoch)
     }
 
     pub fn due_ms(&self, env: &Env) -> i64 {
@@ -84,30 +102,27 @@ impl Launch {
 
     fn choose(&mut self, shared: &Shared, env: &mut Env) -> Checked<Option<Unit>> {
         let row = &self.claimed.row;
-        let position = row.stored.as_ref().map(|stored| stored.progress.position());
         let who = [shared.instance as i64, i64::from(row.partition), row.epoch];
-        for (mut file, ledger) in std::mem::take(&mut self.found) {
-            if choose(&file, row.epoch_before, position) == Choice::File {
-                env.trace.note(
-                    "going on from the file",
-                    &[who[0], who[1], who[2], file.state.progress.next_offset],
-                );
+        let claimed = self.claimed.decoded()?;
+        let mut found = std::mem::take(&mut self.found);
+        let state = match origin(&claimed, &Vec::from_iter(found.iter().map(|(file, _)| file))) {
+            Origin::File(index) => {
+                let (file, ledger) = found.swap_remove(index);
+                let at = file.state.progress.next_offset;
+                env.trace.note("going on from the file", &[who[0], who[1], who[2], at]);
                 ensure!(!ledger.void, "a checkpoint of a state that nobody ever had was taken up");
-                // As a claim does: what came while nobody looked is not known yet.
-                file.state.progress.idle = 0;
-                return self.launch(file.state, file.pending, ledger, shared, env).map(Some);
+                let (state, pending) = resume(file);
+                return self.launch(state, pending, ledger, shared, env).map(Some);
             }
-        }
-        let Some(stored) = row.stored.clone() else {
-            self.step = Step::FirstOffset;
-            return Ok(None);
+            Origin::Database { state, .. } => state.clone(),
+            Origin::Nowhere { .. } => {
+                self.step = Step::FirstOffset;
+                return Ok(None);
+            }
         };
-        env.trace.note("going on from the table", &[who[0], who[1], who[2], stored.progress.next_offset]);
-        let (marks, runs) =
-            decode_log_memory(&stored.memory).map_err(|e| Violation(format!("log_memory: {e}")))?;
-        let windows = std::mem::take(&mut self.claimed.windows);
-        let state = State { progress: stored.progress, windows, runs, marks };
-        let mut ledger = stored.ledger;
+        env.trace.note("going on from the table", &[who[0], who[1], who[2], state.progress.next_offset]);
+        let Some(stored) = &row.stored else { return Ok(None) };
+        let mut ledger = Rc::clone(&stored.ledger);
         // Its windows are read after it is claimed. Whoever takes so long that the lease runs out in between may read
         // what the next owner writes; the fence is what makes that harmless.
         if env.database.tables.partitions.get(&self.partition).is_none_or(|row| row.epoch != who[2]) {
@@ -137,7 +152,7 @@ impl Launch {
         env: &Env,
     ) -> Checked<Unit> {
         let (partition, epoch) = (self.partition, self.claimed.row.epoch);
-        let end_offset = shared.end_offsets.as_ref().and_then(|ends| ends.get(&partition).copied());
+        let end_offset = shared.bounded.as_ref().and_then(|run| run.end_of(partition));
         ensure!(
             pending.iter().all(
                 |letter| ledger.letters.get(&(letter.incarnation, letter.offset)) == Some(&letter.reason)

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use weather::engine::bounded::BoundedRun;
+use weather::processor::{LAST_FLUSH, LAST_WORDS};
 use weather::retry::Backoff;
 use weather::time::milliseconds;
 
@@ -10,9 +12,6 @@ use super::flusher::Ticket;
 use super::{Process, UnitRef};
 use crate::database::{Answer, CallId, Request};
 use crate::env::{Env, NEVER};
-
-const LAST_FLUSH_MS: i64 = 10_000;
-const LAST_WORDS_MS: i64 = 3_000;
 
 enum Step {
     Prepare,
@@ -113,7 +112,7 @@ impl Main {
                 process.begin(env);
                 Step::Running
             }
-            Step::Running => Step::WaitForOwnership { until_ms: now_ms + LAST_WORDS_MS },
+            Step::Running => Step::WaitForOwnership { until_ms: now_ms + milliseconds(LAST_WORDS) },
             Step::WaitForOwnership { .. } => {
                 process.ownership.give_up();
                 Step::WaitForCheckpoints
@@ -137,17 +136,16 @@ impl Main {
 impl Process {
     fn begin(&mut self, env: &Env) {
         self.shared.topic.extend(env.kafka.partitions());
-        if let Some(ends) = &mut self.shared.end_offsets {
-            ends.extend(
-                env.kafka.partitions().map(|partition| (partition, env.kafka.log(partition).latest())),
-            );
+        if let Some(run) = &mut self.shared.bounded {
+            let end = |partition| (partition, env.kafka.log(partition).latest());
+            *run = BoundedRun::new(env.kafka.partitions().map(end).collect());
         }
     }
 
     fn last_flush(&mut self, now_ms: i64) -> Step {
         self.main.last = self.shared.registry.values().cloned().collect();
         self.main.last.iter().for_each(|unit| unit.borrow_mut().pause());
-        Step::Flushing { ticket: self.shared.tickets.ask(), until_ms: now_ms + LAST_FLUSH_MS }
+        Step::Flushing { ticket: self.shared.tickets.ask(), until_ms: now_ms + milliseconds(LAST_FLUSH) }
     }
 
     fn last_words(&mut self, env: &mut Env) -> Step {
@@ -164,7 +162,7 @@ impl Process {
         let session = self.ownership.session;
         let first = if session.is_some() { left.pop_front() } else { None };
         let call = env.call(self.shared.instance, session, first.unwrap_or(Request::Connect));
-        Step::Speaking { call, left, until_ms: env.now_ms() + LAST_WORDS_MS }
+        Step::Speaking { call, left, until_ms: env.now_ms() + milliseconds(LAST_WORDS) }
     }
 
     fn speak(&mut self, call: CallId, mut left: VecDeque<Request>, until_ms: i64, env: &mut Env) -> Step {

@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use weather::engine::bounded::BoundedRun;
 use weather::engine::partition::Settings;
 
 use crate::env::{Env, NEVER};
@@ -94,8 +95,8 @@ pub struct Shared {
     pub launched: VecDeque<UnitRef>,
     /// Connections to PostgreSQL so far.
     pub connections: u64,
-    /// Where a bounded run ends.
-    pub end_offsets: Option<BTreeMap<i32, i64>>,
+    /// The run's end, if it has one.
+    pub bounded: Option<BoundedRun>,
 }
 
 impl Shared {
@@ -169,7 +170,7 @@ impl Process {
                 done: false,
                 launched: VecDeque::new(),
                 connections: 0,
-                end_offsets: bounded.then(BTreeMap::new),
+                bounded: bounded.then(|| BoundedRun::new(BTreeMap::new())),
             },
             main: Main::new(),
             ownership: Ownership::new(now_ms),

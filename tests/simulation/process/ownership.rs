@@ -1,29 +1,28 @@
 //! The task of `src/processor/lease_keeper.rs`: tells that the process lives, takes what is free, gives up surplus.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
-use weather::engine::assignment::Leases;
-use weather::engine::assignment::{Decision, fair_share, given_share};
+use weather::engine::assignment::{
+    self, BOUNDED_TICK, FINISH_EVERY, Holdings, Leases, Ruling, TICK, Wish, hand_over_limit,
+};
+use weather::engine::bounded::{BoundedRun, Own};
 use weather::engine::watermark::NONE;
 use weather::engine::window::Window;
+use weather::time::milliseconds;
 
 use super::bring_up::{Claimed, Launch};
 use super::flusher::Ticket;
 use super::{Shared, UnitRef};
-use crate::database::{Answer, CallId, ClaimedRow, Positions, Reply, Request, Session};
+use crate::database::{Answer, CallId, ClaimedRow, Reply, Request, Session};
 use crate::env::{Env, NEVER};
-
-const TICK_MS: i64 = 500;
-const BOUNDED_TICK_MS: i64 = 50;
-const FINISH_EVERY_MS: i64 = 1_000;
-const HAND_OVER_MS: i64 = 10_000;
 
 enum Step {
     Select,
     Connecting(CallId),
     Adding(CallId),
-    /// With partition and epoch of all that is held.
-    Beating(CallId, Vec<(i32, i64)>),
+    /// With what is held.
+    Beating(CallId, Holdings),
     Claiming(CallId),
     /// The open windows of what was claimed, one query each.
     Opening {
@@ -38,6 +37,11 @@ enum Step {
     },
     Releasing(CallId, #[allow(dead_code)] Vec<UnitRef>),
     Finishing(CallId),
+    /// The flush that a bounded run has to wait for.
+    LastOfRun {
+        ticket: Ticket,
+        until_ms: i64,
+    },
     Positions(CallId),
     Ended,
 }
@@ -45,14 +49,12 @@ enum Step {
 pub struct Ownership {
     pub session: Option<Session>,
     /// The topic's partitions as this tick began, and those that have rows.
-    partitions: Vec<i32>,
-    known: Vec<i32>,
+    partitions: BTreeSet<i32>,
+    known: BTreeSet<i32>,
     /// Taken, but not running yet.
     pub coming_up: BTreeMap<i32, i64>,
     pub launches: Vec<Launch>,
-    decision: Decision,
-    /// Where the table stood when a bounded run began.
-    begun: Option<Positions>,
+    ruling: Ruling,
     step: Step,
     next_tick_ms: i64,
     finished_ms: i64,
@@ -62,12 +64,11 @@ impl Ownership {
     pub fn new(now_ms: i64) -> Self {
         Self {
             session: None,
-            partitions: Vec::new(),
-            known: Vec::new(),
+            partitions: BTreeSet::new(),
+            known: BTreeSet::new(),
             coming_up: BTreeMap::new(),
             launches: Vec::new(),
-            decision: Decision::default(),
-            begun: None,
+            ruling: Ruling::default(),
             step: Step::Select,
             next_tick_ms: now_ms,
             finished_ms: now_ms,
@@ -94,12 +95,8 @@ impl Ownership {
                 env.now_ms()
             }
             Step::Select => self.next_tick_ms,
-            Step::Flushing { ticket, until_ms, .. } => {
-                if shared.tickets.is_answered(*ticket) {
-                    env.now_ms()
-                } else {
-                    *until_ms
-                }
+            Step::Flushing { ticket, until_ms, .. } | Step::LastOfRun { ticket, until_ms } => {
+                if shared.tickets.is_answered(*ticket) { env.now_ms() } else { *until_ms }
             }
             Step::Ended => NEVER,
             Step::Connecting(call)
@@ -137,7 +134,7 @@ impl Ownership {
                 Err(_) => self.fail(env),
             },
             Step::Beating(call, held) => match reply(call) {
-                Ok(Answer::Leases(leases)) => self.decide(held, leases, shared, env),
+                Ok(Answer::Leases(leases)) => self.decide(&held, leases, shared, env),
                 _ => self.fail(env),
             },
             Step::Claiming(call) => match reply(call) {
@@ -162,11 +159,15 @@ impl Ownership {
             },
             Step::Positions(call) => match reply(call) {
                 Ok(Answer::Positions(positions)) => {
-                    shared.done |= self.has_reached_the_end(&positions, shared);
+                    let own = own(shared);
+                    if let Some(run) = &mut shared.bounded {
+                        shared.done |= run.left(&positions, &own, &self.partitions) == 0;
+                    }
                     self.end_tick(shared, env);
                 }
                 _ => self.fail(env),
             },
+            Step::LastOfRun { .. } => self.ask_positions(shared, env),
             Step::Ended => self.step = Step::Ended,
         }
     }
@@ -191,11 +192,11 @@ impl Ownership {
     }
 
     fn begin_tick(&mut self, shared: &Shared, env: &mut Env) {
-        self.partitions = shared.topic.iter().copied().collect();
+        self.partitions.clone_from(&shared.topic);
         if self.session.is_none() {
             self.step = Step::Connecting(env.call(shared.instance, None, Request::Connect));
         } else if self.partitions != self.known {
-            let request = Request::AddPartitions(self.partitions.clone());
+            let request = Request::AddPartitions(self.partitions.iter().copied().collect());
             self.step = Step::Adding(env.call(shared.instance, self.session, request));
         } else {
             self.beat(shared, env);
@@ -206,47 +207,48 @@ impl Ownership {
         self.session = None;
         // The next connection may find an older database.
         self.known.clear();
-        self.next_tick_ms = env.now_ms() + TICK_MS;
+        self.next_tick_ms = env.now_ms() + milliseconds(TICK);
         self.step = Step::Select;
     }
 
     fn end_tick(&mut self, shared: &Shared, env: &Env) {
-        let every_ms = if shared.end_offsets.is_some() { BOUNDED_TICK_MS } else { TICK_MS };
-        self.next_tick_ms = env.now_ms() + every_ms;
+        let every = if shared.bounded.is_some() { BOUNDED_TICK } else { TICK };
+        self.next_tick_ms = env.now_ms() + milliseconds(every);
         self.step = Step::Select;
     }
 
     fn beat(&mut self, shared: &Shared, env: &mut Env) {
-        let mut held = shared.epochs();
-        held.extend(self.coming_up.iter().map(|(partition, epoch)| (*partition, *epoch)));
+        let coming_up = self.coming_up.iter().map(|(partition, epoch)| (*partition, *epoch)).collect();
+        let held = Holdings { running: shared.epochs(), coming_up };
         let (owner, shares) = (shared.name.clone(), shared.assigned.is_none());
-        let request = Request::Beat { owner, owned: held.clone(), shares };
+        let request = Request::Beat { owner, owned: held.all().collect(), shares };
         self.step = Step::Beating(env.call(shared.instance, self.session, request), held);
     }
 
-    fn decide(&mut self, held: Vec<(i32, i64)>, mut leases: Leases, shared: &mut Shared, env: &mut Env) {
-        leases.owners.retain(|partition, _| self.partitions.contains(partition));
-        let mut kept = Vec::new();
-        for (partition, epoch) in held {
-            if leases.epochs.get(&partition) == Some(&epoch) {
-                kept.push(partition);
-            } else {
-                if self.coming_up.get(&partition) == Some(&epoch) {
-                    self.coming_up.remove(&partition);
-                }
-                shared.remove(partition, epoch);
-                env.trace.note("seen as fenced", &[shared.instance as i64, i64::from(partition), epoch]);
-            }
+    fn decide(&mut self, held: &Holdings, mut leases: Leases, shared: &mut Shared, env: &mut Env) {
+        let wish = shared.assigned.as_deref().map_or(Wish::Share, Wish::Given);
+        self.ruling = assignment::rule(&shared.name, wish, held, &self.partitions, &mut leases);
+        if self.ruling.rows_missing {
+            self.known.clear();
         }
-        self.decision = match &shared.assigned {
-            None => fair_share(&shared.name, &kept, &leases),
-            Some(wanted) => given_share(&shared.name, wanted, &kept, &leases),
-        };
-        if self.decision.claim.is_empty() {
+        for lost in self.ruling.lost.clone() {
+            self.stop_launch(lost.partition, lost.epoch);
+            shared.remove(lost.partition, lost.epoch);
+            let who = [shared.instance as i64, i64::from(lost.partition), lost.epoch];
+            env.trace.note("seen as fenced", &who);
+        }
+        if self.ruling.claim.is_empty() {
             return self.release(shared, env);
         }
-        let request = Request::Claim { owner: shared.name.clone(), wanted: self.decision.claim.clone() };
+        let request = Request::Claim { owner: shared.name.clone(), wanted: self.ruling.claim.clone() };
         self.step = Step::Claiming(env.call(shared.instance, self.session, request));
+    }
+
+    fn stop_launch(&mut self, partition: i32, epoch: i64) {
+        if self.coming_up.get(&partition) == Some(&epoch) {
+            self.coming_up.remove(&partition);
+            self.launches.retain(|launch| !launch.is_of(partition, epoch));
+        }
     }
 
     /// Asks for the open windows of the next partition that has a state, or begins to bring all of them up.
@@ -291,55 +293,77 @@ impl Ownership {
         self.open_next(left, ready, shared, env);
     }
 
-    /// Hands surplus over: no more records, a last flush, then free for others.
+    /// Frees partitions for others: what is at work takes no more records and is flushed first.
     fn release(&mut self, shared: &mut Shared, env: &mut Env) {
+        for (partition, epoch) in self.ruling.give_back.clone() {
+            self.stop_launch(partition, epoch);
+            env.trace.note("given back", &[shared.instance as i64, i64::from(partition), epoch]);
+        }
+        let is_released = |unit: &UnitRef| {
+            let unit = unit.borrow();
+            self.ruling.hand_over.contains(&(unit.partition, unit.epoch))
+        };
         let released: Vec<UnitRef> =
-            self.decision.release.iter().filter_map(|p| shared.registry.get(p)).cloned().collect();
-        if self.decision.release.is_empty() {
-            return self.housekeep(shared, env);
+            shared.registry.values().filter(|unit| is_released(unit)).cloned().collect();
+        if released.is_empty() {
+            return self.hand_over(released, shared, env);
         }
         released.iter().for_each(|unit| unit.borrow_mut().pause());
-        let until_ms = env.now_ms() + HAND_OVER_MS.min(env.plan.lease_ms / 2);
-        self.step = Step::Flushing { ticket: shared.tickets.ask(), until_ms, released };
+        self.step = Step::Flushing { ticket: shared.tickets.ask(), until_ms: flush_until_ms(env), released };
     }
 
     fn hand_over(&mut self, released: Vec<UnitRef>, shared: &mut Shared, env: &mut Env) {
-        let held = |unit: &UnitRef| (unit.borrow().partition, unit.borrow().epoch);
-        let owned: Vec<(i32, i64)> = released.iter().map(held).collect();
-        for (partition, epoch) in &owned {
-            shared.remove(*partition, *epoch);
-            env.trace.note("handed over", &[shared.instance as i64, i64::from(*partition), *epoch]);
+        for unit in &released {
+            let (partition, epoch) = (unit.borrow().partition, unit.borrow().epoch);
+            shared.remove(partition, epoch);
+            env.trace.note("handed over", &[shared.instance as i64, i64::from(partition), epoch]);
+        }
+        let owned = [self.ruling.hand_over.as_slice(), &self.ruling.give_back].concat();
+        if owned.is_empty() {
+            return self.housekeep(shared, env);
         }
         let request = Request::Release { owner: shared.name.clone(), owned };
         self.step = Step::Releasing(env.call(shared.instance, self.session, request), released);
     }
 
     fn housekeep(&mut self, shared: &mut Shared, env: &mut Env) {
-        if env.now_ms() - self.finished_ms < FINISH_EVERY_MS {
+        if env.now_ms() - self.finished_ms < milliseconds(FINISH_EVERY) {
             return self.look_for_the_end(shared, env);
         }
         let out_of_orderness_ms = shared.settings.out_of_orderness_ms;
-        let request = Request::Finish { out_of_orderness_ms, partitions: self.known.clone() };
+        let request =
+            Request::Finish { out_of_orderness_ms, partitions: self.partitions.iter().copied().collect() };
         self.step = Step::Finishing(env.call(shared.instance, self.session, request));
     }
 
-    fn look_for_the_end(&mut self, shared: &Shared, env: &mut Env) {
-        let busy = !self.decision.claim.is_empty() || !self.coming_up.is_empty();
-        if shared.end_offsets.is_none() || busy {
+    fn look_for_the_end(&mut self, shared: &mut Shared, env: &mut Env) {
+        let busy = !self.ruling.claim.is_empty() || !self.coming_up.is_empty();
+        if shared.bounded.is_none() || busy {
             return self.end_tick(shared, env);
         }
-        self.step = Step::Positions(env.call(shared.instance, self.session, Request::Positions));
+        if BoundedRun::wants_flush(&own(shared)) {
+            self.step = Step::LastOfRun { ticket: shared.tickets.ask(), until_ms: flush_until_ms(env) };
+            return;
+        }
+        self.ask_positions(shared, env);
     }
 
-    /// Whether every partition of a bounded run is in the table up to its end, whoever read it.
-    fn has_reached_the_end(&mut self, positions: &Positions, shared: &Shared) -> bool {
-        let begun = self.begun.get_or_insert_with(|| positions.clone());
-        shared.end_offsets.iter().flatten().all(|(partition, end)| {
-            let at = positions.get(partition).copied().flatten();
-            match shared.registry.get(partition) {
-                Some(unit) => unit.borrow().reached.is_some_and(|reached| at >= Some(reached)),
-                None => at.is_some_and(|at| at.is_past(*end, begun.get(partition).copied().flatten())),
-            }
-        })
+    fn ask_positions(&mut self, shared: &Shared, env: &mut Env) {
+        self.step = Step::Positions(env.call(shared.instance, self.session, Request::Positions));
     }
+}
+
+fn flush_until_ms(env: &Env) -> i64 {
+    let lease = Duration::from_millis(env.plan.lease_ms.unsigned_abs());
+    env.now_ms() + milliseconds(hand_over_limit(lease))
+}
+
+/// How far each partition of a bounded run is here.
+fn own(shared: &Shared) -> Vec<Own> {
+    let own = |unit: &UnitRef| {
+        let unit = unit.borrow();
+        let flushed = unit.published.progress().flushed();
+        Own { partition: unit.partition, reached: unit.reached, flushed }
+    };
+    shared.registry.values().map(own).collect()
 }

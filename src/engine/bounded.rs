@@ -1,0 +1,94 @@
+//! When a run that has an end is done: every partition is in the table up to where it ended at the start, whoever read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::state::Position;
+
+/// Where each partition's state stands in the table; None while it has none.
+pub type Positions = BTreeMap<i32, Option<Position>>;
+
+/// A run that has an end.
+#[derive(Debug, Clone)]
+pub struct BoundedRun {
+    ends: BTreeMap<i32, i64>,
+    /// Where the table stood when the run began.
+    begun: Option<Positions>,
+}
+
+/// How far a partition of this process is.
+#[derive(Debug, Clone, Copy)]
+pub struct Own {
+    /// Which partition.
+    pub partition: i32,
+    /// Where it came to its end, once it has.
+    pub reached: Option<Position>,
+    /// What PostgreSQL has confirmed.
+    pub flushed: Position,
+}
+
+impl BoundedRun {
+    /// That ends at these offsets.
+    pub fn new(ends: BTreeMap<i32, i64>) -> Self {
+        Self { ends, begun: None }
+    }
+
+    /// Where a partition ends.
+    pub fn end_of(&self, partition: i32) -> Option<i64> {
+        self.ends.get(&partition).copied()
+    }
+
+    /// Whether to flush now: all is read, so nothing more will come that the next flush could wait for.
+    pub fn wants_flush(own: &[Own]) -> bool {
+        let unwritten = |own: &Own| own.reached.is_some_and(|at| own.flushed < at);
+        own.iter().all(|own| own.reached.is_some()) && own.iter().any(unwritten)
+    }
+
+    /// Offsets that are not in the table yet, by a look at it; 0: the run is done. What the topic no longer has cannot be
+    /// read and is not waited for.
+    pub fn left(&mut self, table: &Positions, own: &[Own], existing: &BTreeSet<i32>) -> i64 {
+        let begun = &*self.begun.get_or_insert_with(|| table.clone());
+        let left = |(partition, end): (&i32, &i64)| {
+            let at = table.get(partition).copied().flatten();
+            let done = match own.iter().find(|own| own.partition == *partition) {
+                // The partition's own task knows whether the log is still the one that the offsets are of.
+                Some(own) => own.reached.is_some_and(|reached| at >= Some(reached)),
+                None => at.is_some_and(|at| at.is_past(*end, begun.get(partition).copied().flatten())),
+            };
+            if done { 0 } else { at.map_or(*end, |at| end - at.offset).max(1) }
+        };
+        self.ends.iter().filter(|(partition, _)| existing.contains(partition)).map(left).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(incarnation: i64, offset: i64) -> Position {
+        Position { incarnation, offset }
+    }
+
+    fn table(rows: &[Option<Position>]) -> Positions {
+        (0..).zip(rows.iter().copied()).collect()
+    }
+
+    #[test]
+    fn is_done_when_everything_is_in_the_table_whoever_read_it() {
+        let mut run = BoundedRun::new(BTreeMap::from([(0, 10), (1, 20)]));
+        let existing = BTreeSet::from([0, 1]);
+        let own = |reached| [Own { partition: 0, reached, flushed: at(0, 4) }];
+        assert_eq!(run.left(&table(&[None, Some(at(0, 5))]), &own(None), &existing), 25);
+        assert_eq!(run.left(&table(&[Some(at(0, 10)), Some(at(0, 20))]), &own(None), &existing), 1);
+        let reached = own(Some(at(0, 10)));
+        assert!(BoundedRun::wants_flush(&reached) && !BoundedRun::wants_flush(&own(None)));
+        assert_eq!(run.left(&table(&[Some(at(0, 9)), Some(at(0, 20))]), &reached, &existing), 1);
+        assert_eq!(run.left(&table(&[Some(at(0, 10)), Some(at(0, 20))]), &reached, &existing), 0);
+    }
+
+    #[test]
+    fn a_partition_that_is_gone_is_not_waited_for() {
+        let mut run = BoundedRun::new(BTreeMap::from([(0, 10), (1, 20)]));
+        let left = run.left(&table(&[Some(at(0, 10)), None]), &[], &BTreeSet::from([0]));
+        assert_eq!(left, 0);
+    }
+}
