@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::inspect::report::{InspectedPartition, Report, Severity};
-use crate::telemetry::human::{Grouped, Span};
+use crate::telemetry::human::{Grouped, Side, Span, columns};
 use crate::time::SqlTimestamp;
 
 const HEADERS: [&str; 9] = [
@@ -85,21 +85,12 @@ fn processes(report: &Report) -> String {
 }
 
 fn push_table(out: &mut String, report: &Report) {
-    let rows: Vec<[String; 9]> = report.partitions.iter().map(cells).collect();
-    let width = |i: usize| {
-        let cells = rows.iter().map(|row| row[i].chars().count());
-        cells.chain([HEADERS[i].len()]).max().unwrap_or(0)
-    };
-    let widths: [usize; 9] = std::array::from_fn(width);
-    let mut push = |row: [&str; 9]| {
-        let line: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        out.push_str(line.join("  ").trim_end());
+    let headers = HEADERS.map(str::to_owned);
+    let rows: Vec<[String; 9]> =
+        std::iter::once(headers).chain(report.partitions.iter().map(cells)).collect();
+    for line in columns(&rows, Side::Left, "  ") {
+        out.push_str(line.trim_end());
         out.push('\n');
-    };
-    push(HEADERS);
-    for row in &rows {
-        push(row.each_ref().map(String::as_str));
     }
 }
 

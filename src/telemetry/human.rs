@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers and tables as people read them.
 
 use std::fmt;
 
@@ -40,9 +40,36 @@ impl fmt::Display for Span {
     }
 }
 
+/// On which side of its column a cell stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Rows as lines, each column as wide as its widest cell, with `gap` between two of them.
+pub fn columns<const N: usize>(rows: &[[String; N]], side: Side, gap: &str) -> Vec<String> {
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let cell = |(cell, width): (&String, usize)| match side {
+        Side::Left => format!("{cell:<width$}"),
+        Side::Right => format!("{cell:>width$}"),
+    };
+    rows.iter().map(|row| row.iter().zip(widths).map(cell).collect::<Vec<_>>().join(gap)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["a".to_owned(), "°C".to_owned()], ["bcd".to_owned(), String::new()]];
+        assert_eq!(columns(&rows, Side::Left, "  "), ["a    °C", "bcd    "]);
+        assert_eq!(columns(&rows, Side::Right, "|"), ["  a|°C", "bcd|  "]);
+    }
 
     #[test]
     fn groups_digits() {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::engine::window::METRICS;
 use crate::postgres::summary::SummaryRow;
+use crate::telemetry::human::{Side, columns};
 use crate::telemetry::{output, terminal};
 use crate::time::SqlTimestamp;
 
@@ -88,23 +89,18 @@ fn interval() -> Duration {
 }
 
 fn batch(id: u64, rows: &Rows) -> String {
-    let shown: Vec<[String; 2 + METRICS]> = rows.newest.values().map(cells).collect();
-    let width = |i: usize| shown.iter().map(|row| row[i].len()).chain([HEADERS[i].len()]).max().unwrap_or(0);
-    let widths: [usize; 2 + METRICS] = std::array::from_fn(width);
-    let rule = widths.iter().fold("+".to_owned(), |line, width| line + &"-".repeat(*width) + "+");
-    let line = |cells: &[&str]| {
-        cells.iter().zip(widths).fold("|".to_owned(), |line, (cell, width)| format!("{line}{cell:>width$}|"))
-    };
-    let mut text = format!("Batch {id}:\n{rule}\n{}\n{rule}\n", line(&HEADERS));
-    for row in &shown {
-        let cells: Vec<&str> = row.iter().map(String::as_str).collect();
-        text += &line(&cells);
-        text.push('\n');
-    }
-    text += &rule;
-    text.push('\n');
-    if !rows.earlier.is_empty() {
+    let headers = HEADERS.map(str::to_owned);
+    let shown: Vec<[String; 2 + METRICS]> =
+        std::iter::once(headers).chain(rows.newest.values().map(cells)).collect();
+    let lines = columns(&shown, Side::Right, "|");
+    let rule: String = lines[0].chars().map(|c| if c == '|' { '+' } else { '-' }).collect();
+    let mut text = format!("Batch {id}:\n+{rule}+\n|{}|\n+{rule}+\n", lines[0]);
+    for line in &lines[1..] {
         // Writing to a String cannot fail.
+        let _ = writeln!(text, "|{line}|");
+    }
+    let _ = writeln!(text, "+{rule}+");
+    if !rows.earlier.is_empty() {
         let _ = writeln!(text, "and {} earlier windows", rows.earlier.len());
     }
     text + "write OK\n"
