@@ -1,7 +1,4 @@
 # One Kafka broker, where none of your own is given: its own controller (KRaft), or with ZooKeeper as the replaced system.
-#
-# Neither StatefulSet is waited for: the provider reports an error after an update that it waited for, though the update
-# is applied. The processors and the producer become ready when the broker serves them, and those are waited for.
 
 locals {
   kafka = {
@@ -66,155 +63,53 @@ resource "kubernetes_persistent_volume_claim_v1" "kafka" {
   wait_until_bound = false
 }
 
-resource "kubernetes_stateful_set_v1" "kafka" {
-  count = local.own_kafka ? 0 : 1
+module "kafka" {
+  source = "./workload"
+  count  = local.own_kafka ? 0 : 1
 
-  metadata {
-    name      = "kafka"
-    namespace = kubernetes_namespace_v1.weather.metadata[0].name
-    labels    = local.labels["kafka"]
-  }
-  spec {
-    replicas               = "1"
-    revision_history_limit = 3
-    service_name           = "kafka"
-    # A broken update is replaced by the next one; with OrderedReady it would wait for ever.
-    pod_management_policy = "Parallel"
-    selector {
-      match_labels = local.selectors["kafka"]
-    }
-    template {
-      metadata {
-        labels = local.labels["kafka"]
-      }
-      spec {
-        automount_service_account_token = false
-        # A Service named kafka would set KAFKA_PORT, which the images take for a setting.
-        enable_service_links             = false
-        termination_grace_period_seconds = 60
-        security_context {
-          run_as_non_root        = true
-          run_as_user            = local.kafka_uid
-          run_as_group           = local.kafka_uid
-          fs_group               = local.kafka_uid
-          fs_group_change_policy = "OnRootMismatch"
-          seccomp_profile {
-            type = "RuntimeDefault"
-          }
-        }
-        dynamic "init_container" {
-          # Confluent's image writes its settings beside files of its own: they go along to where it may write.
-          for_each = local.zookeeper ? [1] : []
-          content {
-            name              = "config"
-            image             = local.kafka_image
-            image_pull_policy = var.image_pull_policy
-            command           = ["cp", "-r", "/etc/kafka/.", "/config"]
-            resources {
-              requests = { cpu = var.resources.kafka.cpu_request, memory = var.resources.kafka.memory_request }
-              limits   = { cpu = var.resources.kafka.cpu_limit, memory = var.resources.kafka.memory_limit }
-            }
-            security_context {
-              run_as_non_root            = true
-              allow_privilege_escalation = false
-              read_only_root_filesystem  = true
-              capabilities {
-                drop = ["ALL"]
-              }
-            }
-            volume_mount {
-              name       = "scratch"
-              mount_path = "/config"
-              sub_path   = "config"
-            }
-          }
-        }
-        container {
-          name              = "kafka"
-          image             = local.kafka_image
-          image_pull_policy = var.image_pull_policy
-          dynamic "env" {
-            for_each = local.kafka_broker_environment
-            content {
-              name  = env.key
-              value = env.value
-            }
-          }
-          port {
-            name           = "kafka"
-            container_port = 9092
-          }
-          startup_probe {
-            tcp_socket {
-              port = "kafka"
-            }
-            period_seconds    = 2
-            failure_threshold = 150
-          }
-          readiness_probe {
-            tcp_socket {
-              port = "kafka"
-            }
-            period_seconds = 5
-          }
-          liveness_probe {
-            tcp_socket {
-              port = "kafka"
-            }
-            period_seconds    = 10
-            timeout_seconds   = 5
-            failure_threshold = 6
-          }
-          resources {
-            requests = { cpu = var.resources.kafka.cpu_request, memory = var.resources.kafka.memory_request }
-            limits   = { cpu = var.resources.kafka.cpu_limit, memory = var.resources.kafka.memory_limit }
-          }
-          security_context {
-            run_as_non_root            = true
-            allow_privilege_escalation = false
-            read_only_root_filesystem  = true
-            capabilities {
-              drop = ["ALL"]
-            }
-          }
-          volume_mount {
-            name       = "data"
-            mount_path = "/var/lib/kafka/data"
-          }
-          volume_mount {
-            name       = "scratch"
-            mount_path = local.kafka.settings
-            sub_path   = "config"
-          }
-          volume_mount {
-            name       = "scratch"
-            mount_path = local.kafka.logs
-            sub_path   = "logs"
-          }
-          volume_mount {
-            name       = "scratch"
-            mount_path = "/tmp"
-            sub_path   = "tmp"
-          }
-        }
-        volume {
-          name = "data"
-          persistent_volume_claim {
-            claim_name = kubernetes_persistent_volume_claim_v1.kafka[0].metadata[0].name
-          }
-        }
-        volume {
-          name = "scratch"
-          empty_dir {}
-        }
-      }
-    }
-  }
-  wait_for_rollout = false
+  kind                 = "StatefulSet"
+  name                 = "kafka"
+  namespace            = kubernetes_namespace_v1.weather.metadata[0].name
+  labels               = local.labels["kafka"]
+  selector             = local.selectors["kafka"]
+  grace_period_seconds = 60
+  user                 = local.kafka_uid
+  image_pull_policy    = var.image_pull_policy
+  replace_on           = local.volume_class
 
-  lifecycle {
-    replace_triggered_by = [terraform_data.volume_class]
+  # Confluent's image writes its settings beside files of its own: they go along to where it may write.
+  init_containers = local.zookeeper ? [{
+    name      = "config"
+    image     = local.kafka_image
+    command   = ["cp", "-r", "/etc/kafka/.", "/config"]
+    resources = var.resources.kafka
+    mounts    = [{ volume = "scratch", path = "/config", sub_path = "config" }]
+  }] : []
+  container = {
+    name        = "kafka"
+    image       = local.kafka_image
+    environment = local.kafka_broker_environment
+    port        = { name = "kafka", number = 9092 }
+    startup     = { period = 2, failures = 150 }
+    readiness   = {}
+    liveness    = {}
+    resources   = var.resources.kafka
+    mounts = [
+      { volume = "data", path = "/var/lib/kafka/data" },
+      { volume = "scratch", path = local.kafka.settings, sub_path = "config" },
+      { volume = "scratch", path = local.kafka.logs, sub_path = "logs" },
+      { volume = "scratch", path = "/tmp", sub_path = "tmp" },
+    ]
   }
+  volumes = [
+    { name = "data", claim = kubernetes_persistent_volume_claim_v1.kafka[0].metadata[0].name },
+    { name = "scratch" },
+  ]
+}
+
+moved {
+  from = kubernetes_stateful_set_v1.kafka[0]
+  to   = module.kafka[0].kubernetes_stateful_set_v1.this[0]
 }
 
 resource "kubernetes_service_v1" "kafka" {
@@ -278,130 +173,46 @@ resource "kubernetes_config_map_v1" "zookeeper" {
   }
 }
 
-resource "kubernetes_stateful_set_v1" "zookeeper" {
-  count = local.zookeeper ? 1 : 0
+module "zookeeper" {
+  source = "./workload"
+  count  = local.zookeeper ? 1 : 0
 
-  metadata {
-    name      = "zookeeper"
-    namespace = kubernetes_namespace_v1.weather.metadata[0].name
-    labels    = local.labels["zookeeper"]
-  }
-  spec {
-    replicas               = "1"
-    revision_history_limit = 3
-    service_name           = "zookeeper"
-    pod_management_policy  = "Parallel"
-    selector {
-      match_labels = local.selectors["zookeeper"]
-    }
-    template {
-      metadata {
-        labels = local.labels["zookeeper"]
-      }
-      spec {
-        automount_service_account_token  = false
-        enable_service_links             = false
-        termination_grace_period_seconds = 30
-        security_context {
-          run_as_non_root        = true
-          run_as_user            = local.kafka_uid
-          run_as_group           = local.kafka_uid
-          fs_group               = local.kafka_uid
-          fs_group_change_policy = "OnRootMismatch"
-          seccomp_profile {
-            type = "RuntimeDefault"
-          }
-        }
-        container {
-          name              = "zookeeper"
-          image             = var.zookeeper_image
-          image_pull_policy = var.image_pull_policy
-          env {
-            name  = "ZK_SERVER_HEAP"
-            value = "256"
-          }
-          port {
-            name           = "zookeeper"
-            container_port = 2181
-          }
-          startup_probe {
-            tcp_socket {
-              port = "zookeeper"
-            }
-            period_seconds    = 2
-            failure_threshold = 150
-          }
-          readiness_probe {
-            tcp_socket {
-              port = "zookeeper"
-            }
-            period_seconds = 5
-          }
-          liveness_probe {
-            tcp_socket {
-              port = "zookeeper"
-            }
-            period_seconds    = 10
-            timeout_seconds   = 5
-            failure_threshold = 6
-          }
-          resources {
-            requests = { cpu = var.resources.zookeeper.cpu_request, memory = var.resources.zookeeper.memory_request }
-            limits   = { cpu = var.resources.zookeeper.cpu_limit, memory = var.resources.zookeeper.memory_limit }
-          }
-          security_context {
-            run_as_non_root            = true
-            allow_privilege_escalation = false
-            read_only_root_filesystem  = true
-            capabilities {
-              drop = ["ALL"]
-            }
-          }
-          volume_mount {
-            name       = "config"
-            mount_path = "/conf/zoo.cfg"
-            sub_path   = "zoo.cfg"
-            read_only  = true
-          }
-          volume_mount {
-            name       = "data"
-            mount_path = "/data"
-          }
-          volume_mount {
-            name       = "scratch"
-            mount_path = "/logs"
-            sub_path   = "logs"
-          }
-          volume_mount {
-            name       = "scratch"
-            mount_path = "/tmp"
-            sub_path   = "tmp"
-          }
-        }
-        volume {
-          name = "config"
-          config_map {
-            name = kubernetes_config_map_v1.zookeeper[0].metadata[0].name
-          }
-        }
-        volume {
-          name = "data"
-          persistent_volume_claim {
-            claim_name = kubernetes_persistent_volume_claim_v1.zookeeper[0].metadata[0].name
-          }
-        }
-        volume {
-          name = "scratch"
-          empty_dir {}
-        }
-      }
-    }
-  }
-  wait_for_rollout = false
+  kind                 = "StatefulSet"
+  name                 = "zookeeper"
+  namespace            = kubernetes_namespace_v1.weather.metadata[0].name
+  labels               = local.labels["zookeeper"]
+  selector             = local.selectors["zookeeper"]
+  grace_period_seconds = 30
+  user                 = local.kafka_uid
+  image_pull_policy    = var.image_pull_policy
+  replace_on           = local.volume_class
 
-  lifecycle {
-    replace_triggered_by = [terraform_data.volume_class]
+  container = {
+    name        = "zookeeper"
+    image       = var.zookeeper_image
+    environment = { ZK_SERVER_HEAP = "256" }
+    port        = { name = "zookeeper", number = 2181 }
+    startup     = { period = 2, failures = 150 }
+    readiness   = {}
+    liveness    = {}
+    resources   = var.resources.zookeeper
+    mounts = [
+      { volume = "config", path = "/conf/zoo.cfg", sub_path = "zoo.cfg", read_only = true },
+      { volume = "data", path = "/data" },
+      { volume = "scratch", path = "/logs", sub_path = "logs" },
+      { volume = "scratch", path = "/tmp", sub_path = "tmp" },
+    ]
   }
+  volumes = [
+    { name = "config", config_map = kubernetes_config_map_v1.zookeeper[0].metadata[0].name },
+    { name = "data", claim = kubernetes_persistent_volume_claim_v1.zookeeper[0].metadata[0].name },
+    { name = "scratch" },
+  ]
+}
+
+moved {
+  from = kubernetes_stateful_set_v1.zookeeper[0]
+  to   = module.zookeeper[0].kubernetes_stateful_set_v1.this[0]
 }
 
 resource "kubernetes_service_v1" "zookeeper" {

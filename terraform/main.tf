@@ -16,6 +16,10 @@ locals {
     database = "weather_db"
   }
 
+  # A volume of another class, or for other access, is another volume, and the old one goes only when nobody uses it: a
+  # change of these replaces the workloads as well.
+  volume_class = coalesce(var.storage_class, "default")
+
   common_labels = {
     "app.kubernetes.io/instance"   = "weather"
     "app.kubernetes.io/managed-by" = "terraform"
@@ -85,14 +89,4 @@ resource "kubernetes_secret_v1" "kafka" {
   data = {
     password = var.kafka_sasl_password
   }
-}
-
-# A volume of another class, or for other access, is another volume, and the old one goes only when nobody uses it: a change
-# of these replaces the workloads as well.
-resource "terraform_data" "volume_class" {
-  input = var.storage_class
-}
-
-resource "terraform_data" "checkpoint_access" {
-  input = var.checkpoint.access_mode
 }

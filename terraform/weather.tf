@@ -40,6 +40,14 @@ locals {
   }
   # The user of the image.
   weather_uid = 65532
+
+  # How Kubernetes asks the program how it is.
+  weather_port  = { name = "http", number = 8080 }
+  weather_probe = { path = "/livez", period = 1, failures = 60 }
+
+  # The Secrets with passwords, as volumes and where containers find them.
+  kafka_secret_volumes = [for secret in kubernetes_secret_v1.kafka : { name = "kafka", secret = secret.metadata[0].name }]
+  kafka_secret_mounts  = [for secret in kubernetes_secret_v1.kafka : { volume = "kafka", path = "/run/secrets/kafka", read_only = true }]
 }
 
 # The checkpoint files: a few kilobytes a partition.
@@ -64,178 +72,53 @@ resource "kubernetes_persistent_volume_claim_v1" "checkpoint" {
 
 # Replicas share the topic's partitions by leases in PostgreSQL; on one node they share the checkpoint volume as well,
 # each with files of its own partitions.
-resource "kubernetes_deployment_v1" "pipeline" {
-  metadata {
-    name      = "weather-pipeline"
-    namespace = kubernetes_namespace_v1.weather.metadata[0].name
-    labels    = local.labels["weather-pipeline"]
-  }
-  spec {
-    replicas               = var.pipeline_replicas
-    revision_history_limit = 3
-    selector {
-      match_labels = local.selectors["weather-pipeline"]
-    }
-    strategy {
-      type = "RollingUpdate"
-      rolling_update {
-        max_surge       = "1"
-        max_unavailable = "0"
-      }
-    }
-    template {
-      metadata {
-        labels      = local.labels["weather-pipeline"]
-        annotations = local.scrape_annotations
-      }
-      spec {
-        automount_service_account_token = false
-        enable_service_links            = false
-        # The last flush, the checkpoints and handing the partitions back take at most 15 s, without PostgreSQL too.
-        termination_grace_period_seconds = 30
-        security_context {
-          run_as_non_root        = true
-          run_as_user            = local.weather_uid
-          run_as_group           = local.weather_uid
-          fs_group               = local.weather_uid
-          fs_group_change_policy = "OnRootMismatch"
-          seccomp_profile {
-            type = "RuntimeDefault"
-          }
-        }
-        dynamic "topology_spread_constraint" {
-          # A ReadWriteOnce volume that all share keeps them on its node.
-          for_each = var.checkpoint.volume == "per-pod" || var.checkpoint.access_mode == "ReadWriteMany" ? [1] : []
-          content {
-            max_skew           = 1
-            topology_key       = "kubernetes.io/hostname"
-            when_unsatisfiable = "ScheduleAnyway"
-            label_selector {
-              match_labels = local.selectors["weather-pipeline"]
-            }
-          }
-        }
-        container {
-          name              = "weather"
-          image             = var.image
-          image_pull_policy = var.image_pull_policy
-          args              = ["process"]
-          dynamic "env" {
-            for_each = local.pipeline_environment
-            content {
-              name  = env.key
-              value = env.value
-            }
-          }
-          port {
-            name           = "http"
-            container_port = 8080
-          }
-          startup_probe {
-            http_get {
-              path = "/livez"
-              port = "http"
-            }
-            period_seconds    = 1
-            failure_threshold = 60
-          }
-          readiness_probe {
-            http_get {
-              path = "/readyz"
-              port = "http"
-            }
-            period_seconds  = 5
-            timeout_seconds = 2
-          }
-          liveness_probe {
-            http_get {
-              path = "/livez"
-              port = "http"
-            }
-            period_seconds    = 10
-            timeout_seconds   = 5
-            failure_threshold = 6
-          }
-          resources {
-            requests = { cpu = var.resources.pipeline.cpu_request, memory = var.resources.pipeline.memory_request }
-            limits   = { cpu = var.resources.pipeline.cpu_limit, memory = var.resources.pipeline.memory_limit }
-          }
-          security_context {
-            run_as_non_root            = true
-            allow_privilege_escalation = false
-            read_only_root_filesystem  = true
-            capabilities {
-              drop = ["ALL"]
-            }
-          }
-          volume_mount {
-            name       = "checkpoint"
-            mount_path = "/checkpoint"
-          }
-          volume_mount {
-            name       = "postgres"
-            mount_path = "/run/secrets/postgres"
-            read_only  = true
-          }
-          dynamic "volume_mount" {
-            for_each = kubernetes_secret_v1.kafka
-            content {
-              name       = "kafka"
-              mount_path = "/run/secrets/kafka"
-              read_only  = true
-            }
-          }
-        }
-        volume {
-          name = "checkpoint"
-          dynamic "persistent_volume_claim" {
-            for_each = kubernetes_persistent_volume_claim_v1.checkpoint
-            content {
-              claim_name = persistent_volume_claim.value.metadata[0].name
-            }
-          }
-          dynamic "ephemeral" {
-            for_each = var.checkpoint.volume == "per-pod" ? [1] : []
-            content {
-              volume_claim_template {
-                metadata {
-                  labels = local.labels["weather-pipeline"]
-                }
-                spec {
-                  access_modes       = ["ReadWriteOnce"]
-                  storage_class_name = var.storage_class
-                  resources {
-                    requests = { storage = var.storage.checkpoint }
-                  }
-                }
-              }
-            }
-          }
-        }
-        volume {
-          name = "postgres"
-          secret {
-            secret_name  = kubernetes_secret_v1.postgres.metadata[0].name
-            default_mode = "0440"
-          }
-        }
-        dynamic "volume" {
-          for_each = kubernetes_secret_v1.kafka
-          content {
-            name = "kafka"
-            secret {
-              secret_name  = volume.value.metadata[0].name
-              default_mode = "0440"
-            }
-          }
-        }
-      }
-    }
-  }
+module "pipeline" {
+  source = "./workload"
 
-  lifecycle {
-    replace_triggered_by = [terraform_data.volume_class, terraform_data.checkpoint_access]
+  name        = "weather-pipeline"
+  namespace   = kubernetes_namespace_v1.weather.metadata[0].name
+  labels      = local.labels["weather-pipeline"]
+  selector    = local.selectors["weather-pipeline"]
+  annotations = local.scrape_annotations
+  replicas    = var.pipeline_replicas
+  strategy    = "RollingUpdate"
+  # The last flush, the checkpoints and handing the partitions back take at most 15 s, without PostgreSQL too.
+  grace_period_seconds = 30
+  user                 = local.weather_uid
+  # A ReadWriteOnce volume that all share keeps them on its node.
+  spread            = var.checkpoint.volume == "per-pod" || var.checkpoint.access_mode == "ReadWriteMany"
+  image_pull_policy = var.image_pull_policy
+  replace_on        = "${local.volume_class} ${var.checkpoint.access_mode}"
+
+  container = {
+    name        = "weather"
+    image       = var.image
+    args        = ["process"]
+    environment = local.pipeline_environment
+    port        = local.weather_port
+    startup     = local.weather_probe
+    readiness   = { path = "/readyz", timeout = 2 }
+    liveness    = { path = "/livez" }
+    resources   = var.resources.pipeline
+    mounts = concat([
+      { volume = "checkpoint", path = "/checkpoint" },
+      { volume = "postgres", path = "/run/secrets/postgres", read_only = true },
+    ], local.kafka_secret_mounts)
   }
+  volumes = concat(
+    [
+      var.checkpoint.volume == "shared"
+      ? { name = "checkpoint", claim = kubernetes_persistent_volume_claim_v1.checkpoint[0].metadata[0].name, claim_per_pod = null }
+      : { name = "checkpoint", claim = null, claim_per_pod = { labels = local.labels["weather-pipeline"], storage_class = var.storage_class, size = var.storage.checkpoint } },
+    ],
+    [{ name = "postgres", secret = kubernetes_secret_v1.postgres.metadata[0].name }],
+    local.kafka_secret_volumes,
+  )
+}
+
+moved {
+  from = kubernetes_deployment_v1.pipeline
+  to   = module.pipeline.kubernetes_deployment_v1.this[0]
 }
 
 # The endpoint of all processors: metrics, progress, dashboard.
@@ -272,117 +155,38 @@ resource "kubernetes_pod_disruption_budget_v1" "pipeline" {
   }
 }
 
-resource "kubernetes_deployment_v1" "producer" {
-  count = var.producer_enabled ? 1 : 0
+module "producer" {
+  source = "./workload"
+  count  = var.producer_enabled ? 1 : 0
 
-  metadata {
-    name      = "weather-producer"
-    namespace = kubernetes_namespace_v1.weather.metadata[0].name
-    labels    = local.labels["weather-producer"]
+  name        = "weather-producer"
+  namespace   = kubernetes_namespace_v1.weather.metadata[0].name
+  labels      = local.labels["weather-producer"]
+  selector    = local.selectors["weather-producer"]
+  annotations = local.scrape_annotations
+  # Never two at once: both would simulate the same stations.
+  strategy = "Recreate"
+  # What was accepted is acknowledged within 10 s, or reported as lost.
+  grace_period_seconds = 30
+  user                 = local.weather_uid
+  image_pull_policy    = var.image_pull_policy
+
+  container = {
+    name        = "weather"
+    image       = var.image
+    args        = ["producer"]
+    environment = local.producer_environment
+    port        = local.weather_port
+    startup     = local.weather_probe
+    readiness   = { path = "/readyz", timeout = 2 }
+    liveness    = { path = "/livez" }
+    resources   = var.resources.producer
+    mounts      = local.kafka_secret_mounts
   }
-  spec {
-    replicas               = 1
-    revision_history_limit = 3
-    selector {
-      match_labels = local.selectors["weather-producer"]
-    }
-    # Never two at once: both would simulate the same stations.
-    strategy {
-      type = "Recreate"
-    }
-    template {
-      metadata {
-        labels      = local.labels["weather-producer"]
-        annotations = local.scrape_annotations
-      }
-      spec {
-        automount_service_account_token = false
-        enable_service_links            = false
-        # What was accepted is acknowledged within 10 s, or said to be lost.
-        termination_grace_period_seconds = 30
-        security_context {
-          run_as_non_root        = true
-          run_as_user            = local.weather_uid
-          run_as_group           = local.weather_uid
-          fs_group               = local.weather_uid
-          fs_group_change_policy = "OnRootMismatch"
-          seccomp_profile {
-            type = "RuntimeDefault"
-          }
-        }
-        container {
-          name              = "weather"
-          image             = var.image
-          image_pull_policy = var.image_pull_policy
-          args              = ["producer"]
-          dynamic "env" {
-            for_each = local.producer_environment
-            content {
-              name  = env.key
-              value = env.value
-            }
-          }
-          port {
-            name           = "http"
-            container_port = 8080
-          }
-          startup_probe {
-            http_get {
-              path = "/livez"
-              port = "http"
-            }
-            period_seconds    = 1
-            failure_threshold = 60
-          }
-          readiness_probe {
-            http_get {
-              path = "/readyz"
-              port = "http"
-            }
-            period_seconds  = 5
-            timeout_seconds = 2
-          }
-          liveness_probe {
-            http_get {
-              path = "/livez"
-              port = "http"
-            }
-            period_seconds    = 10
-            timeout_seconds   = 5
-            failure_threshold = 6
-          }
-          resources {
-            requests = { cpu = var.resources.producer.cpu_request, memory = var.resources.producer.memory_request }
-            limits   = { cpu = var.resources.producer.cpu_limit, memory = var.resources.producer.memory_limit }
-          }
-          security_context {
-            run_as_non_root            = true
-            allow_privilege_escalation = false
-            read_only_root_filesystem  = true
-            capabilities {
-              drop = ["ALL"]
-            }
-          }
-          dynamic "volume_mount" {
-            for_each = kubernetes_secret_v1.kafka
-            content {
-              name       = "kafka"
-              mount_path = "/run/secrets/kafka"
-              read_only  = true
-            }
-          }
-        }
-        dynamic "volume" {
-          for_each = kubernetes_secret_v1.kafka
-          content {
-            name = "kafka"
-            secret {
-              secret_name  = volume.value.metadata[0].name
-              default_mode = "0440"
-            }
-          }
-        }
-      }
-    }
-  }
+  volumes = local.kafka_secret_volumes
+}
+
+moved {
+  from = kubernetes_deployment_v1.producer[0]
+  to   = module.producer[0].kubernetes_deployment_v1.this[0]
 }

@@ -11,15 +11,15 @@ run "everything_in_one_cluster" {
   command = apply
 
   assert {
-    condition     = length(kubernetes_stateful_set_v1.kafka) == 1 && length(kubernetes_stateful_set_v1.zookeeper) == 0
+    condition     = length(module.kafka) == 1 && length(module.zookeeper) == 0
     error_message = "One broker without ZooKeeper is the default."
   }
   assert {
-    condition     = kubernetes_stateful_set_v1.kafka[0].spec[0].template[0].spec[0].container[0].image == "apache/kafka:4.1.0"
+    condition     = module.kafka[0].pod.container[0].image == "apache/kafka:4.1.0"
     error_message = "The default broker is Apache's."
   }
   assert {
-    condition     = length(kubernetes_deployment_v1.postgres) == 1 && length(kubernetes_deployment_v1.producer) == 1
+    condition     = length(module.postgres) == 1 && length(module.producer) == 1
     error_message = "PostgreSQL and the producer are deployed by default."
   }
   assert {
@@ -28,7 +28,7 @@ run "everything_in_one_cluster" {
   }
   assert {
     condition = one([
-      for e in kubernetes_deployment_v1.producer[0].spec[0].template[0].spec[0].container[0].env : e.value if e.name == "WEATHER_INTERVAL"
+      for e in module.producer[0].pod.container[0].env : e.value if e.name == "WEATHER_INTERVAL"
     ]) == "6000us"
     error_message = "10,000 readings a minute are one every 6 ms."
   }
@@ -56,14 +56,11 @@ run "every_container_is_restricted" {
 
   assert {
     condition = alltrue([
-      for spec in concat(
-        [kubernetes_deployment_v1.pipeline.spec[0], kubernetes_deployment_v1.producer[0].spec[0], kubernetes_deployment_v1.postgres[0].spec[0]],
-        [kubernetes_stateful_set_v1.kafka[0].spec[0], kubernetes_stateful_set_v1.zookeeper[0].spec[0]],
-      ) :
-      !spec.template[0].spec[0].automount_service_account_token &&
-      spec.template[0].spec[0].security_context[0].seccomp_profile[0].type == "RuntimeDefault" &&
+      for pod in [module.pipeline.pod, module.producer[0].pod, module.postgres[0].pod, module.kafka[0].pod, module.zookeeper[0].pod] :
+      !pod.automount_service_account_token &&
+      pod.security_context[0].seccomp_profile[0].type == "RuntimeDefault" &&
       alltrue([
-        for c in concat(spec.template[0].spec[0].container, spec.template[0].spec[0].init_container) :
+        for c in concat(pod.container, pod.init_container) :
         c.security_context[0].run_as_non_root &&
         c.security_context[0].read_only_root_filesystem &&
         !c.security_context[0].allow_privilege_escalation &&
@@ -74,7 +71,7 @@ run "every_container_is_restricted" {
     error_message = "No container runs as root, with capabilities, with a writable root or without limits."
   }
   assert {
-    condition     = kubernetes_stateful_set_v1.kafka[0].spec[0].template[0].spec[0].container[0].image == "confluentinc/cp-kafka:7.5.0"
+    condition     = module.kafka[0].pod.container[0].image == "confluentinc/cp-kafka:7.5.0"
     error_message = "With ZooKeeper the broker is Confluent's."
   }
   assert {
@@ -98,7 +95,7 @@ run "own_kafka_and_postgres" {
   }
 
   assert {
-    condition     = length(kubernetes_stateful_set_v1.kafka) + length(kubernetes_deployment_v1.postgres) + length(kubernetes_deployment_v1.producer) == 0
+    condition     = length(module.kafka) + length(module.postgres) + length(module.producer) == 0
     error_message = "Nothing is deployed that is there already."
   }
   assert {
@@ -109,7 +106,7 @@ run "own_kafka_and_postgres" {
         WEATHER_BROKERS        = "kafka-1.example.com:9094,kafka-2.example.com:9094"
         WEATHER_SASL_MECHANISM = "SCRAM-SHA-512"
       } :
-      one([for e in kubernetes_deployment_v1.pipeline.spec[0].template[0].spec[0].container[0].env : e.value if e.name == name]) == value
+      one([for e in module.pipeline.pod.container[0].env : e.value if e.name == name]) == value
     ])
     error_message = "The processors get the addresses."
   }
@@ -120,7 +117,7 @@ run "own_kafka_and_postgres" {
     error_message = "The paths to both are open, by port."
   }
   assert {
-    condition     = length(kubernetes_persistent_volume_claim_v1.checkpoint) == 0 && length(kubernetes_deployment_v1.pipeline.spec[0].template[0].spec[0].topology_spread_constraint) == 1
+    condition     = length(kubernetes_persistent_volume_claim_v1.checkpoint) == 0 && length(module.pipeline.pod.topology_spread_constraint) == 1
     error_message = "Processors with volumes of their own spread over the nodes."
   }
 }
