@@ -28,7 +28,8 @@ locals {
   }[var.kafka_coordination]
 
   kafka_broker_environment = merge(local.kafka.environment, {
-    KAFKA_ADVERTISED_LISTENERS = "PLAINTEXT://kafka:9092"
+    # In full, so that clients in other namespaces (an autoscaler, a Kafka UI) find it too.
+    KAFKA_ADVERTISED_LISTENERS = "PLAINTEXT://kafka.${var.namespace}.svc:9092"
     # Topics are made by the producer, with their partitions, not by a question about them.
     KAFKA_AUTO_CREATE_TOPICS_ENABLE = "false"
     KAFKA_HEAP_OPTS                 = "-Xms256m -Xmx${var.kafka_heap}"

@@ -134,6 +134,40 @@ variable "pipeline_replicas" {
   }
 }
 
+variable "autoscaling" {
+  description = <<-TEXT
+    Let the cluster choose how many processors there are, from min to max; pipeline_replicas then counts for nothing.
+    by = lag: KEDA (it has to be there before the plan) keeps the lag in Kafka below so many readings a processor.
+    by = cpu: a HorizontalPodAutoscaler keeps the CPU time of each below cpu (it needs the metrics server). null = off.
+  TEXT
+  type = object({
+    by             = string
+    min            = optional(number, 1)
+    max            = optional(number, 6)
+    lag            = optional(number, 100000)
+    cpu            = optional(string, "500m")
+    keda_namespace = optional(string, "keda")
+  })
+  default = null
+
+  validation {
+    condition     = var.autoscaling == null || contains(["lag", "cpu"], try(var.autoscaling.by, ""))
+    error_message = "autoscaling.by: expected lag or cpu."
+  }
+  validation {
+    condition     = var.autoscaling == null || try(var.autoscaling.min >= 1 && var.autoscaling.max >= var.autoscaling.min && var.autoscaling.max <= 100, false)
+    error_message = "autoscaling: expected min from 1 and max from min to 100; more than the topic has partitions wait in reserve."
+  }
+  validation {
+    condition     = var.autoscaling == null || try(var.autoscaling.lag >= 1 && floor(var.autoscaling.lag) == var.autoscaling.lag, false)
+    error_message = "autoscaling.lag: expected a whole number of readings, such as 100000."
+  }
+  validation {
+    condition     = var.autoscaling == null || can(regex("^[1-9][0-9]*m?$", var.autoscaling.cpu))
+    error_message = "autoscaling.cpu: expected cores or thousandths of one, such as 500m."
+  }
+}
+
 variable "checkpoint" {
   description = <<-TEXT
     Where processors keep checkpoint files. volume = shared: one volume for all; with ReadWriteOnce all processors have to

@@ -80,7 +80,7 @@ module "pipeline" {
   labels      = local.labels["weather-pipeline"]
   selector    = local.selectors["weather-pipeline"]
   annotations = local.scrape_annotations
-  replicas    = var.pipeline_replicas
+  replicas    = var.autoscaling == null ? var.pipeline_replicas : null
   strategy    = "RollingUpdate"
   # The last flush, the checkpoints and handing the partitions back take at most 15 s, without PostgreSQL too.
   grace_period_seconds = 30
