@@ -459,3 +459,22 @@ variable "resources" {
     error_message = "resources: a request is larger than its limit. Who raises one may have to raise the other."
   }
 }
+
+# --- monitoring ---
+
+variable "monitoring" {
+  description = <<-TEXT
+    PodMonitor, alerts and a Grafana dashboard, for a cluster that has the Prometheus operator before the plan; {} = with the
+    defaults, null = none. labels: what Prometheus selects its objects by. repository: where the alerts' links begin.
+  TEXT
+  type = object({
+    labels     = optional(map(string), {})
+    repository = optional(string, "https://example.com/weather")
+  })
+  default = null
+
+  validation {
+    condition     = var.monitoring == null || can(regex("^https?://[^ ]+$", var.monitoring.repository))
+    error_message = "monitoring.repository: expected an address such as https://git.example.com/weather/blob/main."
+  }
+}

@@ -292,6 +292,36 @@ a_class_that_grows() {
     quietly kubectl apply -f -
 }
 
+# The custom resources that the components need, where the cluster has no operator that brings them.
+custom_resources() {
+  kubectl get customresourcedefinitions --output=name >"$work/output"
+  grep -qE 'scaledobjects.keda.sh|podmonitors.monitoring.coreos.com' "$work/output" || {
+    quietly kubectl create -f tests/deploy/crds.yaml
+    quietly kubectl wait --for=condition=Established -f tests/deploy/crds.yaml --timeout=30s
+    our_resources=yes
+  }
+}
+no_custom_resources() { [ -z "${our_resources:-}" ] || quietly kubectl delete -f tests/deploy/crds.yaml; }
+
+# compare_component COMPONENT VARIABLE=VALUE…: the minikube overlay with that component against Terraform with these.
+compare_component() {
+  local component=$1 overlay=$work/k8s/overlays/minikube value arguments=()
+  shift
+  for value; do arguments+=("-var=$value"); done
+  quietly terraform apply -input=false -auto-approve "${arguments[@]}"
+  plan_is_empty "${arguments[@]}"
+  tests/deploy/objects >"$work/$component.json"
+  destroy
+  echo secret >"$overlay/postgres-password"
+  cp "$overlay/kustomization.yaml" "$work/kustomization.yaml"
+  sed -i "s|^  - ../../components/probes\$|&\n  - ../../components/$component|" "$overlay/kustomization.yaml"
+  without_pods
+  quietly kubectl apply -k "$overlay"
+  compare_objects "$component" minikube
+  undeploy_with_kustomize minikube
+  cp "$work/kustomization.yaml" "$overlay/kustomization.yaml"
+}
+
 # change VARIABLE=VALUE…: from what was applied before, in one apply, after which the plan is empty.
 change() {
   local value arguments=() status=0
