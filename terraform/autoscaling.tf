@@ -27,6 +27,10 @@ locals {
       SCRAM-SHA-512 = "scram_sha512"
     }[var.kafka_sasl.mechanism]
   }
+
+  # KEDA speaks TLS itself.
+  keda_tls            = var.kafka_tls == null ? {} : { tls = "enable", unsafeSsl = tostring(!var.kafka_tls.check_host) }
+  keda_authentication = var.kafka_sasl != null || try(var.kafka_tls.ca, null) != null
 }
 
 resource "kubernetes_manifest" "scaled_object" {
@@ -57,16 +61,16 @@ resource "kubernetes_manifest" "scaled_object" {
         }
       }
       triggers = [merge(
-        { type = "kafka", metadata = merge(local.keda_trigger, local.keda_sasl) },
-        var.kafka_sasl == null ? {} : { authenticationRef = { name = "kafka" } },
+        { type = "kafka", metadata = merge(local.keda_trigger, local.keda_sasl, local.keda_tls) },
+        local.keda_authentication ? { authenticationRef = { name = "kafka" } } : {},
       )]
     }
   }
 }
 
-# The login, as the processors have it.
+# The login and the authority, as the processors have them.
 resource "kubernetes_manifest" "trigger_authentication" {
-  count = local.by_lag && var.kafka_sasl != null ? 1 : 0
+  count = local.by_lag && local.keda_authentication ? 1 : 0
 
   manifest = {
     apiVersion = "keda.sh/v1alpha1"
@@ -77,8 +81,11 @@ resource "kubernetes_manifest" "trigger_authentication" {
       labels    = local.labels["kafka"]
     }
     spec = {
-      env             = [{ parameter = "username", name = "WEATHER_SASL_USERNAME", containerName = "weather" }]
-      secretTargetRef = [{ parameter = "password", name = kubernetes_secret_v1.kafka[0].metadata[0].name, key = "password" }]
+      env = [for sasl in var.kafka_sasl[*] : { parameter = "username", name = "WEATHER_SASL_USERNAME", containerName = "weather" }]
+      secretTargetRef = concat(
+        [for secret in kubernetes_secret_v1.kafka : { parameter = "password", name = secret.metadata[0].name, key = "password" }],
+        [for name, secret in kubernetes_secret_v1.authority : { parameter = "ca", name = secret.metadata[0].name, key = "ca.crt" } if name == "kafka"],
+      )
     }
   }
 }

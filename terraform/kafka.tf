@@ -74,7 +74,7 @@ module "kafka" {
   labels               = local.labels["kafka"]
   selector             = local.selectors["kafka"]
   grace_period_seconds = 60
-  user                 = local.kafka_uid
+  user                 = var.fixed_users ? local.kafka_uid : null
   image_pull_policy    = var.image_pull_policy
   replace_on           = local.volume_class
 
@@ -184,7 +184,7 @@ module "zookeeper" {
   labels               = local.labels["zookeeper"]
   selector             = local.selectors["zookeeper"]
   grace_period_seconds = 30
-  user                 = local.kafka_uid
+  user                 = var.fixed_users ? local.kafka_uid : null
   image_pull_policy    = var.image_pull_policy
   replace_on           = local.volume_class
 

@@ -34,7 +34,7 @@ module "postgres" {
   labels               = local.labels["postgres"]
   selector             = local.selectors["postgres"]
   grace_period_seconds = 60
-  user                 = local.postgres_uid
+  user                 = var.fixed_users ? local.postgres_uid : null
   image_pull_policy    = var.image_pull_policy
   replace_on           = local.volume_class
 

@@ -35,6 +35,13 @@ variable "namespace" {
   }
 }
 
+variable "fixed_users" {
+  description = "Whether each workload runs as its image's user. false = as the user that the cluster chooses, which OpenShift insists on."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "storage_class" {
   description = "Storage class of every volume; null = the cluster's default class."
   type        = string
@@ -117,6 +124,18 @@ variable "log_level" {
   validation {
     condition     = contains(["error", "warn", "info", "debug"], var.log_level)
     error_message = "log_level: expected error, warn, info or debug."
+  }
+}
+
+variable "stunnel_image" {
+  description = "stunnel's image, with kafka_tls or postgres_tls: `nix build .#image-stunnel` makes it."
+  type        = string
+  default     = "weather-stunnel:latest"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._/:-]*[a-zA-Z0-9._-]+(@sha256:[0-9a-f]{64})?$", var.stunnel_image))
+    error_message = "stunnel_image: expected an image's name such as registry.example.com/weather-stunnel:5.76."
   }
 }
 
@@ -284,6 +303,24 @@ variable "kafka_sasl_password" {
   }
 }
 
+variable "kafka_tls" {
+  description = "TLS to a Kafka of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
+  type = object({
+    ca         = optional(string)
+    check_host = optional(bool, true)
+  })
+  default = null
+
+  validation {
+    condition     = var.kafka_tls == null || length(var.kafka_brokers) > 0
+    error_message = "kafka_tls goes with kafka_brokers: what is deployed here speaks no TLS."
+  }
+  validation {
+    condition     = try(var.kafka_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", var.kafka_tls.ca))
+    error_message = "kafka_tls.ca: expected the authority's certificate as PEM text, such as file(\"ca.crt\")."
+  }
+}
+
 variable "kafka_coordination" {
   description = "kraft: the broker is its own controller (apache/kafka). zookeeper: the pair of ZooKeeper and Confluent's Kafka."
   type        = string
@@ -385,6 +422,24 @@ variable "postgres_password" {
   }
 }
 
+variable "postgres_tls" {
+  description = "TLS to a PostgreSQL of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
+  type = object({
+    ca         = optional(string)
+    check_host = optional(bool, true)
+  })
+  default = null
+
+  validation {
+    condition     = var.postgres_tls == null || var.postgres != null
+    error_message = "postgres_tls goes with postgres: what is deployed here speaks no TLS."
+  }
+  validation {
+    condition     = try(var.postgres_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", var.postgres_tls.ca))
+    error_message = "postgres_tls.ca: expected the authority's certificate as PEM text, such as file(\"ca.crt\")."
+  }
+}
+
 variable "postgres_image" {
   description = "PostgreSQL's image (Debian's, not Alpine's). A database made by one major version is not read by another."
   type        = string
@@ -413,6 +468,12 @@ variable "resources" {
       cpu_limit      = optional(string, "1")
       memory_request = optional(string, "32Mi")
       memory_limit   = optional(string, "128Mi")
+    }), {})
+    stunnel = optional(object({
+      cpu_request    = optional(string, "10m")
+      cpu_limit      = optional(string, "1")
+      memory_request = optional(string, "16Mi")
+      memory_limit   = optional(string, "64Mi")
     }), {})
     kafka = optional(object({
       cpu_request    = optional(string, "250m")

@@ -13,6 +13,7 @@ locals {
       WEATHER_SASL_USERNAME      = var.kafka_sasl.username
       WEATHER_SASL_PASSWORD_FILE = "/run/secrets/kafka/password"
     },
+    local.kafka_tls_environment,
   )
   pipeline_environment = merge(local.kafka_environment, {
     PGDATABASE             = local.database.database
@@ -21,7 +22,7 @@ locals {
     PGPORT                 = tostring(local.database.port)
     PGUSER                 = local.database.user
     WEATHER_CHECKPOINT_DIR = "/checkpoint"
-  })
+  }, local.postgres_tls_environment)
   producer_environment = merge(local.kafka_environment, {
     WEATHER_BACKFILL = var.producer_backfill
     # Whole microseconds where they are exact, else to the nanosecond.
@@ -84,12 +85,13 @@ module "pipeline" {
   strategy    = "RollingUpdate"
   # The last flush, the checkpoints and handing the partitions back take at most 15 s, without PostgreSQL too.
   grace_period_seconds = 30
-  user                 = local.weather_uid
+  user                 = var.fixed_users ? local.weather_uid : null
   # A ReadWriteOnce volume that all share keeps them on its node.
   spread            = var.checkpoint.volume == "per-pod" || var.checkpoint.access_mode == "ReadWriteMany"
   image_pull_policy = var.image_pull_policy
   replace_on        = "${local.volume_class} ${var.checkpoint.access_mode}"
 
+  init_containers = values(local.stunnel_containers)
   container = {
     name        = "weather"
     image       = var.image
@@ -113,6 +115,7 @@ module "pipeline" {
     ],
     [{ name = "postgres", secret = kubernetes_secret_v1.postgres.metadata[0].name }],
     local.kafka_secret_volumes,
+    flatten(values(local.stunnel_volumes)),
   )
 }
 
@@ -168,9 +171,10 @@ module "producer" {
   strategy = "Recreate"
   # What was accepted is acknowledged within 10 s, or reported as lost.
   grace_period_seconds = 30
-  user                 = local.weather_uid
+  user                 = var.fixed_users ? local.weather_uid : null
   image_pull_policy    = var.image_pull_policy
 
+  init_containers = [for name, container in local.stunnel_containers : container if name == "kafka"]
   container = {
     name        = "weather"
     image       = var.image
@@ -183,7 +187,7 @@ module "producer" {
     resources   = var.resources.producer
     mounts      = local.kafka_secret_mounts
   }
-  volumes = local.kafka_secret_volumes
+  volumes = concat(local.kafka_secret_volumes, try(local.stunnel_volumes["kafka"], []))
 }
 
 moved {

@@ -121,3 +121,72 @@ run "own_kafka_and_postgres" {
     error_message = "Processors with volumes of their own spread over the nodes."
   }
 }
+
+run "tls" {
+  command = plan
+
+  variables {
+    kafka_brokers     = ["kafka-1.example.com:9093", "kafka-2.example.com:9093"]
+    kafka_tls         = { ca = "-----BEGIN CERTIFICATE-----" }
+    postgres          = { host = "db.example.com" }
+    postgres_password = "secret"
+    postgres_tls      = {}
+  }
+
+  assert {
+    condition = [for c in module.pipeline.pod.init_container : "${c.name} ${c.restart_policy}"] == [
+      "stunnel-kafka Always", "stunnel-postgres Always"
+    ] && [for c in module.producer[0].pod.init_container : c.name] == ["stunnel-kafka"]
+    error_message = "Each program has the tunnels that it needs, for as long as it runs."
+  }
+  assert {
+    condition = alltrue([
+      for name, value in {
+        PGHOST             = "127.0.0.1"
+        PGPORT             = "15432"
+        WEATHER_BROKERS    = "127.0.0.1:19092,127.0.0.1:19093"
+        WEATHER_BROKER_MAP = "kafka-1.example.com:9093=127.0.0.1:19092,kafka-2.example.com:9093=127.0.0.1:19093"
+      } :
+      one([for e in module.pipeline.pod.container[0].env : e.value if e.name == name]) == value
+    ])
+    error_message = "The program goes to this end of the tunnels."
+  }
+  assert {
+    condition = alltrue([
+      for name, hosts in { kafka = ["kafka-1.example.com", "kafka-2.example.com"], postgres = ["db.example.com"] } : alltrue([
+        for host in hosts : strcontains(kubernetes_config_map_v1.stunnel[name].data["stunnel.conf"], "verifyChain = yes\ncheckHost = ${host}\n")
+      ])
+    ])
+    error_message = "The certificate and the host's name in it are checked."
+  }
+}
+
+run "a_user_of_the_clusters_choice" {
+  command = plan
+
+  variables {
+    fixed_users        = false
+    kafka_coordination = "zookeeper"
+  }
+
+  assert {
+    condition = alltrue([
+      for pod in [module.pipeline.pod, module.producer[0].pod, module.postgres[0].pod, module.kafka[0].pod, module.zookeeper[0].pod] :
+      pod.security_context[0].run_as_user == null && pod.security_context[0].fs_group == null && pod.security_context[0].run_as_non_root
+    ])
+    error_message = "No pod names a user, and none is root."
+  }
+}
+
+run "autoscaled" {
+  command = plan
+
+  variables {
+    autoscaling = { by = "cpu", max = 4 }
+  }
+
+  assert {
+    condition     = kubernetes_horizontal_pod_autoscaler_v2.pipeline[0].spec[0].max_replicas == 4
+    error_message = "There is an autoscaler."
+  }
+}

@@ -298,3 +298,67 @@ run "cpu_in_percent" {
   }
   expect_failures = [var.resources]
 }
+
+run "unknown_autoscaling" {
+  command = plan
+
+  variables {
+    autoscaling = { by = "mood" }
+  }
+  expect_failures = [var.autoscaling]
+}
+
+run "more_than_at_most" {
+  command = plan
+
+  variables {
+    autoscaling = { by = "cpu", min = 4, max = 2 }
+  }
+  expect_failures = [var.autoscaling]
+}
+
+run "repository_without_scheme" {
+  command = plan
+
+  variables {
+    monitoring = { repository = "git.example.com" }
+  }
+  expect_failures = [var.monitoring]
+}
+
+run "tls_to_our_own_kafka" {
+  command = plan
+
+  variables {
+    kafka_tls = {}
+  }
+  expect_failures = [var.kafka_tls]
+}
+
+run "tls_to_our_own_postgres" {
+  command = plan
+
+  variables {
+    postgres_tls = {}
+  }
+  expect_failures = [var.postgres_tls]
+}
+
+run "authority_that_is_a_file_name" {
+  command = plan
+
+  variables {
+    kafka_brokers = ["kafka.example.com:9093"]
+    kafka_tls     = { ca = "ca.crt" }
+  }
+  expect_failures = [var.kafka_tls]
+}
+
+run "sidecar_image_with_a_space" {
+  command = plan
+
+  variables {
+    stunnel_image = "weather stunnel"
+  }
+  expect_failures = [var.stunnel_image]
+}

@@ -71,16 +71,6 @@ resource "kubernetes_deployment_v1" "this" {
             command           = init_container.value.command
             args              = init_container.value.args
             restart_policy    = init_container.value.restart
-            dynamic "startup_probe" {
-              for_each = init_container.value.port == null ? [] : [init_container.value.port]
-              content {
-                tcp_socket {
-                  port = startup_probe.value
-                }
-                period_seconds    = 1
-                failure_threshold = 60
-              }
-            }
             resources {
               requests = { cpu = init_container.value.resources.cpu_request, memory = init_container.value.resources.memory_request }
               limits   = { cpu = init_container.value.resources.cpu_limit, memory = init_container.value.resources.memory_limit }

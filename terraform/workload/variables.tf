@@ -82,7 +82,6 @@ variable "init_containers" {
     command = optional(list(string))
     args    = optional(list(string))
     restart = optional(string)
-    port    = optional(number)
     resources = object({
       cpu_request    = string
       cpu_limit      = string

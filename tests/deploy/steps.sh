@@ -31,6 +31,7 @@ finish() {
       k logs --tail=15 --prefix --selector=app.kubernetes.io/part-of=weather
     } >&2 2>/dev/null || true
     kubectl delete namespace "${namespaces[@]}" --ignore-not-found --wait=false >/dev/null || true
+    no_custom_resources || true
   fi
   rm -rf "$work"
   exit "$status"
