@@ -13,7 +13,7 @@ locals {
   keda_brokers = local.own_kafka ? join(",", var.kafka_brokers) : "kafka.${var.namespace}.svc:9092"
   keda_trigger = {
     bootstrapServers   = local.keda_brokers
-    consumerGroup      = "weather-pipeline"
+    consumerGroup      = var.kafka_group
     topic              = var.topic
     lagThreshold       = tostring(try(var.autoscaling.lag, 0))
     offsetResetPolicy  = "earliest" # a group without offsets has read nothing yet

@@ -139,6 +139,48 @@ variable "stunnel_image" {
   }
 }
 
+variable "reading" {
+  description = <<-TEXT
+    What a reading is, where it differs from the defaults of `weather process --help`: fields, time_zone, missing_timestamp,
+    missing_values and output_units, as the flags of these names take them.
+  TEXT
+  type = object({
+    fields            = optional(string)
+    time_zone         = optional(string)
+    missing_timestamp = optional(string)
+    missing_values    = optional(string)
+    output_units      = optional(string)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = contains(["reject", "kafka"], coalesce(var.reading.missing_timestamp, "reject"))
+    error_message = "reading.missing_timestamp: expected reject or kafka."
+  }
+}
+
+variable "settings" {
+  description = "Any other setting of the programs, by its environment variable: { WEATHER_FLUSH_INTERVAL = \"1s\" }. Every flag of `weather process --help` has one."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : can(regex("^WEATHER_[A-Z_]+$", name))])
+    error_message = "settings: expected variables of the program, such as WEATHER_FLUSH_INTERVAL."
+  }
+  validation {
+    condition = length(setintersection(keys(var.settings), [
+      "WEATHER_BROKERS", "WEATHER_BROKER_MAP", "WEATHER_TOPIC", "WEATHER_LISTEN", "WEATHER_LOG_LEVEL", "WEATHER_GROUP", "WEATHER_CHECKPOINT_DIR",
+      "WEATHER_SASL_MECHANISM", "WEATHER_SASL_USERNAME", "WEATHER_SASL_PASSWORD", "WEATHER_SASL_PASSWORD_FILE",
+      "WEATHER_BACKFILL", "WEATHER_INTERVAL", "WEATHER_PARTITIONS",
+      "WEATHER_FIELDS", "WEATHER_TIME_ZONE", "WEATHER_MISSING_TIMESTAMP", "WEATHER_MISSING_VALUES", "WEATHER_OUTPUT_UNITS",
+    ])) == 0
+    error_message = "settings: that one has a variable of its own here (kafka_brokers, topic, reading and so on), or is not a plain value."
+  }
+}
+
 # --- processors ---
 
 variable "pipeline_replicas" {
@@ -266,6 +308,34 @@ variable "kafka_brokers" {
   validation {
     condition     = alltrue([for broker in var.kafka_brokers : can(regex("^[A-Za-z0-9._-]+:[0-9]{1,5}$", broker))])
     error_message = "kafka_brokers: expected host:port each, such as [\"kafka-1.example.com:9092\", \"kafka-2.example.com:9092\"]."
+  }
+}
+
+variable "kafka_broker_map" {
+  description = "Where brokers of a Kafka of your own are reached, if not where they advertise: { \"kafka-1:9092\" = \"kafka-1.elsewhere.svc:9092\" }."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for address in concat(keys(var.kafka_broker_map), values(var.kafka_broker_map)) : can(regex("^[A-Za-z0-9._-]+:[0-9]{1,5}$", address))])
+    error_message = "kafka_broker_map: expected host:port on both sides."
+  }
+  validation {
+    condition     = length(var.kafka_broker_map) == 0 || (length(var.kafka_brokers) > 0 && var.kafka_tls == null)
+    error_message = "kafka_broker_map goes with kafka_brokers, and not with kafka_tls, which makes a map of its own."
+  }
+}
+
+variable "kafka_group" {
+  description = "The consumer group under which processors commit to Kafka what is in the table, for lag exporters, KEDA and Kafka's tools to see."
+  type        = string
+  default     = "weather-pipeline"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,255}$", var.kafka_group))
+    error_message = "kafka_group: expected 1 to 255 letters, digits, dots, underscores or dashes."
   }
 }
 
@@ -537,5 +607,29 @@ variable "monitoring" {
   validation {
     condition     = var.monitoring == null || can(regex("^https?://[^ ]+$", var.monitoring.repository))
     error_message = "monitoring.repository: expected an address such as https://git.example.com/weather/blob/main."
+  }
+}
+
+# --- of the system that this one replaces ---
+
+variable "docker_image" {
+  description = "The replaced system's; see image."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.docker_image == null
+    error_message = "docker_image named the replaced system's program, which this is not: build the new one (nix build) and name it with image=NAME:TAG, or leave both out for weather-pipeline:latest."
+  }
+}
+
+variable "image_tag" {
+  description = "The replaced system's; see image."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.image_tag == null
+    error_message = "image_tag is a part of image now: image=NAME:TAG."
   }
 }

@@ -2,6 +2,11 @@
 
 locals {
   kafka_environment = merge(
+    var.settings,
+    { for name, value in var.reading : "WEATHER_${upper(name)}" => value if value != null },
+    length(var.kafka_broker_map) == 0 ? {} : {
+      WEATHER_BROKER_MAP = join(",", [for advertised, reachable in var.kafka_broker_map : "${advertised}=${reachable}"])
+    },
     {
       WEATHER_BROKERS   = join(",", local.brokers)
       WEATHER_LISTEN    = "0.0.0.0:8080"
@@ -22,6 +27,7 @@ locals {
     PGPORT                 = tostring(local.database.port)
     PGUSER                 = local.database.user
     WEATHER_CHECKPOINT_DIR = "/checkpoint"
+    WEATHER_GROUP          = var.kafka_group
   }, local.postgres_tls_environment)
   producer_environment = merge(local.kafka_environment, {
     WEATHER_BACKFILL = var.producer_backfill

@@ -362,3 +362,66 @@ run "sidecar_image_with_a_space" {
   }
   expect_failures = [var.stunnel_image]
 }
+
+run "setting_with_a_variable_of_its_own" {
+  command = plan
+
+  variables {
+    settings = { WEATHER_TOPIC = "readings" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "setting_of_nobody" {
+  command = plan
+
+  variables {
+    settings = { PGHOST = "db" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "unknown_missing_timestamp" {
+  command = plan
+
+  variables {
+    reading = { missing_timestamp = "now" }
+  }
+  expect_failures = [var.reading]
+}
+
+run "map_without_a_kafka_of_ones_own" {
+  command = plan
+
+  variables {
+    kafka_broker_map = { "kafka:9092" = "kafka.example.com:9092" }
+  }
+  expect_failures = [var.kafka_broker_map]
+}
+
+run "group_with_a_space" {
+  command = plan
+
+  variables {
+    kafka_group = "my group"
+  }
+  expect_failures = [var.kafka_group]
+}
+
+run "the_old_image" {
+  command = plan
+
+  variables {
+    docker_image = "somebody/weather-pipeline"
+  }
+  expect_failures = [var.docker_image]
+}
+
+run "the_old_tag" {
+  command = plan
+
+  variables {
+    image_tag = "latest"
+  }
+  expect_failures = [var.image_tag]
+}

@@ -338,11 +338,11 @@ change() {
 }
 declare -A changed
 
-# Every variable that is declared, but for the file that says where the cluster is.
+# Every variable that is declared, but for the file that says where the cluster is, and the replaced system's, which are refused.
 all_were_changed() {
   local variable
   for variable in $(sed -n 's/^variable "\(.*\)" {$/\1/p' terraform/variables.tf); do
-    [ "${changed[$variable]:-}" ] || [ "$variable" = kubeconfig ] || fail "the variable $variable is not tried here"
+    [ "${changed[$variable]:-}" ] || [[ $variable =~ ^(kubeconfig|docker_image|image_tag)$ ]] || fail "the variable $variable is not tried here"
   done
   say "all ${#changed[@]} variables were changed"
 }
