@@ -374,7 +374,7 @@ variable "kafka_sasl_password" {
 }
 
 variable "kafka_tls" {
-  description = "TLS to a Kafka of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
+  description = "TLS to a Kafka of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the file with the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
   type = object({
     ca         = optional(string)
     check_host = optional(bool, true)
@@ -386,8 +386,8 @@ variable "kafka_tls" {
     error_message = "kafka_tls goes with kafka_brokers: what is deployed here speaks no TLS."
   }
   validation {
-    condition     = try(var.kafka_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", var.kafka_tls.ca))
-    error_message = "kafka_tls.ca: expected the authority's certificate as PEM text, such as file(\"ca.crt\")."
+    condition     = try(var.kafka_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", file(pathexpand(var.kafka_tls.ca))))
+    error_message = "kafka_tls.ca: expected a file with the authority's certificate as PEM text, such as ca.crt."
   }
 }
 
@@ -493,7 +493,7 @@ variable "postgres_password" {
 }
 
 variable "postgres_tls" {
-  description = "TLS to a PostgreSQL of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
+  description = "TLS to a PostgreSQL of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the file with the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
   type = object({
     ca         = optional(string)
     check_host = optional(bool, true)
@@ -505,8 +505,8 @@ variable "postgres_tls" {
     error_message = "postgres_tls goes with postgres: what is deployed here speaks no TLS."
   }
   validation {
-    condition     = try(var.postgres_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", var.postgres_tls.ca))
-    error_message = "postgres_tls.ca: expected the authority's certificate as PEM text, such as file(\"ca.crt\")."
+    condition     = try(var.postgres_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", file(pathexpand(var.postgres_tls.ca))))
+    error_message = "postgres_tls.ca: expected a file with the authority's certificate as PEM text, such as ca.crt."
   }
 }
 

@@ -127,7 +127,7 @@ run "tls" {
 
   variables {
     kafka_brokers     = ["kafka-1.example.com:9093", "kafka-2.example.com:9093"]
-    kafka_tls         = { ca = "-----BEGIN CERTIFICATE-----" }
+    kafka_tls         = { ca = "tests/authority.crt" }
     postgres          = { host = "db.example.com" }
     postgres_password = "secret"
     postgres_tls      = {}

@@ -344,12 +344,12 @@ run "tls_to_our_own_postgres" {
   expect_failures = [var.postgres_tls]
 }
 
-run "authority_that_is_a_file_name" {
+run "authority_that_is_no_certificate" {
   command = plan
 
   variables {
     kafka_brokers = ["kafka.example.com:9093"]
-    kafka_tls     = { ca = "ca.crt" }
+    kafka_tls     = { ca = "versions.tf" }
   }
   expect_failures = [var.kafka_tls]
 }
