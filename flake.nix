@@ -7,32 +7,53 @@
     { self, nixpkgs }:
     let
       inherit (nixpkgs) lib;
-      forEachSystem =
-        f: lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (system: f nixpkgs.legacyPackages.${system});
+      forSystems = systems: f: lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system});
+      linux = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      # On a Mac one develops; what is built there is built for Linux, by a Linux builder.
+      darwin = [ "aarch64-darwin" ];
+      forLinux = forSystems linux;
+      forDarwin = forSystems darwin;
     in
     {
-      packages = forEachSystem (pkgs: rec {
-        weather = pkgs.callPackage ./nix/package.nix { };
-        image = pkgs.callPackage ./nix/image.nix { inherit weather; };
-        default = image;
-      });
+      packages =
+        forLinux (pkgs: rec {
+          weather = pkgs.callPackage ./nix/package.nix { };
+          weather-all-codecs = weather.override {
+            codecs = [
+              "lz4"
+              "zstd"
+            ];
+          };
+          sbom = pkgs.callPackage ./nix/sbom.nix { };
+          image = pkgs.callPackage ./nix/image.nix { inherit weather sbom; };
+          image-all-codecs = image.override {
+            weather = weather-all-codecs;
+            tag = "all-codecs";
+          };
+          image-stunnel = pkgs.callPackage ./nix/stunnel.nix { };
+          default = image;
+        })
+        // forDarwin (pkgs: self.packages.aarch64-linux);
 
-      checks = forEachSystem (
+      checks = forLinux (
         pkgs:
         pkgs.callPackages ./nix/checks.nix {
-          inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) weather image;
+          packages = self.packages.${pkgs.stdenv.hostPlatform.system};
           opentofu = pkgs.callPackage ./nix/opentofu.nix { };
         }
       );
 
-      devShells = forEachSystem (pkgs: {
+      devShells = forSystems (linux ++ darwin) (pkgs: {
         default = pkgs.callPackage ./nix/shell.nix {
           inherit nixpkgs;
           opentofu = pkgs.callPackage ./nix/opentofu.nix { };
         };
       });
 
-      apps = forEachSystem (
+      apps = forLinux (
         pkgs:
         import ./nix/apps.nix {
           inherit pkgs;
@@ -40,6 +61,6 @@
         }
       );
 
-      formatter = forEachSystem (pkgs: pkgs.nixfmt-tree);
+      formatter = forSystems (linux ++ darwin) (pkgs: pkgs.nixfmt-tree);
     };
 }

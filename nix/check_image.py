@@ -1,6 +1,6 @@
-"""Checks an image tarball as `nix build` makes it: nothing in it but one static program, small, not root, fixed dates.
+"""Checks an image tarball as `nix build` makes it: one static program and the time zones, small, not root, fixed dates.
 
-    check_image.py FILE
+    check_image.py FILE TAG
 
 Prints what it found; ends with one line and exit code 1 at the first thing that is not as it must be.
 """
@@ -14,8 +14,9 @@ import sys
 import tarfile
 
 LIMIT_BYTES = 8_000_000
-NAME = "weather-pipeline:latest"
+NAME = "weather-pipeline"
 PROGRAM = "bin/weather"
+ZONES = "share/zoneinfo"
 PT_DYNAMIC, PT_INTERP = 2, 3
 DT_NULL, DT_NEEDED = 0, 1
 # What the Nix builders give every file: 1980-01-01.
@@ -58,12 +59,19 @@ def check_static(elf):
     demand(b"/nix/store/" not in elf.replace(b"/nix/store/" + b"e" * 32, b""), f"/{PROGRAM} refers to the Nix store")
 
 
+def check_zone(layer, members, name):
+    zone = members.get(f"{ZONES}/{name}")
+    demand(zone and zone.isreg() and layer.extractfile(zone).read(4) == b"TZif", f"has no time zone {name}")
+
+
 def check_layer(raw):
     """The layer's one program."""
     with tarfile.open(fileobj=io.BytesIO(raw)) as layer:
         members = {member.name.removeprefix("./").rstrip("/"): member for member in layer}
         members = {name: member for name, member in members.items() if name not in ("", ".", "/")}
-        demand(set(members) == {"bin", PROGRAM}, f"holds {sorted(members)}, not /{PROGRAM} alone")
+        others = {name for name in members if not f"{name}/".startswith(f"{ZONES}/")} - {"bin", PROGRAM, "share"}
+        demand(PROGRAM in members and not others, f"holds {sorted(others)} beside /{PROGRAM} and /{ZONES}")
+        check_zone(layer, members, "Asia/Ho_Chi_Minh")
         program = members[PROGRAM]
         demand(members["bin"].isdir() and program.isreg(), f"/{PROGRAM} is not a plain file")
         demand(program.mode & 0o7777 == 0o555, f"/{PROGRAM} has mode {program.mode:o}, not 555")
@@ -73,18 +81,21 @@ def check_layer(raw):
         return layer.extractfile(program).read()
 
 
-def main(path):
+def main(path, tag):
+    name = f"{NAME}:{tag}"
     with tarfile.open(path) as archive:
         files = {member.name.removeprefix("./"): archive.extractfile(member).read() for member in archive if member.isfile()}
     manifest, = json.loads(files["manifest.json"])
     config = json.loads(files[manifest["Config"]])
     run = config["config"]
 
-    demand(manifest["RepoTags"] == [NAME], f"is called {manifest['RepoTags']}, not {NAME}")
+    demand(manifest["RepoTags"] == [name], f"is called {manifest['RepoTags']}, not {name}")
     demand(run["User"] == "65532:65532", f"runs as {run.get('User') or 'root'}")
     demand(run["Entrypoint"] == ["/" + PROGRAM], f"has the entry point {run['Entrypoint']}")
     demand(config["created"] == "1970-01-01T00:00:01Z", f"has the date {config['created']}, not a fixed one")
+    demand(f"TZDIR=/{ZONES}" in run["Env"], f"does not say that the time zones are in /{ZONES}")
     demand("org.opencontainers.image.version" in run["Labels"], "has no version label")
+    demand(len(run["Labels"].get("weather.sbom.sha256", "")) == 64, "does not name its bill of materials")
     demand(len(manifest["Layers"]) == 1, f"has {len(manifest['Layers'])} layers")
     raw = files[manifest["Layers"][0]]
     demand(config["rootfs"]["diff_ids"] == ["sha256:" + sha256(raw)], "has a layer of another digest than it says")
@@ -92,9 +103,9 @@ def main(path):
     check_static(elf)
     packed = os.path.getsize(path)
     demand(max(packed, len(elf)) < LIMIT_BYTES, f"has {packed} bytes, unpacked {len(elf)}; the limit is {LIMIT_BYTES}")
-    print(f"image: {NAME} {run['Labels']['org.opencontainers.image.version']}, {packed} bytes, unpacked {len(elf)}, static, uid 65532")
+    print(f"image: {name} {run['Labels']['org.opencontainers.image.version']}, {packed} bytes, unpacked {len(elf)}, static, uid 65532")
 
 
 if __name__ == "__main__":
-    demand(len(sys.argv) == 2, "expected one argument, the tarball")
-    main(sys.argv[1])
+    demand(len(sys.argv) == 3, "expected two arguments, the tarball and its tag")
+    main(*sys.argv[1:])

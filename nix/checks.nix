@@ -9,10 +9,10 @@
   nixfmt,
   python3,
   opentofu,
-  weather,
-  image,
+  packages,
 }:
 let
+  inherit (packages) weather;
   # What cargo runs instead of the release build, on the package's own source and dependencies.
   cargoCheck =
     name: tools: command:
@@ -43,7 +43,12 @@ let
     '';
 in
 {
-  inherit weather image;
+  inherit (packages)
+    weather
+    image
+    image-all-codecs
+    image-stunnel
+    ;
 
   rust-format =
     check "rust-format"
@@ -61,7 +66,14 @@ in
   # Tests with services are for tests/run, which starts these.
   tests = cargoCheck "tests" [ ] "cargo test --offline --lib --bins";
 
-  image-content = check "image-content" [ python3 ] "python3 ${./check_image.py} ${image}";
+  image-content = check "image-content" [ python3 ] ''
+    python3 ${./check_image.py} ${packages.image} latest
+    python3 ${./check_image.py} ${packages.image-all-codecs} all-codecs
+  '';
+
+  sbom-content = check "sbom-content" [ python3 ] ''
+    python3 ${./check_sbom.py} ${packages.sbom} ${../Cargo.lock}
+  '';
 
   nix-format = check "nix-format" [ nixfmt ] ''
     nixfmt --check ${../flake.nix} ${./.}/*.nix
@@ -69,6 +81,8 @@ in
 
   terraform = check "terraform" [ opentofu ] ''
     cp -r ${../terraform} terraform
+    # Rules and dashboard are read from there.
+    cp -r ${../k8s} k8s
     chmod -R u+w terraform
     cd terraform
     tofu fmt -check -recursive -diff

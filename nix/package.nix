@@ -7,6 +7,8 @@
   rustPlatform,
   glibc,
   nukeReferences,
+  # Compression codecs beside gzip and snappy: lz4, zstd. They are C, built in all the same.
+  codecs ? [ ],
 }:
 let
   manifest = lib.importTOML ../Cargo.toml;
@@ -30,6 +32,7 @@ rustPlatform.buildRustPackage {
     fileset = files;
   };
   cargoLock.lockFile = ../Cargo.lock;
+  buildFeatures = codecs;
 
   # libc.a by a flag and not as a build input, so that build scripts and procedural macros still find the shared libc alone;
   # strip as Cargo.toml has it, because the builder turns that off and keeps the symbol table, a tenth of the program.

@@ -1,5 +1,7 @@
 # All that tests/run and the deployment walk of the README need. Docker, where minikube shall use it, comes from the host.
 {
+  lib,
+  stdenv,
   mkShell,
   writeShellScriptBin,
   cargo,
@@ -19,6 +21,8 @@
   jq,
   openssl,
   nixfmt,
+  prometheus,
+  stunnel,
   nixpkgs,
 }:
 mkShell {
@@ -32,9 +36,6 @@ mkShell {
     apacheKafka
     jdk21_headless
     maven
-    # The dashboard is tested in a real browser.
-    chromium
-    chromedriver
     python3
     opentofu
     # Terraform's licence is not a free one; OpenTofu understands the same files and commands.
@@ -47,6 +48,19 @@ mkShell {
     jq
     openssl
     nixfmt
+    # What surrounds a deployment: tests/deploy/services.
+    prometheus
+    prometheus.cli
+    stunnel
+    # As minikube: what its documents are made with is more than all the rest.
+    (writeShellScriptBin "pgbouncer" ''
+      exec nix --extra-experimental-features 'nix-command flakes' run ${nixpkgs}#pgbouncer -- "$@"
+    '')
+  ]
+  # The dashboard is tested in a real browser, which on a Mac is not of nixpkgs.
+  ++ lib.optionals stdenv.hostPlatform.isLinux [
+    chromium
+    chromedriver
   ];
   env.JAVA_HOME = jdk21_headless.home;
 }
