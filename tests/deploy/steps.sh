@@ -203,6 +203,16 @@ scale_to_three() {
   say 'kubectl scale --replicas=3: three processors share the partitions'
 }
 
+# As an autoscaler does it, while readings come in: one goes, its partitions are handed over, and nobody waits for a lease.
+scale_in() {
+  local start
+  quietly k scale --replicas=2 deployment/weather-pipeline
+  start=$SECONDS
+  eventually 14 'two processors share all partitions, before a lease has run out' is "$owners" 2
+  eventually 14 'no partition is free' is 'SELECT COUNT(*) FROM weather_partition WHERE lease_expires_at < now() OR owner IS NULL' 0
+  say "scaled in to two: every partition has an owner again after $((SECONDS - start)) s"
+}
+
 # One pod every few seconds: processors mostly, at times PostgreSQL or Kafka, every third time without a grace period.
 delete_pods_at_random() {
   local end=$((SECONDS + chaos_seconds)) deleted=0 pod grace

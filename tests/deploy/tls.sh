@@ -61,7 +61,7 @@ start_postgres_tls() {
     "ssl_key_file=$tls/postgres.key" "hba_file=$hba"
   wait_for postgres-tls
   postgres_tls_port=$(<"$WEATHER_TEST_DIR/postgres-tls/port")
-  PGPASSWORD=$WEATHER_TEST_PG_PASSWORD "$WEATHER_TEST_PG_BIN/psql" -h 127.0.0.1 -p "$postgres_tls_port" -U postgres -AtqXc 'CREATE DATABASE tls' >&2
+  postgres_port=$postgres_tls_port database tls
 }
 
 # start_tunnels AUTHORITY [SED-SCRIPT]: the configurations of the components, but for where things are on this machine.
@@ -85,19 +85,15 @@ through_tunnels() {
     "$WEATHER_BIN" "$1" --topic tls "${@:2}"
 }
 
-summary='SELECT window_start, reading_count, avg_temp, avg_humidity, avg_wind_speed FROM weather_summary ORDER BY 1'
-
 # The same topic once through the tunnels and once without any: the same rows.
 pipeline_is_exact() {
-  local leaders
   quietly through_tunnels producer --count 20000 --rate 0 --partitions 4 --seed 7 --backfill 3h
   quietly through_tunnels process --checkpoint-dir "$tls/checkpoint" --listen '' --until-latest
   database plain
   quietly env PGPASSWORD="$WEATHER_TEST_PG_PASSWORD" "$WEATHER_BIN" process --brokers "127.0.0.1:${broker_plain[1]}" --topic tls \
     --database-url "postgres://postgres@127.0.0.1:$postgres_port/plain" --checkpoint-dir "$tls/plain" --listen '' --until-latest
-  sql plain "$summary" >"$tls/expected"
-  PGPASSWORD=$WEATHER_TEST_PG_PASSWORD PGSSLMODE=require "$WEATHER_TEST_PG_BIN/psql" -h 127.0.0.1 -p "$postgres_tls_port" -U postgres -d tls \
-    -AtqXc "$summary" >"$tls/found"
+  table plain >"$tls/expected"
+  postgres_port=$postgres_tls_port table tls >"$tls/found"
   diff "$tls/expected" "$tls/found" >&2 || fail 'tls: the table differs from that of a pipeline without TLS'
   [ "$(awk -F'|' '{sum += $2} END {print sum}' "$tls/found")" = 20000 ] || fail "tls: not every reading is in the table: $(<"$tls/found")"
   say "$(wc -l <"$tls/found") windows of 20000 readings, the same through the tunnels and without"
