@@ -3,7 +3,8 @@
 //! No client must ever harm the work of the process, so everything has a limit: the request's head
 //! (`MAX_HEAD_BYTES`, `HEAD_TIME`), the answer's time (`ANSWER_TIME`), the connections (`MAX_CONNECTIONS`; one
 //! more closes the oldest, so that idle clients never keep others out) and how many are taken a second
-//! (`ACCEPTS_PER_SECOND`; more wait in the kernel's queue). Nothing here changes anything.
+//! (`ACCEPTS_PER_SECOND`; more wait in the kernel's queue), and the bytes of answers that clients have not taken yet
+//! (`MAX_UNSENT_KIB`; above it, only short answers). Nothing here changes anything.
 //!
 //! An endpoint on loopback serves only requests that name it by address or as localhost: else a web page could have
 //! its own name point here and read everything. Absent on purpose: TLS, keep-alive, compression, request bodies.
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -39,6 +41,10 @@ const ACCEPTS_PER_SECOND: f64 = 5_000.0;
 const ACCEPT_BURST: f64 = 10_000.0;
 /// The pause when there were too many, or no more could be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Answers on their way to all clients together. A client that does not read holds its answer for `ANSWER_TIME`.
+const MAX_UNSENT_KIB: usize = 2 * 1024;
+/// What the kernel holds of the answer to one client.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// Connections that wait in the kernel.
 const BACKLOG: u32 = 1024;
 /// How many ports are tried after one that is taken.
@@ -80,8 +86,13 @@ impl Answer {
         Self { status, ..Self::ok("text/plain; charset=utf-8", format!("{line}\n")) }
     }
 
+    /// What it counts of [`MAX_UNSENT_KIB`]; what always has room counts nothing.
+    fn kib(&self) -> u32 {
+        u32::try_from(self.body.len() / 1024).unwrap_or(u32::MAX)
+    }
+
     /// The bytes to send. To HEAD, only what comes before the body.
-    fn encode(&self, head_only: bool) -> Vec<u8> {
+    fn encode(self, head_only: bool) -> Vec<u8> {
         let mut bytes = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\
              X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n\
@@ -157,6 +168,8 @@ fn bind(asked: SocketAddr) -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // Or a restart would have to wait for the connections of the run before to be forgotten.
         socket.set_reuseaddr(true)?;
+        // Connections inherit it: what clients do not take must not fill the kernel's memory either.
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
             Ok(listener) => return Ok(listener),
             Err(e) if e.kind() != io::ErrorKind::AddrInUse || address.port() - asked.port() == MORE_PORTS => {
@@ -170,6 +183,7 @@ fn bind(asked: SocketAddr) -> io::Result<TcpListener> {
 /// Takes connections for ever.
 async fn serve<S: Site>(listener: TcpListener, site: Arc<S>, loopback: bool) {
     let mut open: Vec<AbortHandle> = Vec::new();
+    let unsent = Arc::new(Semaphore::new(MAX_UNSENT_KIB));
     let mut bucket = Bucket { left: ACCEPT_BURST, filled: Instant::now() };
     loop {
         while !bucket.take(Instant::now()) {
@@ -184,8 +198,9 @@ async fn serve<S: Site>(listener: TcpListener, site: Arc<S>, loopback: bool) {
         if open.len() >= MAX_CONNECTIONS {
             open.remove(0).abort();
         }
-        let site = Arc::clone(&site);
-        open.push(tokio::spawn(async move { converse(stream, &*site, loopback).await }).abort_handle());
+        let (site, unsent) = (Arc::clone(&site), Arc::clone(&unsent));
+        let conversation = async move { converse(stream, &*site, &unsent, loopback).await };
+        open.push(tokio::spawn(conversation).abort_handle());
     }
 }
 
@@ -208,7 +223,7 @@ impl Bucket {
 }
 
 /// One request and its answer.
-async fn converse<S: Site>(mut stream: TcpStream, site: &S, loopback: bool) {
+async fn converse<S: Site>(mut stream: TcpStream, site: &S, unsent: &Semaphore, loopback: bool) {
     let mut head = Vec::with_capacity(1024);
     let request = match timeout(HEAD_TIME, read_head(&mut stream, &mut head)).await {
         Err(_) => Err(Answer::text(408, "request timed out")),
@@ -218,13 +233,17 @@ async fn converse<S: Site>(mut stream: TcpStream, site: &S, loopback: bool) {
         Ok(Ok(Head::Complete)) => Request::parse(&head, loopback),
     };
     let answering = async {
-        let (answer, head_only) = match request {
+        let (mut answer, head_only) = match request {
             Err(refusal) => (refusal, false),
             Ok(Request { path, head_only }) => match site.answer(path).await {
                 Some(answer) => (answer, head_only),
                 None => (Answer::text(404, "page not found"), head_only),
             },
         };
+        let room = unsent.try_acquire_many(answer.kib());
+        if room.is_err() {
+            answer = Answer::text(503, "too many large answers are being sent; try again");
+        }
         let sent = stream.write_all(&answer.encode(head_only)).await;
         sent.and(stream.shutdown().await)
     };

@@ -5,7 +5,7 @@
 //! - What happens to it: [`crashes`], [`owners`] of partitions, [`scale`] under full load, [`volume`] of the checkpoint
 //!   files; a [`bounded`] run.
 //! - What happens around it: [`outages`], [`network`], [`topics`], [`tables`] changed by others, a database [`set_back`].
-//! - What it shows: [`telemetry`], [`inspect`], [`dashboard`], [`demo`]; who may connect: [`security`].
+//! - What it shows: its output [`streams`], [`telemetry`], [`inspect`], [`dashboard`], [`demo`]; who may connect: [`security`].
 //! - What all of this stands on: [`conformance`] of the embedded broker, the [`oracle`], and the [`harness`].
 //!
 //! Invariants: a test of readings ends with the oracle, so that all tables equal a plain recomputation of the topic, and
@@ -32,6 +32,7 @@ mod readings;
 mod scale;
 mod security;
 mod set_back;
+mod streams;
 mod tables;
 mod telemetry;
 mod topics;

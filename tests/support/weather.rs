@@ -2,7 +2,7 @@
 
 use super::process::Usage;
 use super::{Process, poll};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -189,6 +189,16 @@ impl Run {
         self
     }
 
+    /// Starts it with both outputs at pipes that are full and never read, as of a pager that nobody scrolls.
+    pub fn spawn_unread(mut self) -> (Weather, [PipeReader; 2]) {
+        let (stdout_reader, stdout_writer) = full_pipe();
+        let (stderr_reader, stderr_writer) = full_pipe();
+        self.command.stdout(stdout_writer).stderr(stderr_writer);
+        let process = Process::spawn(&mut self.command, "KILL");
+        let weather = Weather { process, lines: Lines::default(), arguments: self.arguments };
+        (weather, [stdout_reader, stderr_reader])
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Weather {
         let (stdout_reader, stdout_writer) = std::io::pipe().expect("a pipe");
@@ -219,6 +229,15 @@ impl Drop for Weather {
             }
         }
     }
+}
+
+/// A pipe that takes no byte more until it is read.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut filler = writer.try_clone().expect("a file descriptor");
+    // It stands in the middle of a write until the reader is dropped.
+    std::thread::spawn(move || while filler.write_all(&[b'x'; 4096]).is_ok() {});
+    (reader, writer)
 }
 
 /// Reads lines until the program closes its end.

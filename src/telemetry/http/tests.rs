@@ -2,7 +2,10 @@
 
 use super::*;
 
-/// A site with one page, and one that takes for ever.
+/// Some of them are all the answers that may wait for their clients.
+const LARGE: usize = MAX_UNSENT_KIB * 1024 / 4;
+
+/// A site with one page, one that takes for ever, and one that is more than the kernel takes of a client that does not read.
 struct Example;
 
 impl Site for Example {
@@ -10,6 +13,7 @@ impl Site for Example {
         match path {
             "/hello" => Some(Answer::ok("text/plain", "hello".into())),
             "/never" => std::future::pending().await,
+            "/large" => Some(Answer::ok("text/plain", "x".repeat(LARGE))),
             _ => None,
         }
     }
@@ -112,6 +116,29 @@ async fn idle_clients_keep_nobody_out() {
     let mut first = idlers.swap_remove(0);
     let closed = timeout(Duration::from_secs(2), first.read(&mut [0; 1])).await;
     assert!(matches!(closed, Ok(Ok(0) | Err(_))), "{closed:?}");
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_hold_bounded_memory() {
+    let (_serving, address) = example().await;
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        let stream = TcpSocket::new_v4().unwrap();
+        stream.set_recv_buffer_size(4096).unwrap();
+        let mut stream = stream.connect(address).await.unwrap();
+        stream.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
+        unread.push(stream);
+    }
+    let mut refused = 0;
+    for mut stream in unread.split_off(10) {
+        let mut answer = [0; 12];
+        if timeout(Duration::from_secs(5), stream.read_exact(&mut answer)).await.is_ok() {
+            refused += usize::from(answer.ends_with(b"503"));
+        }
+    }
+    assert!(refused > 0, "no answer was refused");
+    let answer = ask(address, b"GET /hello HTTP/1.1\r\n\r\n").await;
+    assert_eq!(status(&answer), 200, "what is short still comes: {answer}");
 }
 
 #[tokio::test]
