@@ -259,6 +259,8 @@ pub struct Process {
     pub fetch_bytes: i32,
     /// How long dead letters are kept.
     pub dead_letter_retention: Duration,
+    /// Room in the database, in bytes, beyond which the oldest dead letters are deleted.
+    pub dead_letter_max_bytes: i64,
 }
 
 /// `weather inspect`.

@@ -142,22 +142,42 @@ pub(super) fn rate(text: &str) -> Parsed<Pace> {
     }
 }
 
-/// A number of bytes, with or without a unit.
+/// How many bytes one fetch may bring.
 pub(super) fn fetch_bytes(text: &str) -> Parsed<i32> {
-    const MIN: i64 = 16 * 1024;
-    const MAX: i64 = 64 * 1024 * 1024;
+    match bytes(text) {
+        Some(n) if (16 * 1024..=64 * 1024 * 1024).contains(&n) => Ok(n as i32),
+        _ => Err(String::from("bytes from 16KiB to 64MiB, such as 1MiB or 500000")),
+    }
+}
+
+/// How much room a table may take.
+pub(super) fn table_bytes(text: &str) -> Parsed<i64> {
+    match bytes(text) {
+        Some(n) if n >= 1024 * 1024 => Ok(n),
+        _ => Err(String::from("bytes, at least 1MiB, such as 1GiB")),
+    }
+}
+
+/// A number of bytes, with or without a unit.
+fn bytes(text: &str) -> Option<i64> {
     let unit_start = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_start);
-    let factor = match unit {
-        "" | "B" => Some(1),
-        "K" | "KiB" => Some(1024),
-        "M" | "MiB" => Some(1024 * 1024),
-        _ => None,
+    let factor: i64 = match unit {
+        "" | "B" => 1,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        _ => return None,
     };
-    let bytes = number.parse::<i64>().ok().zip(factor).and_then(|(n, factor)| n.checked_mul(factor));
-    match bytes {
-        Some(n) if (MIN..=MAX).contains(&n) => Ok(n as i32),
-        _ => Err(String::from("bytes from 16KiB to 64MiB, such as 1MiB or 500000")),
+    number.parse::<i64>().ok()?.checked_mul(factor)
+}
+
+/// How long something is kept: what PostgreSQL can subtract from today.
+pub(super) fn retention(text: &str) -> Parsed<Duration> {
+    const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
+    match interval(text) {
+        Ok(d) if d > LONGEST => Err(String::from("at most 36500d, such as 7d")),
+        other => other,
     }
 }
 

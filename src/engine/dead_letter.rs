@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::state::Position;
+use crate::engine::state::{Position, REASONS};
 use crate::reading::Reason;
 
 /// How much of a rejected value is kept.
 pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024;
-/// Dead letters kept a second; more are counted only.
-const DEAD_LETTERS_PER_SECOND: i64 = 1_000;
+/// Dead letters of one reason that are kept at once; after that they come at the rate below, and the rest is counted only.
+const BURST: i64 = 1_000;
+/// Dead letters of one reason that are kept a second after a burst. A flood that lasts must not fill the disk.
+const PER_SECOND: i64 = 1;
 /// Unconfirmed dead letters beyond which a partition takes no more records.
 const MAX_OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 
@@ -81,11 +83,18 @@ impl Outbox {
     }
 }
 
-/// Lets a number of dead letters through each second.
-#[derive(Debug, Default)]
+/// Lets a burst of dead letters through, then a trickle, of each reason by itself: a flood of one must not hide another.
+#[derive(Debug)]
 pub struct FloodGate {
-    admitted: i64,
+    /// Thousandths of a dead letter, by reason.
+    left: [i64; REASONS],
     filled_ms: i64,
+}
+
+impl Default for FloodGate {
+    fn default() -> Self {
+        Self { left: [BURST * 1_000; REASONS], filled_ms: i64::MAX }
+    }
 }
 
 impl FloodGate {
@@ -94,14 +103,17 @@ impl FloodGate {
         // A clock that was set back counts as no time passed.
         let passed = now_ms.saturating_sub(self.filled_ms).max(0);
         self.filled_ms = now_ms;
-        let earned = passed.saturating_mul(DEAD_LETTERS_PER_SECOND) / 1_000;
-        self.admitted = self.admitted.saturating_add(earned).min(DEAD_LETTERS_PER_SECOND);
+        let earned = passed.saturating_mul(PER_SECOND);
+        for left in &mut self.left {
+            *left = left.saturating_add(earned).min(BURST * 1_000);
+        }
     }
 
     /// Whether one more may pass.
-    pub fn admit(&mut self) -> bool {
-        let open = self.admitted > 0;
-        self.admitted -= i64::from(open);
+    pub fn admit(&mut self, reason: Reason) -> bool {
+        let left = &mut self.left[reason.index()];
+        let open = *left >= 1_000;
+        *left -= if open { 1_000 } else { 0 };
         open
     }
 }
@@ -151,17 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_lets_a_number_through_each_second() {
+    fn the_gate_lets_a_burst_through_then_a_trickle_of_each_reason() {
         let mut gate = FloodGate::default();
-        let mut admitted = |now_ms, tries| {
+        let mut admitted = |now_ms, tries, reason| {
             gate.refill(now_ms);
-            (0..tries).filter(|_| gate.admit()).count()
+            (0..tries).filter(|_| gate.admit(reason)).count()
         };
         let now = 1_700_000_000_000;
-        assert_eq!(admitted(now, 5_000), 1_000);
-        assert_eq!(admitted(now, 5), 0);
-        assert_eq!(admitted(now + 100, 5_000), 100);
-        assert_eq!(admitted(now - 3_600_000, 5), 0, "a clock set back earns nothing");
-        assert_eq!(admitted(now - 3_600_000 + 10, 5_000), 10);
+        assert_eq!(admitted(now, 5_000, Reason::Malformed), 1_000);
+        assert_eq!(admitted(now, 5, Reason::Malformed), 0);
+        assert_eq!(admitted(now, 5, Reason::Late), 5, "another reason is not hidden");
+        assert_eq!(admitted(now + 500, 5, Reason::Malformed), 0);
+        assert_eq!(admitted(now + 3_000, 5_000, Reason::Malformed), 3);
+        assert_eq!(admitted(now - 3_600_000, 5, Reason::Malformed), 0, "a clock set back earns nothing");
+        assert_eq!(admitted(now - 3_600_000 + 1_000, 5, Reason::Malformed), 1);
     }
 }

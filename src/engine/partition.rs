@@ -256,7 +256,7 @@ impl Partition {
     fn reject(&mut self, reason: Reason, offset: i64, payload: Option<Vec<u8>>, bytes: usize) {
         let progress = &mut self.state.progress;
         progress.rejected[reason.index()] += 1;
-        if !self.flood.admit() {
+        if !self.flood.admit(reason) {
             progress.sampled_out += 1;
             return;
         }

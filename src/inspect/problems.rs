@@ -29,6 +29,7 @@ pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
     places(report, findings, &mut problems);
     if let Ok(tables) = &findings.tables {
         made_for(report, tables, &mut problems);
+        snapshots(tables, &mut problems);
         owners(report, &mut problems);
     }
     for partition in &report.partitions {
@@ -49,7 +50,7 @@ fn places(report: &Report, findings: &Findings, problems: &mut Vec<Problem>) {
                  just been started takes a minute",
             ),
             "postgresql" => Problem::error(
-                format!("PostgreSQL at {} is not available: {error}", report.database),
+                format!("PostgreSQL at {} {error}", report.database),
                 "see whether it runs and --database-url (or PGHOST, PGUSER, PGPASSWORD) fits; `weather process` goes \
                  on reading meanwhile and writes when it is back",
             ),
@@ -64,6 +65,20 @@ fn places(report: &Report, findings: &Findings, problems: &mut Vec<Problem>) {
         problems.push(Problem::error(
             format!("there is no topic {}", report.topic),
             "start `weather producer`, which creates it, or give the right --topic",
+        ));
+    }
+}
+
+/// What makes each flush slower than the one before.
+fn snapshots(tables: &Overview, problems: &mut Vec<Problem>) {
+    if let Some(oldest) = tables.oldest_snapshot.as_ref().filter(|oldest| oldest.is_old()) {
+        problems.push(Problem::warning(
+            format!(
+                "a transaction of {} keeps PostgreSQL from removing old versions of rows: {}",
+                Span(oldest.seconds),
+                oldest.who
+            ),
+            "end it (SELECT pg_terminate_backend(…)), or set idle_in_transaction_session_timeout",
         ));
     }
 }

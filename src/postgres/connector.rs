@@ -1,7 +1,13 @@
-//! Connections to PostgreSQL for the tasks of the processor, each with the tables checked and its statements prepared.
+//! The connection to PostgreSQL that the tasks of the processor share, with the tables checked and statements prepared.
+//!
+//! One connection a process is enough: where the server has room for no more, a second one would leave a process with
+//! leases that it cannot write under.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -9,11 +15,15 @@ use crate::config::Process;
 use crate::error::{Error, Result};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::leases::LeaseSession;
+use crate::postgres::repair;
 use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::Session;
 use crate::postgres::write::FlushSession;
 use crate::retry::Backoff;
 use crate::telemetry::log::Outage;
+
+/// A lock that is free within a moment is waited for, however short the lease.
+const SHORTEST_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// Where PostgreSQL is and what is expected there.
 #[derive(Debug)]
@@ -22,8 +32,9 @@ pub struct Connector {
     topic: String,
     owner: String,
     window_ms: i64,
-    lease: std::time::Duration,
+    lease: Duration,
     connections: AtomicU64,
+    shared: Mutex<Option<Arc<Session>>>,
     outage: Outage,
     /// A bit for each [`Caller`] whose last call failed.
     failing: AtomicU8,
@@ -52,6 +63,7 @@ impl Connector {
             window_ms: crate::time::milliseconds(config.window),
             lease: config.lease,
             connections: AtomicU64::new(0),
+            shared: Mutex::default(),
             failing: AtomicU8::new(0),
         }
     }
@@ -114,30 +126,12 @@ impl Connector {
         address(&self.config)
     }
 
-    /// A connection for flushes; the summary is what the partials say.
+    /// For flushes.
     pub async fn flush_session(&self) -> Result<FlushSession, Failure> {
-        let session = self.unmended_flush_session().await?;
-        match session.mend().await {
-            Ok(0) => Ok(session),
-            Ok(mended) => {
-                crate::warn!("rows of weather_summary were changed or deleted by others; set right",
-                    "windows" => mended);
-                Ok(session)
-            }
-            // A repair that takes too long must not keep what is new from being written.
-            Err(failure) => {
-                crate::warn!("cannot compare weather_summary with weather_partial; going on without",
-                    "reason" => failure);
-                self.unmended_flush_session().await
-            }
-        }
-    }
-
-    async fn unmended_flush_session(&self) -> Result<FlushSession, Failure> {
         FlushSession::prepare(self.checked().await?, &self.topic, self.window_ms, self.lease).await
     }
 
-    /// A connection for leases.
+    /// For leases.
     pub async fn lease_session(&self) -> Result<LeaseSession, Failure> {
         LeaseSession::prepare(self.checked().await?, &self.topic, &self.owner, self.lease).await
     }
@@ -148,19 +142,42 @@ impl Connector {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// A connection whose tables are as they should be, whatever was done to them meanwhile.
-    async fn checked(&self) -> Result<Session, Failure> {
-        let session = Session::open(&self.config).await?;
+    /// The connection, its tables as they should be whatever was done to them since the last one.
+    async fn checked(&self) -> Result<Arc<Session>, Failure> {
+        let mut shared = self.shared.lock().await;
+        if let Some(session) = shared.as_ref().filter(|session| session.is_usable()) {
+            return Ok(Arc::clone(session));
+        }
+        *shared = None;
+        let mut session = self.open().await?;
+        // A repair that fails must not keep what is new from being written.
+        if let Err(failure) = self.repair(&session).await {
+            crate::warn!("cannot compare weather_summary with weather_partial; going on without",
+                "reason" => failure);
+            session = self.open().await?;
+        }
+        // Relaxed here and where it is read: nothing else hangs on it.
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        let session = Arc::new(session);
+        *shared = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    async fn open(&self) -> Result<Session, Failure> {
+        // Who waits for a lock cannot extend its leases meanwhile.
+        let session = Session::open_with(&self.config, (self.lease / 3).max(SHORTEST_LOCK_WAIT)).await?;
         match schema::set_up(&session, &self.topic, self.window_ms).await {
-            Ok(()) => {
-                // Relaxed here and where it is read: nothing else hangs on it.
-                self.connections.fetch_add(1, Ordering::Relaxed);
-                Ok(session)
-            }
+            Ok(()) => Ok(session),
             Err(SetupError::Failed(failure)) => Err(failure),
             // At run time it can only be waited for: somebody is changing tables.
             Err(SetupError::Refused(error)) => Err(Failure::new(FailureKind::Setup, error.to_string())),
         }
+    }
+
+    /// Makes the newest rows of the summary what the partials say.
+    async fn repair(&self, session: &Session) -> Result<(), Failure> {
+        repair::repair(session, &self.topic, self.window_ms, None).await?.log();
+        Ok(())
     }
 }
 

@@ -103,6 +103,14 @@ impl Failure {
         Self::new(Outage, "no answer in time")
     }
 
+    /// What it says about the server, to be put after its name.
+    pub fn verdict(&self) -> String {
+        match self.kind {
+            Outage => format!("is not available: {}", self.detail),
+            _ => format!("refuses what is asked of it: {}", self.detail),
+        }
+    }
+
     /// Whether a lock was waited for in vain.
     pub fn is_lock_timeout(&self) -> bool {
         self.code == Some(SqlState::LOCK_NOT_AVAILABLE)

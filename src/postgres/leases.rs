@@ -6,6 +6,7 @@
 //! that was cut off from the database for hours goes on if nobody did.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_postgres::types::ToSql;
@@ -19,42 +20,45 @@ use crate::engine::watermark;
 use crate::engine::window::{Totals, Window};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::session::Session;
+use crate::postgres::upkeep::FINISH;
 use crate::reading::Reason;
 use crate::time::{from_timestamp, timestamp};
 
 /// The leases of a topic, as one process sees and changes them: a connection with the frequent statements prepared.
 #[derive(Debug)]
 pub struct LeaseSession {
-    session: Session,
-    topic: String,
+    pub(super) session: Arc<Session>,
+    pub(super) topic: String,
     owner: String,
     lease_ms: f64,
     beat: Statement,
-    look: Statement,
-    finish: Statement,
+    pub(super) finish: Statement,
 }
 
-/// Dead letters deleted at a time: quickly done, so that nobody waits for the locks.
-pub const PRUNE_PORTION: u64 = 10_000;
 /// Before every window, and within what a `TIMESTAMP` can hold: the year 1.
 const EARLIEST_MS: i64 = -62_135_596_800_000;
 
-/// Rows that a flush of ours holds locked are skipped: it extends them itself, and waiting could be in a circle.
+/// Tells that this process lives, keeps its partitions, and shows everybody's, in one statement. It writes only what would
+/// otherwise be forgotten soon: a lease of which a third has passed, which no flush has extended meanwhile. Rows that a
+/// flush of ours holds locked are left to it: it extends them itself, and waiting could be in a circle.
 const BEAT: &str = "\
 WITH process AS (
     INSERT INTO weather_process (topic, owner, expires_at)
-    SELECT $1, $2, clock_timestamp() + $3 * interval '1 millisecond' WHERE $6::bool
+    SELECT $1, $2, clock_timestamp() + $3 * interval '1 millisecond'
+    WHERE $6::bool AND NOT EXISTS (SELECT 1 FROM weather_process WHERE topic = $1 AND owner = $2
+        AND expires_at > clock_timestamp() + $3 * 2 / 3 * interval '1 millisecond')
     ON CONFLICT (topic, owner) DO UPDATE SET expires_at = EXCLUDED.expires_at
 ), gone AS (
     DELETE FROM weather_process WHERE topic = $1 AND owner <> $2 AND expires_at < clock_timestamp() - interval '1 hour'
+), kept AS (
+    UPDATE weather_partition SET lease_expires_at = clock_timestamp() + $3 * interval '1 millisecond'
+    WHERE topic = $1 AND partition IN (
+        SELECT partition FROM weather_partition
+        WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($4::int[], $5::bigint[]))
+            AND (lease_expires_at IS NULL
+                OR lease_expires_at < clock_timestamp() + $3 * 2 / 3 * interval '1 millisecond')
+        ORDER BY partition FOR UPDATE SKIP LOCKED)
 )
-UPDATE weather_partition SET lease_expires_at = clock_timestamp() + $3 * interval '1 millisecond'
-WHERE topic = $1 AND partition IN (
-    SELECT partition FROM weather_partition
-    WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($4::int[], $5::bigint[]))
-    ORDER BY partition FOR UPDATE SKIP LOCKED)";
-
-const LOOK: &str = "\
 SELECT NULL::int, owner, NULL::bigint FROM weather_process WHERE topic = $1 AND expires_at > clock_timestamp()
 UNION ALL
 SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END, epoch
@@ -85,35 +89,24 @@ const RELEASE: &str = "\
 UPDATE weather_partition SET owner = NULL, lease_expires_at = NULL, updated_at = clock_timestamp()
 WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($3::int[], $4::bigint[]))";
 
-/// An idle partition's event time is taken to run with the database's clock: it holds nothing back, and nothing that
-/// may still come on time is final. Without an owner nobody knows whether a partition is still idle, and one that has no
-/// row yet has passed nothing.
-const FINISH: &str = "\
-UPDATE weather_summary SET is_final = true, updated_at = clock_timestamp()
-WHERE (window_start, window_end) IN (
-    SELECT window_start, window_end FROM weather_summary
-    WHERE NOT is_final AND reading_count > 0 AND window_end <= (
-        SELECT CASE WHEN count(*) = cardinality($3::int[])
-            THEN min(CASE WHEN idle AND lease_expires_at > clock_timestamp()
-                THEN greatest(watermark, (now() AT TIME ZONE 'UTC') - $2 * interval '1 millisecond')
-                ELSE coalesce(watermark, '-infinity') END) END
-        FROM weather_partition WHERE topic = $1 AND partition = ANY($3::int[]))
-    FOR UPDATE SKIP LOCKED)";
-
 impl LeaseSession {
     /// Takes a connection whose tables are set up. A lease lasts so long without being extended.
     pub async fn prepare(
-        session: Session,
+        session: Arc<Session>,
         topic: &str,
         owner: &str,
         lease: Duration,
     ) -> Result<Self, Failure> {
         let client = &session.client;
-        let prepare =
-            async { tokio::try_join!(client.prepare(BEAT), client.prepare(LOOK), client.prepare(FINISH)) };
-        let (beat, look, finish) = session.call(prepare).await?;
+        let prepare = async { tokio::try_join!(client.prepare(BEAT), client.prepare(FINISH)) };
+        let (beat, finish) = session.call(prepare).await?;
         let (topic, owner, lease_ms) = (topic.to_owned(), owner.to_owned(), lease.as_secs_f64() * 1000.0);
-        Ok(Self { session, topic, owner, lease_ms, beat, look, finish })
+        Ok(Self { session, topic, owner, lease_ms, beat, finish })
+    }
+
+    /// Whether the connection is as good as new.
+    pub fn is_usable(&self) -> bool {
+        self.session.is_usable()
     }
 
     /// Makes rows for partitions that are new.
@@ -128,15 +121,9 @@ impl LeaseSession {
     /// among those that divide the partitions between them.
     pub async fn beat(&self, owned: &[(i32, i64)], shares: bool) -> Result<Leases, Failure> {
         let (partitions, epochs): (Vec<i32>, Vec<i64>) = owned.iter().copied().unzip();
-        let client = &self.session.client;
-        let beat: [&(dyn ToSql + Sync); 6] =
+        let parameters: [&(dyn ToSql + Sync); 6] =
             [&self.topic, &self.owner, &self.lease_ms, &partitions, &epochs, &shares];
-        let look: [&(dyn ToSql + Sync); 1] = [&self.topic];
-        // Both are on their way before the first answer is waited for.
-        let both = async {
-            tokio::try_join!(biased; client.execute(&self.beat, &beat), client.query(&self.look, &look))
-        };
-        let (_, rows) = self.session.call(both).await?;
+        let rows = self.session.call(self.session.client.query(&self.beat, &parameters)).await?;
         let mut leases = Leases::default();
         for row in rows {
             match (row.try_get::<_, Option<i32>>(0)?, row.try_get::<_, Option<String>>(1)?) {
@@ -149,7 +136,7 @@ impl LeaseSession {
             }
         }
         if shares {
-            // Its own row may be too new for the look's snapshot.
+            // Its own row may be newer than what the statement sees.
             leases.processes.push(self.owner.clone());
         }
         leases.processes.sort_unstable();
@@ -208,22 +195,6 @@ impl LeaseSession {
         let statement = "DELETE FROM weather_process WHERE topic = $1 AND owner = $2";
         self.session.call(self.session.client.execute(statement, &[&self.topic, &self.owner])).await?;
         Ok(())
-    }
-
-    /// Marks the windows final that every one of these partitions has passed; how many.
-    pub async fn finish_windows(&self, out_of_orderness_ms: i64, partitions: &[i32]) -> Result<u64, Failure> {
-        let delay_ms = out_of_orderness_ms as f64;
-        let parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &delay_ms, &partitions];
-        self.session.call(self.session.client.execute(&self.finish, &parameters)).await
-    }
-
-    /// Deletes dead letters older than this, at most [`PRUNE_PORTION`] at a time; how many.
-    pub async fn prune_dead_letters(&self, retention: Duration) -> Result<u64, Failure> {
-        let statement = "DELETE FROM weather_dead_letter WHERE ctid = ANY(ARRAY(SELECT ctid FROM weather_dead_letter \
-                         WHERE recorded_at < now() - $1 * interval '1 millisecond' LIMIT $2))";
-        let retention_ms = retention.as_secs_f64() * 1000.0;
-        let portion = PRUNE_PORTION as i64;
-        self.session.call(self.session.client.execute(statement, &[&retention_ms, &portion])).await
     }
 
     /// How far each partition is in the table, by partition; None while nothing is.

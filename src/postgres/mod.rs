@@ -7,6 +7,8 @@
 //! - [`write`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
 //! - [`leases`]: who owns which partition.
 //! - [`overview`]: what all tables say, for those who look at them.
+//! - [`repair`]: rows of the output that somebody changed.
+//! - [`upkeep`]: what one process does now and then for all.
 //! - [`summary`]: the output, read back for those who look at it.
 //!
 //! Times are `TIMESTAMP` in UTC, as the old system stored them, and travel as `SystemTime`.
@@ -15,9 +17,11 @@ pub mod connector;
 pub mod failure;
 pub mod leases;
 pub mod overview;
+pub mod repair;
 pub mod schema;
 pub mod session;
 pub mod summary;
+pub mod upkeep;
 pub mod write;
 
 use std::time::SystemTime;

@@ -8,6 +8,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::leases::progress_of;
 use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::Session;
+use crate::postgres::upkeep::{self, OldSnapshot};
 use crate::time::from_timestamp;
 
 /// What the tables say.
@@ -23,6 +24,8 @@ pub struct Overview {
     pub processes: Vec<(String, f64)>,
     /// The output.
     pub windows: Option<Windows>,
+    /// The transaction that has kept PostgreSQL's upkeep back for longest.
+    pub oldest_snapshot: Option<OldSnapshot>,
     /// Why `weather process` would refuse these tables, if it is known.
     pub refusal: Option<Error>,
 }
@@ -123,6 +126,7 @@ async fn look_in_transaction(session: &Session, topic: &str) -> Result<Overview,
         overview.processes =
             rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Failure>>()?;
     }
+    overview.oldest_snapshot = upkeep::oldest_snapshot(session).await?;
     // A table of the old system has neither our columns nor, until it is adopted, our index.
     if has("weather_summary") && has("weather_summary_window") {
         overview.windows = Some(windows(&session.call(client.query_one(WINDOWS, &[])).await?)?);

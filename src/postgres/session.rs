@@ -1,11 +1,14 @@
-//! A connection to PostgreSQL that is used or thrown away, never mended.
+//! A connection to PostgreSQL that is used or thrown away, never repaired.
 //!
 //! tokio-postgres does not reconnect. A [`Session`] is opened with everything that a caller needs; after any failure the
 //! caller drops it and opens another, so that settings, prepared statements and the transaction state are always known.
+//! Tasks may share one: each call has it for itself until it is answered.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -14,11 +17,12 @@ use crate::postgres::failure::Failure;
 /// Longest wait for any one answer. Above the server's own limits below, so that its word comes first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What every connection sets. A process that is stopped in a transaction must not hold its locks for long; nor must
-/// a lock that somebody else holds stop us without a word. Statements see what others have committed before them, also
-/// where the database or the role has another default: what one process makes another finds.
-const SETTINGS: &str = "SET TIME ZONE 'UTC'; SET statement_timeout = '15s'; SET lock_timeout = '10s'; \
-                        SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = 'warning'; \
+/// Longest wait for a lock where nobody asks for less.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// What every connection sets. Statements see what others have committed before them, also where the database or the role
+/// has another default: what one process makes another finds.
+const SETTINGS: &str = "SET TIME ZONE 'UTC'; SET client_min_messages = 'warning'; \
                         SET default_transaction_isolation = 'read committed'";
 
 /// A connection.
@@ -27,6 +31,9 @@ pub struct Session {
     /// To send statements by, under [`Session::call`].
     pub client: Client,
     config: Box<Config>,
+    lock_wait: Duration,
+    turn: Mutex<()>,
+    failed: AtomicBool,
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -40,6 +47,11 @@ impl Drop for Session {
 impl Session {
     /// Connects and applies the settings.
     pub async fn open(config: &Config) -> Result<Self, Failure> {
+        Self::open_with(config, LOCK_WAIT).await
+    }
+
+    /// The same, for a caller that waits no longer for a lock than this, and never longer than it would otherwise.
+    pub async fn open_with(config: &Config, lock_wait: Duration) -> Result<Self, Failure> {
         // Each of several hosts is waited for in turn.
         let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()) as u32;
         let each = config.get_connect_timeout().copied().unwrap_or_default();
@@ -49,7 +61,9 @@ impl Session {
             // Calls in flight get the error too, and they know what they were for.
             let _ = connection.await;
         });
-        let session = Self { client, config: Box::new(config.clone()), driver };
+        let (config, lock_wait) = (Box::new(config.clone()), lock_wait.min(LOCK_WAIT));
+        let session =
+            Self { client, config, lock_wait, turn: Mutex::default(), failed: AtomicBool::default(), driver };
         session.limit_time().await?;
         Ok(session)
     }
@@ -61,7 +75,29 @@ impl Session {
 
     /// Applies the settings, also after some were changed.
     pub async fn limit_time(&self) -> Result<(), Failure> {
-        self.call(self.client.batch_execute(SETTINGS)).await
+        let settings = format!("{SETTINGS}; {}", self.limits("SET"));
+        self.call(self.client.batch_execute(&settings)).await
+    }
+
+    /// Opens a transaction that has the limits also where a pooler has given it another connection than the last one.
+    pub fn begin(&self) -> String {
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", self.limits("SET LOCAL"))
+    }
+
+    /// A process that is stopped in a transaction must not hold its locks for long; nor must a lock that somebody else
+    /// holds stop us without a word.
+    fn limits(&self, set: &str) -> String {
+        let lock_ms = self.lock_wait.as_millis();
+        format!(
+            "{set} statement_timeout = '15s'; {set} lock_timeout = '{lock_ms}ms'; \
+             {set} idle_in_transaction_session_timeout = '5s'"
+        )
+    }
+
+    /// Whether nothing has happened to it after which it should be thrown away.
+    pub fn is_usable(&self) -> bool {
+        // Relaxed: who looks a moment too early finds out by its own call.
+        !self.failed.load(Ordering::Relaxed) && !self.client.is_closed()
     }
 
     /// Waits for an answer however long it takes: for making what is large. A peer that is gone is noticed by the
@@ -70,7 +106,8 @@ impl Session {
         &self,
         call: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
-        call.await.map_err(Failure::from)
+        let _turn = self.turn.lock().await;
+        self.note(call.await.map_err(Failure::from))
     }
 
     /// Waits for an answer, but not for ever: a half-open socket answers nothing.
@@ -78,6 +115,17 @@ impl Session {
         &self,
         call: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
-        timeout(CALL_TIMEOUT, call).await.map_err(|_| Failure::timed_out())?.map_err(Failure::from)
+        let _turn = self.turn.lock().await;
+        self.note(match timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => answer.map_err(Failure::from),
+            Err(_) => Err(Failure::timed_out()),
+        })
+    }
+
+    fn note<T>(&self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        if answer.as_ref().is_err_and(|failure| !failure.leaves_connection_usable()) {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        answer
     }
 }

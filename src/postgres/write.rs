@@ -14,6 +14,8 @@
 //!
 //! Invariant: whatever of this is visible in the database belongs to exactly one state of each partition.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio_postgres::Statement;
@@ -30,10 +32,16 @@ use crate::postgres::session::Session;
 use crate::postgres::summary::SummaryRow;
 use crate::time::timestamp;
 
+/// Most windows of which is remembered that they have a row; more are looked up again.
+const MAX_KNOWN_ROWS: usize = 10_000;
+
 /// A connection with the statements of a flush prepared.
 #[derive(Debug)]
 pub struct FlushSession {
-    session: Session,
+    session: Arc<Session>,
+    begin: String,
+    /// Windows whose rows were there at the last flush.
+    known_rows: HashSet<SystemTime>,
     topic: String,
     window_ms: i64,
     lease_ms: f64,
@@ -82,12 +90,12 @@ ON CONFLICT (topic, window_start, partition) DO UPDATE SET reading_count = EXCLU
     wind_speed_count = EXCLUDED.wind_speed_count, temp_sum = EXCLUDED.temp_sum,
     humidity_sum = EXCLUDED.humidity_sum, wind_speed_sum = EXCLUDED.wind_speed_sum";
 
-const MAKE_ROWS: &str = "\
+pub(super) const MAKE_ROWS: &str = "\
 INSERT INTO weather_summary (window_start, window_end)
 SELECT w, w + $2 * interval '1 millisecond' FROM unnest($1::timestamp[]) AS w ORDER BY w
 ON CONFLICT (window_start, window_end) DO NOTHING";
 
-const LOCK_ROWS: &str = "\
+pub(super) const LOCK_ROWS: &str = "\
 SELECT 1 FROM weather_summary WHERE window_start = ANY($1::timestamp[]) ORDER BY window_start, window_end FOR UPDATE";
 
 /// What the rows of `weather_summary` have to be, by all partitions' partials of the topic `$1`.
@@ -101,7 +109,7 @@ macro_rules! averages {
     };
 }
 
-const RECOMPUTE: &str = concat!(
+pub(super) const RECOMPUTE: &str = concat!(
     "UPDATE weather_summary s SET avg_temp = t.avg_temp, avg_humidity = t.avg_humidity,
     avg_wind_speed = t.avg_wind_speed, reading_count = t.reading_count, updated_at = clock_timestamp()
 FROM (",
@@ -111,19 +119,7 @@ WHERE s.window_start = t.window_start AND s.window_end = t.window_start + $3 * i
 RETURNING s.window_start, s.window_end, s.avg_temp, s.avg_humidity, s.avg_wind_speed, s.reading_count, s.is_final"
 );
 
-/// A flush changes partials and rows together, so where one statement sees them differ, somebody else was at it.
-const CHANGED_BY_OTHERS: &str = concat!(
-    "SELECT t.window_start FROM (",
-    averages!(),
-    " GROUP BY window_start) t
-LEFT JOIN weather_summary s
-    ON s.window_start = t.window_start AND s.window_end = t.window_start + $2 * interval '1 millisecond'
-WHERE (s.reading_count, s.avg_temp, s.avg_humidity, s.avg_wind_speed)
-    IS DISTINCT FROM (t.reading_count, t.avg_temp, t.avg_humidity, t.avg_wind_speed)
-ORDER BY t.window_start LIMIT 1000"
-);
-/// Most rows that are set right in one transaction: the limit of the statement above.
-const MENDED_AT_ONCE: usize = 1_000;
+pub(super) use averages;
 
 const LETTERS: &str = "\
 INSERT INTO weather_dead_letter (topic, partition, incarnation, \"offset\", reason, payload, payload_bytes)
@@ -133,7 +129,7 @@ ON CONFLICT DO NOTHING";
 impl FlushSession {
     /// Takes a connection whose tables are set up. The lease is what every flush extends its partitions' ownership by.
     pub async fn prepare(
-        session: Session,
+        session: Arc<Session>,
         topic: &str,
         window_ms: i64,
         lease: std::time::Duration,
@@ -155,7 +151,9 @@ impl FlushSession {
         let lease_ms = lease.as_secs_f64() * 1000.0;
         let topic = topic.to_owned();
         Ok(Self {
+            begin: session.begin(),
             session,
+            known_rows: HashSet::new(),
             topic,
             window_ms,
             lease_ms,
@@ -170,19 +168,39 @@ impl FlushSession {
 
     /// Writes the states. The touched rows of the summary, as they are now; none of it is visible after an error,
     /// unless the error is an outage: then all of it may be.
-    pub async fn flush(&self, partitions: &[PartitionFlush]) -> Result<Vec<SummaryRow>, Failure> {
+    pub async fn flush(&mut self, partitions: &[PartitionFlush]) -> Result<Vec<SummaryRow>, Failure> {
+        let touched = touched(partitions);
+        let new = touched.iter().filter(|window| !self.known_rows.contains(window)).copied().collect();
+        let rows = self.flush_making(partitions, &touched, new).await?;
+        if rows.len() < touched.len() {
+            // Somebody has deleted rows. All totals are absolute: they can be written once more.
+            self.known_rows.clear();
+            return self.flush_making(partitions, &touched, touched.clone()).await;
+        }
+        if self.known_rows.len() + touched.len() > MAX_KNOWN_ROWS {
+            self.known_rows.clear();
+        }
+        self.known_rows.extend(touched);
+        Ok(rows)
+    }
+
+    /// Writes, and makes the rows of the `new` windows before.
+    async fn flush_making(
+        &self,
+        partitions: &[PartitionFlush],
+        touched: &[SystemTime],
+        new: Vec<SystemTime>,
+    ) -> Result<Vec<SummaryRow>, Failure> {
         let advance = AdvanceColumns::of(partitions);
         let partials = PartialColumns::of(partitions);
         let letters = LetterColumns::of(partitions);
-        let mut touched = partials.window_start.clone();
-        touched.sort_unstable();
-        touched.dedup();
         let window_ms = self.window_ms as f64;
         let client = &self.session.client;
         let advance_parameters = advance.parameters(&self.topic, &self.lease_ms);
         let partial_parameters = partials.parameters(&self.topic);
         let letter_parameters = letters.parameters(&self.topic);
-        let row_parameters: [&(dyn ToSql + Sync); 2] = [&touched, &window_ms];
+        let new_parameters: [&(dyn ToSql + Sync); 2] = [&new, &window_ms];
+        let lock_parameters: [&(dyn ToSql + Sync); 1] = [&touched];
         let summary_parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &touched, &window_ms];
 
         // `join!` polls in this order and a statement is sent at its first poll, so all are on their way before the
@@ -190,11 +208,11 @@ impl FlushSession {
         let statements = async {
             tokio::join!(
                 biased;
-                client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+                client.batch_execute(&self.begin),
                 client.query(&self.advance, &advance_parameters),
                 self.execute_unless(touched.is_empty(), &self.partials, &partial_parameters),
-                self.execute_unless(touched.is_empty(), &self.make_rows, &row_parameters),
-                self.execute_unless(touched.is_empty(), &self.lock_rows, &row_parameters[..1]),
+                self.execute_unless(new.is_empty(), &self.make_rows, &new_parameters),
+                self.execute_unless(touched.is_empty(), &self.lock_rows, &lock_parameters),
                 client.query(&self.recompute, &summary_parameters),
                 self.execute_unless(letters.offset.is_empty(), &self.letters, &letter_parameters),
                 client.batch_execute("COMMIT"),
@@ -212,40 +230,6 @@ impl FlushSession {
         letters?;
         commit?;
         rows.iter().map(SummaryRow::from_columns).collect()
-    }
-
-    /// Sets the rows of the summary right that are not what the partials say, since somebody changed or deleted them; how
-    /// many there were. After an error the session may be inside of a transaction: it is of no more use.
-    pub async fn mend(&self) -> Result<usize, Failure> {
-        let mut mended = 0;
-        loop {
-            let portion = self.mend_portion().await?;
-            mended += portion;
-            if portion < MENDED_AT_ONCE {
-                return Ok(mended);
-            }
-        }
-    }
-
-    async fn mend_portion(&self) -> Result<usize, Failure> {
-        let (client, window_ms) = (&self.session.client, self.window_ms as f64);
-        let parameters: [&(dyn ToSql + Sync); 2] = [&self.topic, &window_ms];
-        let changed = self.session.call(client.query(CHANGED_BY_OTHERS, &parameters)).await?;
-        let windows = changed.iter().map(|row| row.try_get(0)).collect::<Result<Vec<SystemTime>, _>>()?;
-        if windows.is_empty() {
-            return Ok(0);
-        }
-        let row_parameters: [&(dyn ToSql + Sync); 2] = [&windows, &window_ms];
-        let summary_parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &windows, &window_ms];
-        let statements = async {
-            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-            client.execute(&self.make_rows, &row_parameters).await?;
-            client.execute(&self.lock_rows, &row_parameters[..1]).await?;
-            client.execute(&self.recompute, &summary_parameters).await?;
-            client.batch_execute("COMMIT").await
-        };
-        self.session.call(statements).await?;
-        Ok(windows.len())
     }
 
     /// How these partitions stand in the database: to find which one is fenced.
@@ -271,6 +255,15 @@ impl FlushSession {
     ) -> Result<u64, tokio_postgres::Error> {
         if nothing_to_do { Ok(0) } else { self.session.client.execute(statement, parameters).await }
     }
+}
+
+/// The windows of these partitions, ascending.
+fn touched(partitions: &[PartitionFlush]) -> Vec<SystemTime> {
+    let mut windows: Vec<SystemTime> =
+        partitions.iter().flat_map(|p| p.windows.iter().map(|w| timestamp(w.start_ms))).collect();
+    windows.sort_unstable();
+    windows.dedup();
+    windows
 }
 
 /// `weather_partition`'s columns, an array each.

@@ -35,6 +35,11 @@ pub async fn flush_now(flushes: &mpsc::Sender<Request>, limit: Duration) -> bool
     matches!(timeout(limit, ask).await, Ok(Some(())))
 }
 
+/// A transaction that lasts longer than this makes flushes slower.
+const OLD_SNAPSHOT: Duration = Duration::from_secs(60);
+/// However slow a flush is, the next one is not further away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// Writes changes to PostgreSQL.
 #[derive(Debug)]
 pub struct Flusher {
@@ -98,14 +103,24 @@ impl Flusher {
                 }
             };
             dirty = false;
-            next = Instant::now() + self.interval;
+            let begun = Instant::now();
             self.write_all().await;
+            next = begun + self.pause(begun.elapsed());
             if let Some(request) = request {
                 // Whoever asked may have given up.
                 let _ = request.send(());
             }
         }
         self.log.close();
+    }
+
+    /// From one flush to the next. While somebody's long transaction makes PostgreSQL keep every version of the rows that
+    /// are written here, each flush takes longer than the one before; then they come less often.
+    fn pause(&self, took: Duration) -> Duration {
+        match self.stats.oldest_snapshot() > OLD_SNAPSHOT {
+            true => self.interval.max((took * 20).min(LONGEST_PAUSE)),
+            false => self.interval,
+        }
     }
 
     /// Writes what there is now, however long it takes.
@@ -176,7 +191,7 @@ impl Flusher {
     }
 
     async fn send(&mut self) -> Result<Vec<SummaryRow>, Failure> {
-        let session = match self.session.take() {
+        let mut session = match self.session.take() {
             Some(session) => session,
             None => self.database.flush_session().await?,
         };

@@ -10,25 +10,27 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::Assign;
 use crate::engine::assignment::{
-    self, BOUNDED_TICK, FINISH_EVERY, Holdings, Leases, Ruling, TICK, Wish, hand_over_limit,
+    self, BOUNDED_TICK, Holdings, Leases, Ruling, TICK, Wish, hand_over_limit,
 };
 use crate::engine::bounded::{BoundedRun, Own};
 use crate::error::{Error, Result};
 use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::Failure;
-use crate::postgres::leases::{LeaseSession, PRUNE_PORTION};
+use crate::postgres::leases::LeaseSession;
 use crate::processor::flusher::{Request, flush_now};
+use crate::processor::housekeeper::{self, Housekeeper};
 use crate::processor::observe::stats::Stats;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::processor::partition::start::Launcher;
 use crate::shutdown::{Shutdown, Trigger};
 
-/// How often old dead letters are deleted.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// So many processes look at the usual rate; more look less often, as each look is a transaction of PostgreSQL's.
+const LOOKING_AT_ONCE: u32 = 8;
+
 /// What ownership is decided by.
 #[derive(Debug)]
 pub struct Rules {
@@ -38,10 +40,8 @@ pub struct Rules {
     pub assign: Assign,
     /// How long a silent process keeps its partitions.
     pub lease: Duration,
-    /// The watermark's delay, for marking windows final.
-    pub out_of_orderness_ms: i64,
-    /// How long dead letters are kept.
-    pub dead_letter_retention: Duration,
+    /// What is done for all processes.
+    pub upkeep: housekeeper::Rules,
     /// The run's end; None = it never ends.
     pub bounded: Option<BoundedRun>,
 }
@@ -89,8 +89,9 @@ struct Ticking {
     launches: JoinSet<(i32, Result<PartitionHandle>)>,
     /// Whether it was said that every partition has an owner.
     waiting: bool,
-    finished: Instant,
-    pruned: Instant,
+    /// How many processes share the topic.
+    processes: u32,
+    housekeeper: Housekeeper,
 }
 
 /// A partition that was taken and does not run yet.
@@ -128,11 +129,10 @@ impl LeaseKeeper {
             coming_up: BTreeMap::new(),
             launches: JoinSet::new(),
             waiting: false,
-            finished: Instant::now(),
-            pruned: Instant::now(),
+            processes: 1,
+            housekeeper: Housekeeper::new(self.rules.upkeep),
         };
-        let mut ticks = interval(if self.rules.bounded.is_some() { BOUNDED_TICK } else { TICK });
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = Instant::now();
         loop {
             self.stats.owning.rest();
             tokio::select! {
@@ -145,7 +145,7 @@ impl LeaseKeeper {
                     Err(error) => self.fail(Error::failure(format!("bringing a partition up: {error}"))),
                 },
                 _ = self.topic.changed() => {}
-                _ = ticks.tick() => {}
+                () = sleep_until(next) => {}
             }
             self.stats.owning.work();
             match self.tick(&mut ticking).await {
@@ -161,7 +161,17 @@ impl LeaseKeeper {
                     self.database.failed(Caller::LeaseKeeper, &failure);
                 }
             }
+            next = Instant::now() + self.pause(&ticking);
         }
+    }
+
+    /// Until the next look, several of which must fit into a lease.
+    fn pause(&self, ticking: &Ticking) -> Duration {
+        let pause = match self.rules.bounded {
+            Some(_) => BOUNDED_TICK,
+            None => TICK * (ticking.processes / LOOKING_AT_ONCE).max(1),
+        };
+        pause.min(self.rules.lease / 4)
     }
 
     fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<PartitionHandle>) {
@@ -183,7 +193,7 @@ impl LeaseKeeper {
     }
 
     async fn tick(&mut self, ticking: &mut Ticking) -> Result<(), Failure> {
-        let session = match ticking.session.take() {
+        let session = match ticking.session.take().filter(LeaseSession::is_usable) {
             Some(session) => session,
             None => {
                 let session = self.database.lease_session().await?;
@@ -215,7 +225,11 @@ impl LeaseKeeper {
             self.claim(ticking, &session, &ruling.claim).await?;
         }
         self.release(ticking, &session, &ruling).await?;
-        self.housekeep(ticking, &session, &existing).await?;
+        ticking.processes = u32::try_from(leases.processes.len()).unwrap_or(u32::MAX);
+        // One does for all what is to be done once.
+        if !shares || leases.processes.first() == Some(&self.rules.owner) {
+            ticking.housekeeper.work(&session, &existing, &self.stats).await?;
+        }
         if ruling.claim.is_empty() && ticking.coming_up.is_empty() {
             self.end_if_done(&session, &existing).await?;
         }
@@ -307,27 +321,6 @@ impl LeaseKeeper {
         self.stats.left(left);
         if left == 0 {
             self.done.fire();
-        }
-        Ok(())
-    }
-
-    async fn housekeep(
-        &self,
-        ticking: &mut Ticking,
-        session: &LeaseSession,
-        existing: &BTreeSet<i32>,
-    ) -> Result<(), Failure> {
-        if ticking.finished.elapsed() >= FINISH_EVERY {
-            let existing = Vec::from_iter(existing.iter().copied());
-            session.finish_windows(self.rules.out_of_orderness_ms, &existing).await?;
-            ticking.finished = Instant::now();
-        }
-        if ticking.pruned.elapsed() >= PRUNE_EVERY {
-            let pruned = session.prune_dead_letters(self.rules.dead_letter_retention).await?;
-            // A full portion means that there is more: go on at the next tick.
-            if pruned < PRUNE_PORTION {
-                ticking.pruned = Instant::now();
-            }
         }
         Ok(())
     }

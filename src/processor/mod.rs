@@ -2,12 +2,13 @@
 //!
 //! Each partition has a [`kafka::source`](crate::kafka::source) and a task that holds its state ([`partition`]). One task,
 //! `flusher`, writes all states to PostgreSQL; one, [`checkpoints`], writes the files; one, `lease_keeper`, keeps this
-//! process's share of the partitions. What they do is noted and shown by [`observe`]. Every decision is the
+//! process's share of the partitions, and where it is the first of several keeps house for all (`housekeeper`). What they do is noted and shown by [`observe`]. Every decision is the
 //! [`engine`](crate::engine)'s: the tasks move bytes, wait and ask it. Without PostgreSQL (`local`) the same tasks run for
 //! standard output.
 
 pub mod checkpoints;
 mod flusher;
+mod housekeeper;
 pub mod identity;
 mod lease_keeper;
 mod local;
@@ -28,6 +29,7 @@ use crate::kafka::client::Cluster;
 use crate::kafka::topic;
 use crate::postgres::connector::Connector;
 use crate::postgres::failure::Failure;
+use crate::postgres::leases::LeaseSession;
 use crate::shutdown::{self, Shutdown};
 use crate::telemetry::http;
 use crate::telemetry::terminal::Live;
@@ -175,8 +177,12 @@ impl Pipeline {
             owner: self.identity.name().to_owned(),
             lease: self.config.lease,
             assign: self.config.assign.clone(),
-            out_of_orderness_ms: milliseconds(self.config.watermark),
-            dead_letter_retention: self.config.dead_letter_retention,
+            upkeep: housekeeper::Rules {
+                window_ms: milliseconds(self.config.window),
+                out_of_orderness_ms: milliseconds(self.config.watermark),
+                dead_letter_retention: self.config.dead_letter_retention,
+                dead_letter_max_bytes: self.config.dead_letter_max_bytes,
+            },
             bounded: end_offsets.map(BoundedRun::new),
         }
     }
@@ -207,7 +213,7 @@ impl Pipeline {
     }
 
     async fn last_words(&self, partitions: &[i32], left: Remainder) -> Result<(), Failure> {
-        let session = match left.session {
+        let session = match left.session.filter(LeaseSession::is_usable) {
             Some(session) => session,
             None => self.database.lease_session().await?,
         };

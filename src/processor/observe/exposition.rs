@@ -134,6 +134,12 @@ impl ProcessorStatus {
         if let Some(ms) = stats.last_write_ms() {
             last.with(&[], ms as f64 / 1000.0);
         }
+        out.gauge(
+            "weather_postgres_oldest_transaction_seconds",
+            "Age of the transaction that keeps PostgreSQL from removing old versions of rows, as the process sees it \
+             that does the upkeep for all.",
+        )
+        .value(stats.oldest_snapshot().as_secs_f64());
         out.histogram(
             "weather_flush_duration_seconds",
             "From starting a flush, connecting included, to PostgreSQL's confirmation.",

@@ -50,6 +50,7 @@ pub struct Stats {
     pub topic: Outage,
     phase: AtomicU64,
     last_write_ms: AtomicI64,
+    oldest_snapshot_ms: AtomicI64,
     written: Mutex<WrittenNotes>,
     files: Mutex<BTreeMap<i32, FileNote>>,
     leases: Mutex<Option<Leases>>,
@@ -184,6 +185,7 @@ impl Stats {
             topic: Outage::new(format!("topic {topic}")),
             phase: AtomicU64::new(Phase::WaitingForDatabase as u64),
             last_write_ms: AtomicI64::new(0),
+            oldest_snapshot_ms: AtomicI64::new(0),
             written: Mutex::default(),
             files: Mutex::default(),
             leases: Mutex::default(),
@@ -252,6 +254,17 @@ impl Stats {
     /// A partition's file, if one was written.
     pub fn file(&self, partition: i32) -> Option<FileNote> {
         lock(&self.files).get(&partition).copied()
+    }
+
+    /// PostgreSQL's longest transaction has lasted so many seconds; 0 where there is none.
+    pub fn saw_oldest_snapshot(&self, seconds: f64) {
+        self.oldest_snapshot_ms.store((seconds * 1000.0) as i64, Ordering::Relaxed);
+    }
+
+    /// The same, as last seen by the process that looks for all; 0 in the others.
+    pub fn oldest_snapshot(&self) -> Duration {
+        let ms = self.oldest_snapshot_ms.load(Ordering::Relaxed);
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0))
     }
 
     /// The leases look like this.

@@ -1,0 +1,133 @@
+//! What has to be done now and then for all processes of a topic, by one of them: windows that time alone has closed,
+//! old dead letters, rows that somebody changed, and a look at who holds back PostgreSQL's own upkeep.
+
+use std::time::{Duration, SystemTime};
+
+use tokio_postgres::types::ToSql;
+
+use crate::postgres::failure::Failure;
+use crate::postgres::leases::LeaseSession;
+use crate::postgres::repair::{self, Repaired};
+use crate::postgres::session::Session;
+
+/// Dead letters deleted at a time: quickly done, so that nobody waits for the locks.
+pub const PRUNE_PORTION: u64 = 10_000;
+
+/// An idle partition's event time is taken to run with the database's clock: it holds nothing back, and nothing that
+/// may still come on time is final. Without an owner nobody knows whether a partition is still idle, and one that has no
+/// row yet has passed nothing.
+pub(super) const FINISH: &str = "\
+UPDATE weather_summary SET is_final = true, updated_at = clock_timestamp()
+WHERE (window_start, window_end) IN (
+    SELECT window_start, window_end FROM weather_summary
+    WHERE NOT is_final AND reading_count > 0 AND window_end <= (
+        SELECT CASE WHEN count(*) = cardinality($3::int[])
+            THEN min(CASE WHEN idle AND lease_expires_at > clock_timestamp()
+                THEN greatest(watermark, (now() AT TIME ZONE 'UTC') - $2 * interval '1 millisecond')
+                ELSE coalesce(watermark, '-infinity') END) END
+        FROM weather_partition WHERE topic = $1 AND partition = ANY($3::int[]))
+    FOR UPDATE SKIP LOCKED)";
+
+/// By key and time: in a table that is divided into others, a row's place is not its own.
+const PRUNE: &str = "\
+DELETE FROM weather_dead_letter
+WHERE recorded_at < now() - $1 * interval '1 millisecond' AND (topic, partition, incarnation, \"offset\") IN (
+    SELECT topic, partition, incarnation, \"offset\" FROM weather_dead_letter
+    WHERE recorded_at < now() - $1 * interval '1 millisecond' ORDER BY recorded_at LIMIT $2)";
+
+const SIZE: &str = "\
+SELECT coalesce(sum(pg_total_relation_size(relid)), pg_total_relation_size('weather_dead_letter'))::bigint
+FROM pg_partition_tree('weather_dead_letter')";
+
+/// What the rows need, whatever room deleted ones have left in the files: 100 bytes beside the payload.
+const LIVE_BYTES: &str = "\
+SELECT coalesce(sum(100 + coalesce(pg_column_size(payload), 0)), 0)::bigint FROM weather_dead_letter";
+
+const TRIM: &str = "\
+DELETE FROM weather_dead_letter WHERE (topic, partition, incarnation, \"offset\", recorded_at) IN (
+    SELECT topic, partition, incarnation, \"offset\", recorded_at FROM (
+        SELECT topic, partition, incarnation, \"offset\", recorded_at,
+            sum(100 + coalesce(pg_column_size(payload), 0)) OVER (ORDER BY recorded_at, partition, \"offset\") AS bytes
+        FROM (SELECT * FROM weather_dead_letter ORDER BY recorded_at LIMIT $2) AS oldest) AS summed
+    WHERE bytes <= $1 + 100)";
+
+/// Deleted and replaced versions of rows stay until nobody can see them any more.
+const OLDEST_SNAPSHOT: &str = "\
+SELECT extract(epoch FROM clock_timestamp() - since)::float8, who FROM (
+    SELECT xact_start AS since, format('process %s of %s, %s, %s', pid, usename, application_name, state) AS who
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+        AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+    UNION ALL
+    SELECT prepared, format('prepared transaction %s of %s', gid, owner) FROM pg_prepared_xacts
+    WHERE database = current_database()) AS holders
+WHERE since IS NOT NULL ORDER BY since LIMIT 1";
+
+/// Somebody's transaction that keeps old versions of rows from being removed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct OldSnapshot {
+    /// How long it has lasted.
+    pub seconds: f64,
+    /// Which process of the server, of which user, or which prepared transaction.
+    pub who: String,
+}
+
+impl OldSnapshot {
+    /// Longer than any transaction of this program, and long enough for flushes to become slow.
+    const OLD_SECONDS: f64 = 300.0;
+
+    /// Whether somebody should look.
+    pub fn is_old(&self) -> bool {
+        self.seconds > Self::OLD_SECONDS
+    }
+}
+
+/// The transaction that lasts longest, as far as this role may see the others'.
+pub async fn oldest_snapshot(session: &Session) -> Result<Option<OldSnapshot>, Failure> {
+    let row = session.call(session.client.query_opt(OLDEST_SNAPSHOT, &[])).await?;
+    row.map(|row| Ok(OldSnapshot { seconds: row.try_get(0)?, who: row.try_get(1)? })).transpose()
+}
+
+impl LeaseSession {
+    /// Marks the windows final that every one of these partitions has passed; how many.
+    pub async fn finish_windows(&self, out_of_orderness_ms: i64, partitions: &[i32]) -> Result<u64, Failure> {
+        let delay_ms = out_of_orderness_ms as f64;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &delay_ms, &partitions];
+        self.session.call(self.session.client.execute(&self.finish, &parameters)).await
+    }
+
+    /// Deletes dead letters older than this, at most [`PRUNE_PORTION`] at a time; how many.
+    pub async fn prune_dead_letters(&self, retention: Duration) -> Result<u64, Failure> {
+        let retention_ms = retention.as_secs_f64() * 1000.0;
+        let portion = PRUNE_PORTION as i64;
+        self.session.call(self.session.client.execute(PRUNE, &[&retention_ms, &portion])).await
+    }
+
+    /// Deletes the oldest dead letters where the table has outgrown this, at most [`PRUNE_PORTION`] at a time; how many.
+    pub async fn trim_dead_letters(&self, max_bytes: i64) -> Result<u64, Failure> {
+        let client = &self.session.client;
+        let size: i64 = self.session.call(client.query_one(SIZE, &[])).await?.try_get(0)?;
+        if size <= max_bytes {
+            return Ok(0);
+        }
+        // The files keep the room of what was deleted, for what comes; only what is in them can be too much.
+        let live: i64 = self.session.call(client.query_one(LIVE_BYTES, &[])).await?.try_get(0)?;
+        // Some room, so that the next one to come does not make it too much again.
+        let surplus = live - max_bytes / 10 * 9;
+        if live <= max_bytes || surplus <= 0 {
+            return Ok(0);
+        }
+        let portion = PRUNE_PORTION as i64;
+        self.session.call(client.execute(TRIM, &[&surplus, &portion])).await
+    }
+
+    /// Sets a portion of the summary right, as [`repair::repair`] does.
+    pub async fn repair(&self, window_ms: i64, before: Option<SystemTime>) -> Result<Repaired, Failure> {
+        repair::repair(&self.session, &self.topic, window_ms, before).await
+    }
+
+    /// Who holds back PostgreSQL's upkeep for longest.
+    pub async fn oldest_snapshot(&self) -> Result<Option<OldSnapshot>, Failure> {
+        oldest_snapshot(&self.session).await
+    }
+}

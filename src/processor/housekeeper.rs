@@ -1,0 +1,115 @@
+//! What one process does now and then for all that share a topic: it marks windows final that time alone has closed,
+//! deletes old dead letters, compares another portion of the summary, and looks who holds back PostgreSQL's own upkeep.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::engine::assignment::FINISH_EVERY;
+use crate::postgres::failure::Failure;
+use crate::postgres::leases::LeaseSession;
+use crate::postgres::upkeep::{OldSnapshot, PRUNE_PORTION};
+use crate::processor::observe::stats::Stats;
+
+/// How often old dead letters are deleted.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// How often another portion of the summary is compared with the partials.
+const REPAIR_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked who holds back PostgreSQL's upkeep.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(30);
+/// How often the log names them.
+const SNAPSHOT_REMIND: Duration = Duration::from_secs(60 * 60);
+
+/// What it is done by.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Length of a window, ms.
+    pub window_ms: i64,
+    /// The watermark's delay, ms.
+    pub out_of_orderness_ms: i64,
+    /// How long dead letters are kept.
+    pub dead_letter_retention: Duration,
+    /// How much room dead letters may take in the database, in bytes.
+    pub dead_letter_max_bytes: i64,
+}
+
+/// What was done, and when.
+#[derive(Debug)]
+pub struct Housekeeper {
+    rules: Rules,
+    finished: Instant,
+    pruned: Instant,
+    repaired: Instant,
+    /// Where the next portion of the summary ends that is compared.
+    repair_before: Option<SystemTime>,
+    looked: Instant,
+    warned: Option<Instant>,
+}
+
+impl Housekeeper {
+    /// One that has just done all of it.
+    pub fn new(rules: Rules) -> Self {
+        let now = Instant::now();
+        Self {
+            rules,
+            finished: now,
+            pruned: now,
+            repaired: now,
+            repair_before: None,
+            looked: now,
+            warned: None,
+        }
+    }
+
+    /// Does what is due.
+    pub async fn work(
+        &mut self,
+        session: &LeaseSession,
+        existing: &BTreeSet<i32>,
+        stats: &Stats,
+    ) -> Result<(), Failure> {
+        if self.finished.elapsed() >= FINISH_EVERY {
+            let existing = Vec::from_iter(existing.iter().copied());
+            session.finish_windows(self.rules.out_of_orderness_ms, &existing).await?;
+            self.finished = Instant::now();
+        }
+        if self.pruned.elapsed() >= PRUNE_EVERY {
+            let mut deleted = session.prune_dead_letters(self.rules.dead_letter_retention).await?;
+            if deleted < PRUNE_PORTION {
+                deleted = session.trim_dead_letters(self.rules.dead_letter_max_bytes).await?;
+            }
+            // A full portion means that there is more: go on at the next tick.
+            if deleted < PRUNE_PORTION {
+                self.pruned = Instant::now();
+            }
+        }
+        if self.repaired.elapsed() >= REPAIR_EVERY {
+            let repaired = session.repair(self.rules.window_ms, self.repair_before).await?;
+            repaired.log();
+            (self.repaired, self.repair_before) = (Instant::now(), repaired.next);
+        }
+        if self.looked.elapsed() >= SNAPSHOT_EVERY {
+            self.looked = Instant::now();
+            self.look_at_snapshots(session, stats).await?;
+        }
+        Ok(())
+    }
+
+    /// Warns of a transaction that keeps PostgreSQL from removing old versions of rows, which makes each flush slower.
+    async fn look_at_snapshots(&mut self, session: &LeaseSession, stats: &Stats) -> Result<(), Failure> {
+        let oldest = session.oldest_snapshot().await?;
+        stats.saw_oldest_snapshot(oldest.as_ref().map_or(0.0, |oldest| oldest.seconds));
+        let Some(oldest) = oldest.filter(OldSnapshot::is_old) else {
+            self.warned = None;
+            return Ok(());
+        };
+        if self.warned.is_none_or(|warned| warned.elapsed() >= SNAPSHOT_REMIND) {
+            crate::warn!("a long transaction keeps PostgreSQL from removing old versions of rows, and flushes become \
+                slower; end it, or set idle_in_transaction_session_timeout", "seconds" => oldest.seconds.round(),
+                "who" => oldest.who);
+            self.warned = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
