@@ -1,5 +1,6 @@
 //! Flushes against a real PostgreSQL, as the program sends them.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weather::engine::flush_plan::PartitionFlush;
@@ -34,14 +35,16 @@ async fn flushes(table: &Table) {
     let config = table.url().parse().expect("a URL of PostgreSQL");
     let open = async || Session::open(&config).await.expect("PostgreSQL answers");
     schema::set_up(&open().await, "bench", HOUR_MS).await.expect("tables can be made");
-    let leases =
-        LeaseSession::prepare(open().await, "bench", "bench", LEASE).await.expect("statements are taken");
+    let leases = LeaseSession::prepare(Arc::new(open().await), "bench", "bench", LEASE)
+        .await
+        .expect("statements are taken");
     let partitions: Vec<i32> = (0..PARTITIONS).collect();
     leases.add_partitions(&partitions).await.expect("rows can be made");
     leases.beat(&[], true).await.expect("a heart beats");
     let claimed = leases.claim(&partitions, HOUR_MS).await.expect("no other process has them");
-    let session =
-        FlushSession::prepare(open().await, "bench", HOUR_MS, LEASE).await.expect("statements are taken");
+    let mut session = FlushSession::prepare(Arc::new(open().await), "bench", HOUR_MS, LEASE)
+        .await
+        .expect("statements are taken");
     let mut states: Vec<PartitionFlush> =
         claimed.iter().map(|claimed| first(claimed.partition, claimed.epoch)).collect();
     let mut figures = Figures::new("flush/4-partitions", "flush of 8 windows");
