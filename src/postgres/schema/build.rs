@@ -32,8 +32,12 @@ const TURN_PAUSE: Duration = Duration::from_millis(200);
 /// How often the log says that something still takes its time.
 const REMIND: Duration = Duration::from_secs(10);
 
-/// Makes what is missing.
-pub(super) async fn build(session: &Session) -> Result<(), SetupError> {
+/// Makes what is missing, or nothing at all where the summary has rows that stand in the way.
+pub(super) async fn build(session: &Session, found: &Found) -> Result<(), SetupError> {
+    if found.has_table("weather_summary") && found.index(layout::UNIQUE_WINDOW).is_none() {
+        crate::info!("looking for windows that weather_summary holds more than once");
+        refuse_duplicates(session).await?;
+    }
     let mut made = make_tables(session).await?;
     made.extend(change_summary(session).await?);
     if !Found::look(session).await?.missing().is_empty() {
@@ -184,10 +188,6 @@ async fn make_indexes_in_turn(session: &Session) -> Result<Vec<String>, SetupErr
                 session.call_for_long(session.client.batch_execute(&drop)).await?;
             }
             None => {}
-        }
-        if name == layout::UNIQUE_WINDOW {
-            crate::info!("looking for windows that weather_summary holds more than once");
-            refuse_duplicates(session).await?;
         }
         crate::info!("making an index; readers and writers of the table go on meanwhile", "name" => name,
             "table" => table);

@@ -47,7 +47,7 @@ pub async fn set_up(session: &Session, topic: &str, window_ms: i64) -> Result<()
     }
     found.check_summary()?;
     if !found.missing().is_empty() || !found.without_identity.is_empty() {
-        build::build(session).await?;
+        build::build(session, &found).await?;
     }
     identify(session, topic, window_ms).await
 }
@@ -61,11 +61,11 @@ pub(super) async fn missing(session: &Session) -> Result<Vec<String>, Failure> {
 pub(super) async fn refuse_duplicates(session: &Session) -> Result<(), SetupError> {
     let query = "SELECT count(*) FROM (SELECT 1 FROM weather_summary WHERE window_start IS NOT NULL \
                  AND window_end IS NOT NULL GROUP BY window_start, window_end HAVING count(*) > 1) AS d";
-    let windows: i64 = session
-        .call_for_long(session.client.query_one(query, &[]))
-        .await?
-        .try_get(0)
-        .map_err(Failure::from)?;
+    let client = &session.client;
+    session.call(client.batch_execute("SET statement_timeout = 0")).await?;
+    let row = session.call_for_long(client.query_one(query, &[])).await?;
+    session.limit_time().await?;
+    let windows: i64 = row.try_get(0).map_err(Failure::from)?;
     match windows {
         0 => Ok(()),
         _ => Err(Error::usage(format!(
