@@ -48,7 +48,7 @@ pub enum Command {
     /// `weather producer`.
     Producer(config::Producer),
     /// `weather process`.
-    Process(config::Process),
+    Process(Box<config::Process>),
     /// `weather demo`.
     Demo(config::Demo),
     /// `weather inspect`.

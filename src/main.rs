@@ -98,7 +98,7 @@ fn cannot_start(error: &std::io::Error) -> Error {
 async fn dispatch(command: Command, mut shutdown: Shutdown) -> Result<()> {
     match command {
         Command::Producer(config) => producer::run(config, shutdown).await,
-        Command::Process(config) => processor::run(config, shutdown).await,
+        Command::Process(config) => processor::run(*config, shutdown).await,
         Command::Inspect(config) => tokio::select! {
             done = inspect::run(config) => done,
             () = shutdown.wait() => Ok(()),

@@ -22,13 +22,16 @@ pub(super) fn run(name: Name, options: FlagValues, given: &[Given], env: &Enviro
         given.iter().map(|value| (value.flag, value::masked(&value.text))).collect();
     let command = match name {
         Name::Producer => Command::Producer(producer(options, given, env)?),
-        Name::Process => Command::Process(process(options, given, env)?),
+        Name::Process => Command::Process(Box::new(process(options, given, env)?)),
         Name::Demo => Command::Demo(demo(options)?),
         Name::Inspect => Command::Inspect(inspect(options, given, env)?),
     };
-    if let Command::Process(Process { database: Some(database), .. })
-    | Command::Inspect(Inspect { database, .. }) = &command
-    {
+    let database = match &command {
+        Command::Process(config) => config.database.as_ref(),
+        Command::Inspect(config) => Some(&config.database),
+        Command::Producer(_) | Command::Demo(_) => None,
+    };
+    if let Some(database) = database {
         settings.retain(|(flag, _)| *flag != "database-url");
         settings.push(("database", database::describe(database)));
     }

@@ -24,7 +24,7 @@ fn producer(arguments: &[&str], env: &[(&str, &str)]) -> config::Producer {
 
 fn process(arguments: &[&str], env: &[(&str, &str)]) -> config::Process {
     match run(Name::Process, arguments, env).unwrap().command {
-        Command::Process(config) => config,
+        Command::Process(config) => *config,
         other => panic!("{other:?}"),
     }
 }

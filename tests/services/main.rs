@@ -4,7 +4,8 @@
 //!   earlier versions.
 //! - What happens to it: [`crashes`], [`owners`] of partitions, [`scale`] under full load, [`volume`] of the checkpoint
 //!   files; a [`bounded`] run.
-//! - What happens around it: [`outages`], [`network`], [`topics`], [`tables`] changed by others, a database [`set_back`].
+//! - What happens around it: [`outages`], [`network`], [`topics`], what the [`database`] refuses and costs, [`tables`]
+//!   changed by others, a database [`set_back`].
 //! - What it shows: its output [`streams`], [`telemetry`], [`inspect`], [`dashboard`], [`demo`]; who may connect: [`security`].
 //! - What all of this stands on: [`conformance`] of the embedded broker, the [`oracle`], and the [`harness`].
 //!
@@ -21,6 +22,7 @@ mod bounded;
 mod conformance;
 mod crashes;
 mod dashboard;
+mod database;
 mod demo;
 mod harness;
 mod inspect;
