@@ -13,9 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Assign;
-use crate::engine::assignment::{
-    self, BOUNDED_TICK, Holdings, Leases, Ruling, TICK, Wish, hand_over_limit,
-};
+use crate::engine::assignment::{self, BOUNDED_TICK, Holdings, Leases, Ruling, TICK, Wish, hand_over_limit};
 use crate::engine::bounded::{BoundedRun, Own};
 use crate::error::{Error, Result};
 use crate::postgres::connector::{Caller, Connector};
