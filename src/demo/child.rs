@@ -1,4 +1,4 @@
-//! `weather process` as a child of the demo: the same executable, so that it can be killed without a word.
+//! `weather process` as a child of the demo: the same executable, so that it can be killed without notice.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use super::scratch::Scratch;
 use super::system;
 use crate::error::{Error, Result};
 
-/// Longest wait for an end in order.
+/// Longest wait for a graceful end.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// How much of its log an error shows.
 const SHOWN_LINES: usize = 3;
@@ -26,7 +26,7 @@ pub(super) struct Processor {
 }
 
 impl Processor {
-    /// Starts it with these arguments; what it says goes to a file in the demo's folder.
+    /// Starts it with these arguments; its output goes to a file in the demo's folder.
     pub(super) fn start(arguments: Vec<String>, scratch: &Scratch) -> Result<Self> {
         let log = scratch.path().join("processor.log");
         let child = spawn(&arguments, &log, scratch)?;
@@ -39,7 +39,7 @@ impl Processor {
         let _ = self.child.wait();
     }
 
-    /// Starts it again, as whatever supervises it in earnest would do.
+    /// Starts it again, as a supervisor would do in production.
     pub(super) fn start_again(&mut self, scratch: &Scratch) -> Result<()> {
         self.child = spawn(&self.arguments, &self.log, scratch)?;
         Ok(())
@@ -74,7 +74,7 @@ impl Processor {
         Err(self.failed("did not end after SIGTERM"))
     }
 
-    /// The address of its HTTP endpoint, once it has said it.
+    /// The address of its HTTP endpoint, once it has printed it.
     pub(super) fn dashboard(&self) -> Option<String> {
         let log = fs::read_to_string(&self.log).ok()?;
         let line = log.lines().rfind(|line| line.contains(" listening") && line.contains(" url="))?;
@@ -99,7 +99,7 @@ fn spawn(arguments: &[String], log: &PathBuf, scratch: &Scratch) -> Result<Child
     let cannot = |e: std::io::Error| Error::failure(format!("cannot start weather process: {e}"));
     let output = || File::options().create(true).append(true).open(log);
     let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
-    // Nothing of the environment: a variable meant for another pipeline must not lead this one elsewhere.
+    // Nothing of the environment: a variable meant for another pipeline must not affect this one.
     command.args(arguments).env_clear().current_dir(scratch.path()).process_group(0);
     command.stdin(Stdio::null()).stdout(output().map_err(cannot)?).stderr(output().map_err(cannot)?);
     let child = command.spawn().map_err(cannot)?;

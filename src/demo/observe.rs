@@ -1,4 +1,4 @@
-//! What the processor has come to, from outside: the tables, or without PostgreSQL the checkpoint files.
+//! The processor's result, from outside: the tables, or without PostgreSQL the checkpoint files.
 
 use tokio_postgres::{Config, IsolationLevel, Row as SqlRow};
 
@@ -25,7 +25,7 @@ pub(super) enum Store {
         /// The connection, once there is one.
         session: Option<Session>,
     },
-    /// In the checkpoint files of so many partitions.
+    /// In the checkpoint files of this many partitions.
     Files(CheckpointStore, i32),
 }
 
@@ -53,7 +53,7 @@ impl Store {
         }
     }
 
-    /// How many dead letters lie in the table; without one, none.
+    /// The number of dead letters in the table; without a table, none.
     pub(super) async fn letters(&mut self) -> Option<i64> {
         let Store::Postgres { session: Some(session), .. } = self else { return None };
         let count = session.client.query_one("SELECT count(*) FROM weather_dead_letter", &[]);

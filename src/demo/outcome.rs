@@ -6,7 +6,7 @@ use crate::engine::window::METRICS;
 
 /// How far an average may be off: it is kept in millionths.
 const TOLERANCE: f64 = 1e-6;
-/// More differences tell no more.
+/// More differences than this are not listed.
 const SHOWN: usize = 5;
 
 /// Averages of one window.

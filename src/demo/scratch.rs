@@ -2,7 +2,7 @@
 //!
 //! Its owner holds a lock in it, which the kernel drops however the owner ends. So a folder whose lock can be had is a
 //! leftover of a demo that was killed: the next start ends what still runs there and removes it. Only folders of the same
-//! user are looked at.
+//! user are considered.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, File};
@@ -51,9 +51,9 @@ impl Scratch {
     fn make(path: &Path) -> io::Result<Self> {
         DirBuilder::new().mode(0o700).create(path)?;
         let owner = fs::metadata(path)?.uid();
-        // PostgreSQL may run as another user, who has to come through, not to see.
+        // PostgreSQL may run as another user, who has to reach its own folder, not to list this one.
         fs::set_permissions(path, fs::Permissions::from_mode(if owner == 0 { 0o711 } else { 0o700 }))?;
-        // Locked under another name first: whoever sees the lock finds it held.
+        // Locked under another name first: so that it is held as soon as it can be seen.
         let new = path.join("lock.new");
         let lock = File::create(&new)?;
         lock.try_lock().map_err(io::Error::other)?;
@@ -71,7 +71,7 @@ impl Scratch {
         self.owner
     }
 
-    /// Notes a process that works in this folder, for whoever has to clean up.
+    /// Notes a process that works in this folder, for the demo that may have to clean up.
     pub(super) fn note_process(&self, name: &str, process: u32) {
         // Without the note everything still works; only cleaning up after SIGKILL would miss the process.
         let _ = fs::write(self.path.join(format!("{name}.pid")), process.to_string());

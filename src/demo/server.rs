@@ -142,7 +142,7 @@ impl Server {
         format!("host={} user=postgres dbname={DATABASE}", self.socket_folder.display())
     }
 
-    /// The command with which one looks inside.
+    /// The command to look at the tables.
     pub(super) fn psql(&self) -> String {
         format!("psql -h {} -U postgres {DATABASE}", self.socket_folder.display())
     }
@@ -155,7 +155,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // At once, but in order enough to free its shared memory, which SIGKILL would leave.
+        // At once, but freeing its shared memory, which SIGKILL would leave behind.
         system::signal(self.server.id(), "QUIT");
         let start = Instant::now();
         while matches!(self.server.try_wait(), Ok(None)) {
@@ -212,7 +212,7 @@ fn numbered(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// What a program said last.
+/// The last output of a program.
 fn last_line(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

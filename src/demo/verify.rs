@@ -82,7 +82,7 @@ impl Recount {
         Ok(())
     }
 
-    /// What the processor has to have come to.
+    /// What the processor's result has to be.
     pub(super) fn outcome(&self) -> Outcome {
         let row = |[readings, metrics @ ..]: &[(i64, f64); 4]| {
             let averages = metrics.map(|(count, sum)| (count > 0).then(|| sum / count as f64));

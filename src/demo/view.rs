@@ -1,4 +1,4 @@
-//! What one sees: lines that stay, and on a terminal below them a block that is redrawn in place.
+//! The output: lines that stay, and on a terminal below them a block that is redrawn in place.
 //!
 //! In a pipe the block becomes one plain line a second. The block is 15 lines of at most 79 columns, so it fits 80×24
 //! with what stays above it. `NO_COLOR` keeps colours away.
@@ -126,7 +126,7 @@ fn write(lines: String) -> io::Result<()> {
     open()
 }
 
-/// Whether somebody may still read it.
+/// Whether the output is still open.
 fn open() -> io::Result<()> {
     if output::is_closed() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! The three places that are looked at: topic, tables, checkpoint files. Nothing is changed there.
+//! The three places that are read: topic, tables, checkpoint files. Nothing is changed there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -35,7 +35,7 @@ pub(super) struct Range {
 }
 
 impl Findings {
-    /// Looks at all three places at once.
+    /// Reads all three places at the same time.
     pub(super) async fn gather(config: &Inspect) -> Self {
         let cluster = Cluster::new(config.kafka.clone());
         let (topic, tables, files) = tokio::join!(

@@ -6,7 +6,7 @@ use crate::postgres::overview::Overview;
 use crate::postgres::schema::SCHEMA_VERSION;
 use crate::telemetry::human::{Grouped, Span};
 
-/// Behind by more than this, a partition is worth a line.
+/// A partition that is further behind than this gets a line.
 const MUCH_LAG: i64 = 100_000;
 
 impl Problem {
@@ -46,25 +46,25 @@ fn places(report: &Report, findings: &Findings, problems: &mut Vec<Problem>) {
         problems.push(match *place {
             "kafka" => Problem::error(
                 format!("Kafka at {} is not available: {error}", report.brokers),
-                "see whether the broker runs and --brokers, --sasl-mechanism and the password fit; a broker that has \
-                 just been started takes a minute",
+                "check that the broker runs and that --brokers, --sasl-mechanism and the password are right; a broker \
+                 that has just been started takes a minute",
             ),
             "postgresql" => Problem::error(
                 format!("PostgreSQL at {} {error}", report.database),
-                "see whether it runs and --database-url (or PGHOST, PGUSER, PGPASSWORD) fits; `weather process` goes \
-                 on reading meanwhile and writes when it is back",
+                "check that it runs and that --database-url (or PGHOST, PGUSER, PGPASSWORD) is right; `weather process` \
+                 continues to read meanwhile and writes when it is back",
             ),
             _ => Problem::note(
                 format!("the checkpoint folder {} cannot be read: {error}", report.checkpoint_dir),
-                "give the one that `weather process` has, by --checkpoint-dir; without files it goes on from \
-                 PostgreSQL's state",
+                "set --checkpoint-dir to the folder of `weather process`; without files it continues from PostgreSQL's \
+                 state",
             ),
         });
     }
     if let Ok(None) = &findings.topic {
         problems.push(Problem::error(
             format!("there is no topic {}", report.topic),
-            "start `weather producer`, which creates it, or give the right --topic",
+            "start `weather producer`, which creates it, or correct --topic",
         ));
     }
 }
@@ -98,7 +98,7 @@ fn made_for(report: &Report, tables: &Overview, problems: &mut Vec<Problem>) {
     if made_for.topic != report.topic {
         problems.push(Problem::error(
             format!("the tables belong to topic {}, not {}", made_for.topic, report.topic),
-            "give the right --topic, or another database",
+            "correct --topic, or use another database",
         ));
     }
     if made_for.schema_version > SCHEMA_VERSION {
@@ -112,7 +112,7 @@ fn made_for(report: &Report, tables: &Overview, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Whether somebody is at work.
+/// Whether processes are running.
 fn owners(report: &Report, problems: &mut Vec<Problem>) {
     let live = report.processes.iter().filter(|process| process.is_live).count();
     let free: Vec<String> = report
@@ -126,37 +126,37 @@ fn owners(report: &Report, problems: &mut Vec<Problem>) {
             report.processes.iter().map(|process| process.good_for_seconds).fold(f64::NEG_INFINITY, f64::max);
         let since = if last.is_finite() { format!(" since {}", Span(-last)) } else { String::new() };
         problems.push(Problem::error(
-            format!("no process is at work{since}"),
-            "start `weather process`; it goes on where the last one stopped",
+            format!("no process is running{since}"),
+            "start `weather process`; it continues where the last one stopped",
         ));
     } else if !free.is_empty() {
         problems.push(Problem::warning(
-            format!("nobody holds partition {}", free.join(", ")),
-            "a live process takes it within a second, unless --assign keeps all from it; look at their logs",
+            format!("no process owns partition {}", free.join(", ")),
+            "a live process takes it within a second, unless --assign excludes it; check their logs",
         ));
     }
 }
 
-/// Where Kafka and the table do not fit together.
+/// Where Kafka and the table contradict each other.
 fn offsets(p: &InspectedPartition, problems: &mut Vec<Problem>) {
     let (Some(table), n) = (&p.table, p.partition) else { return };
     let Some(state) = &table.state else { return };
     let Some(kafka) = &p.kafka else {
         return problems.push(Problem::note(
             format!("partition {n} is in the tables but not in the topic"),
-            "none, if the topic was made anew with fewer partitions; its windows stay in the averages",
+            "none, if the topic was recreated with fewer partitions; its windows stay in the averages",
         ));
     };
     if state.next_offset < kafka.earliest_offset {
         let lost = Grouped(kafka.earliest_offset - state.next_offset);
         problems.push(Problem::error(
             format!("Kafka has deleted {lost} records of partition {n} that were not read"),
-            "lengthen the topic's retention; they count as lost, and with --on-data-loss stop the process ends",
+            "increase the topic's retention; they count as lost, and with --on-data-loss stop the process ends",
         ));
     } else if state.next_offset > kafka.end_offset {
         problems.push(Problem::warning(
             format!(
-                "partition {n} ends at {} in Kafka, but {} were read",
+                "partition {n} ends at {} in Kafka, but {} records were read",
                 kafka.end_offset, state.next_offset
             ),
             "the topic was recreated or cut; `weather process` notices and reads what is there now",
@@ -166,30 +166,30 @@ fn offsets(p: &InspectedPartition, problems: &mut Vec<Problem>) {
         let lag = Grouped(p.lag.unwrap_or(0));
         problems.push(Problem::warning(
             format!("partition {n} is {lag} records behind"),
-            "look again in a minute: if it does not shrink, look at the owner's log, or add processes and partitions",
+            "check again in a minute: if it does not shrink, check the owner's log, or add processes and partitions",
         ));
     }
     if state.lost > 0 {
         problems.push(Problem::warning(
             format!("partition {n} has lost {} records", Grouped(state.lost)),
-            "Kafka had deleted them before they were read: lengthen the topic's retention",
+            "Kafka had deleted them before they were read: increase the topic's retention",
         ));
     }
 }
 
 fn files(p: &InspectedPartition, problems: &mut Vec<Problem>) {
-    for complaint in &p.file_complaints {
+    for problem in &p.file_problems {
         problems.push(Problem::warning(
-            format!("a checkpoint file of partition {} cannot be used: {complaint}", p.partition),
-            "none: the file before it or PostgreSQL's state is taken, and Kafka is read again from there",
+            format!("a checkpoint file of partition {} cannot be used: {problem}", p.partition),
+            "none: the previous file or PostgreSQL's state is used, and Kafka is read again from there",
         ));
     }
-    // While somebody is at work, the tables are ahead of the file most of the time.
+    // While a process is running, the tables are ahead of the file most of the time.
     let is_leased = p.table.as_ref().is_some_and(|table| table.is_leased);
     if let Some(why) = p.file.as_ref().and_then(|file| file.why_not).filter(|_| !is_leased) {
         problems.push(Problem::note(
             format!("the checkpoint file of partition {} would not be used at a start: {why}", p.partition),
-            "none: PostgreSQL's state is taken, and Kafka is read again from there",
+            "none: PostgreSQL's state is used, and Kafka is read again from there",
         ));
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Report {
     pub database: String,
     /// Where the files are.
     pub checkpoint_dir: String,
-    /// Why a place could not be looked at, by its name.
+    /// Why a place could not be read, by its name.
     pub errors: BTreeMap<&'static str, String>,
     /// Processes that share the topic.
     pub processes: Vec<InspectedProcess>,
@@ -43,9 +43,9 @@ pub(super) struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Severity {
-    /// Work does not go on.
+    /// Nothing is processed.
     Error,
-    /// Somebody should look.
+    /// Needs attention.
     Warning,
     /// As it should be, but worth knowing.
     Note,
@@ -56,7 +56,7 @@ pub(super) enum Severity {
 pub(super) struct Problem {
     /// How bad it is.
     pub severity: Severity,
-    /// What is the matter.
+    /// What is wrong.
     pub what: String,
     /// What to do.
     pub action: String,
@@ -67,9 +67,9 @@ pub(super) struct Problem {
 pub(super) struct InspectedProcess {
     /// Its name.
     pub name: String,
-    /// Whether it has told of itself in time.
+    /// Whether it has renewed its entry in time.
     pub is_live: bool,
-    /// Seconds that its last word is still good for; below 0: since when it is not.
+    /// Seconds until its entry expires; below 0: since it expired.
     pub good_for_seconds: f64,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct InspectedPartition {
     /// The newest file that can be read.
     pub file: Option<InspectedFile>,
     /// What is wrong with files.
-    pub file_complaints: Vec<String>,
+    pub file_problems: Vec<String>,
     /// Records of Kafka's that are not in the table.
     pub lag: Option<i64>,
 }
@@ -104,11 +104,11 @@ pub(super) struct KafkaRange {
 pub(super) struct PartitionTable {
     /// Who holds the lease, or held it last.
     pub owner: Option<String>,
-    /// Whether the lease is good.
+    /// Whether the lease is valid.
     pub is_leased: bool,
-    /// Seconds that the lease is still good for; below 0: since when it is not.
+    /// Seconds until the lease expires; below 0: since it expired.
     pub lease_seconds: Option<f64>,
-    /// Raised at each taking.
+    /// Raised each time that a process takes the partition.
     pub epoch: i64,
     /// Seconds since the row was changed.
     pub changed_ago_seconds: f64,
@@ -158,7 +158,7 @@ pub(super) struct InspectedFile {
     pub windows: usize,
     /// Dead letters that PostgreSQL had not confirmed.
     pub pending_dead_letters: usize,
-    /// Whether the next owner on this folder would go on from it; else why not. Null if the tables were not seen.
+    /// Whether the next owner on this folder would continue from it; else why not. Null if the tables were not read.
     pub would_be_used: Option<bool>,
     /// Why it would not be.
     pub why_not: Option<&'static str>,
@@ -194,7 +194,7 @@ impl Report {
         }
     }
 
-    /// The services that could not be looked at. A folder that is not here may be on another machine.
+    /// The services that could not be reached. A folder that is not here may be on another machine.
     pub(super) fn unreachable(&self) -> Vec<&'static str> {
         let services = [("kafka", "KafkaRange"), ("postgresql", "PostgreSQL")];
         services
@@ -217,7 +217,7 @@ impl InspectedPartition {
         let tables = findings.tables.as_ref().ok();
         let row = tables.and_then(|tables| tables.partitions.iter().find(|row| row.partition == partition));
         let found = findings.files.as_ref().ok().and_then(|files| files.get(&partition));
-        let (file, file_complaints) = match found {
+        let (file, file_problems) = match found {
             None => (None, Vec::new()),
             Some(Err(error)) => (None, vec![error.to_string()]),
             Some(Ok(Found { checkpoints, complaints })) => (
@@ -227,11 +227,11 @@ impl InspectedPartition {
         };
         let lag =
             range.zip(row.and_then(|row| row.progress)).map(|(range, p)| (range.end - p.next_offset).max(0));
-        // A partition that nobody has read yet is behind by all that KafkaRange has.
+        // A partition that has not been read yet is behind by all that Kafka has.
         let lag = lag.or(range.filter(|_| tables.is_some()).map(|range| range.end - range.earliest));
         let kafka =
             range.map(|Range { earliest, end }| KafkaRange { earliest_offset: earliest, end_offset: end });
-        Self { partition, kafka, table: row.map(PartitionTable::of), file, file_complaints, lag }
+        Self { partition, kafka, table: row.map(PartitionTable::of), file, file_problems, lag }
     }
 }
 
@@ -267,7 +267,7 @@ impl StoredState {
 }
 
 impl InspectedFile {
-    /// Of the file and the partition's row, if the tables were seen.
+    /// Of the file and the partition's row, if the tables were read.
     fn of(file: &Checkpoint, row: Option<Option<&PartitionRow>>) -> Self {
         let progress = &file.state.progress;
         let choice = row.map(|row| {

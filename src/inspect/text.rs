@@ -81,7 +81,7 @@ fn processes(report: &Report) -> String {
         return "unknown".to_owned();
     }
     let live: Vec<&str> = report.processes.iter().filter(|p| p.is_live).map(|p| p.name.as_str()).collect();
-    if live.is_empty() { "none at work".to_owned() } else { live.join(", ") }
+    if live.is_empty() { "none running".to_owned() } else { live.join(", ") }
 }
 
 fn push_table(out: &mut String, report: &Report) {
@@ -101,7 +101,7 @@ fn cells(p: &InspectedPartition) -> [String; 9] {
     let state = table.and_then(|table| table.state.as_ref());
     let lease = table.and_then(|table| table.lease_seconds).map_or_else(none, |left| match left > 0.0 {
         true => format!("{} left", Span(left)),
-        false => format!("over since {}", Span(-left)),
+        false => format!("expired {} ago", Span(-left)),
     });
     let watermark = state.and_then(|state| state.watermark.as_deref()).map_or_else(none, |time| {
         let time = time.get(..19).unwrap_or(time).replace('T', " ");

@@ -4,18 +4,25 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Process, turn};
+use crate::support::{Process, poll, turn};
 
 fn shell(script: &str) -> Process {
     Process::spawn(Command::new("sh").args(["-c", script]), "KILL")
 }
 
+fn is_stopped(id: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| stat.contains(") T "))
+}
+
 #[tokio::test]
+#[cfg(target_os = "linux")]
 async fn processes_stop_continue_and_end() {
     let _turn = turn::light().await;
     const LIMIT: Duration = Duration::from_secs(10);
     let process = shell("exec sleep 1000");
     process.signal("STOP");
+    // Until it has stopped in fact, a second signal would still end it.
+    poll(LIMIT, || is_stopped(process.id()).then_some(())).await.expect("it stops");
     process.signal("TERM");
     assert_eq!(process.wait(Duration::from_millis(200)).await, None, "it stands still");
     process.signal("CONT");

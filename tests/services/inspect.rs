@@ -70,7 +70,7 @@ async fn inspect_reports_what_is_there_and_changes_nothing() {
         "inspect has changed something"
     );
     let said = problems(&idle);
-    assert!(said.contains("error no process is at work"), "{said}");
+    assert!(said.contains("error no process is running"), "{said}");
     assert!(said.contains("records are in no window"), "{said}");
     let partitions = idle.get_array("partitions").expect("partitions");
     let lag: i64 = partitions.iter().filter_map(|p| p.get_i64("lag")).sum();
