@@ -41,8 +41,10 @@ pub(super) struct Header {
     pub(super) last_offset_delta: i32,
     first_timestamp_ms: i64,
     pub(super) max_timestamp_ms: i64,
-    producer_id: i64,
-    first_sequence: i32,
+    /// Who sent it, -1 if the producer is not idempotent; which of that name it is; the number of its first record.
+    pub(super) producer_id: i64,
+    pub(super) producer_epoch: i16,
+    pub(super) first_sequence: i32,
     record_count: i32,
 }
 
@@ -59,7 +61,7 @@ impl Header {
         let first_timestamp_ms = reader.int64()?;
         let max_timestamp_ms = reader.int64()?;
         let producer_id = reader.int64()?;
-        let _producer_epoch = reader.int16()?;
+        let producer_epoch = reader.int16()?;
         Ok(Self {
             base_offset,
             size,
@@ -70,6 +72,7 @@ impl Header {
             first_timestamp_ms,
             max_timestamp_ms,
             producer_id,
+            producer_epoch,
             first_sequence: reader.int32()?,
             record_count: reader.int32()?,
         })
@@ -127,13 +130,13 @@ pub(super) fn check_produced(records: &[u8], max_bytes: usize) -> Result<(&[u8],
     Ok((batch, header))
 }
 
-/// Sets the fields that belong to the broker: the base offset and the epoch of the partition's (only) leader, 0.
-pub(super) fn place(batch: &mut [u8], base_offset: i64) {
+/// Sets the fields that belong to the broker: the base offset and the epoch of the partition's leader.
+pub(super) fn place(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     if let Some(field) = batch.first_chunk_mut::<8>() {
         *field = base_offset.to_be_bytes();
     }
     if let Some(field) = batch.get_mut(LENGTH_END..LENGTH_END + 4) {
-        field.fill(0);
+        field.copy_from_slice(&leader_epoch.to_be_bytes());
     }
 }
 
@@ -292,7 +295,7 @@ mod tests {
     #[test]
     fn placing_keeps_the_checksum() {
         let mut bytes = batch().encode();
-        place(&mut bytes, 77);
+        place(&mut bytes, 77, 3);
         let header = Header::read(&bytes).unwrap();
         assert_eq!(header.base_offset, 77);
         assert_eq!(header.crc, crc32c(&bytes[CHECKED_FROM..]));
@@ -304,7 +307,7 @@ mod tests {
         // Timestamps 1000, 1009, 1005; the header names the newest.
         let mut bytes = raw.encode();
         bytes[35..43].copy_from_slice(&1_009_i64.to_be_bytes());
-        place(&mut bytes, 50);
+        place(&mut bytes, 50, 0);
         for (timestamp, start, found) in [
             (0, 0, Some((50, 1_000))),
             (1_000, 50, Some((50, 1_000))),
@@ -319,7 +322,7 @@ mod tests {
 
         raw.attributes = 1;
         let mut bytes = raw.encode();
-        place(&mut bytes, 50);
+        place(&mut bytes, 50, 0);
         assert_eq!(first_record_since(&bytes, 999, 0), Some((50, 1_000)));
         // Rubbish instead of records, and a record count far beyond them.
         raw.attributes = 0;

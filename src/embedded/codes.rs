@@ -18,6 +18,10 @@ pub enum ErrorCode {
     RequestTimedOut = 7,
     /// A batch is larger than the topic takes.
     MessageTooLarge = 10,
+    /// What is to be kept with an offset is too long.
+    OffsetMetadataTooLarge = 12,
+    /// Nobody keeps the offsets of this group, or the transactions of this producer.
+    CoordinatorNotAvailable = 15,
     /// The topic's name is not a valid one.
     InvalidTopic = 17,
     /// Fewer replicas are in sync than the topic demands: not stored.
@@ -26,8 +30,14 @@ pub enum ErrorCode {
     NotEnoughReplicasAfterAppend = 20,
     /// `acks` is not -1, 0 or 1.
     InvalidRequiredAcks = 21,
+    /// The name of a consumer group is not a valid one.
+    InvalidGroupId = 24,
+    /// The group has no such member.
+    UnknownMemberId = 25,
     /// The user may not use the topic.
     TopicAuthorizationFailed = 29,
+    /// The user may not use the consumer group.
+    GroupAuthorizationFailed = 30,
     /// The version of the request is not known here.
     UnsupportedVersion = 35,
     /// A topic of this name exists.
@@ -44,16 +54,26 @@ pub enum ErrorCode {
     NotController = 41,
     /// The broker has all the partitions that it will hold.
     PolicyViolation = 44,
+    /// A batch is not the one that comes next from its producer.
+    OutOfOrderSequence = 45,
+    /// There is a newer producer with this id.
+    InvalidProducerEpoch = 47,
     /// A transactional batch, but no transaction that the user may write in.
     TransactionalIdAuthorizationFailed = 53,
     /// The broker's disk failed.
     StorageError = 56,
+    /// The client knows an older leader.
+    FencedLeaderEpoch = 74,
+    /// The client knows a leader that this broker does not know yet.
+    UnknownLeaderEpoch = 75,
     /// A fetch of this version cannot carry the topic's codec.
     UnsupportedCompressionType = 76,
     /// The high watermark is not known yet after an election.
     OffsetNotAvailable = 78,
     /// A batch contradicts itself.
     InvalidRecord = 87,
+    /// No topic has this id.
+    UnknownTopicId = 100,
 }
 
 impl ErrorCode {

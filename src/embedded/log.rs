@@ -11,6 +11,10 @@ use tokio::sync::Notify;
 
 use super::batch;
 use super::codes::ErrorCode;
+use super::sequence::Sequences;
+
+/// Stands for a leader's epoch that the client does not know.
+pub(super) const ANY_EPOCH: i32 = -1;
 
 /// What a stored batch takes in memory besides its bytes: the entry here, the shared allocation's head and its
 /// rounding. Counted, so that many tiny batches cannot go past the broker's limit.
@@ -20,6 +24,7 @@ pub(super) const ENTRY_BYTES: usize = 128;
 #[derive(Debug)]
 struct Entry {
     base_offset: i64,
+    leader_epoch: i32,
     last_offset: i64,
     max_timestamp_ms: i64,
     /// When it was appended, as a count over all logs of the broker.
@@ -39,8 +44,24 @@ pub(super) struct Log {
     entries: VecDeque<Entry>,
     start_offset: i64,
     end_offset: i64,
+    /// Raised whenever a leader is elected.
+    leader_epoch: i32,
+    /// What the last batches of idempotent producers were.
+    sequences: Sequences,
     /// Fetches that wait for a change of this log.
     waiters: Vec<Weak<Notify>>,
+}
+
+/// What a fetch wants of one partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// The leader's epoch, as the client knows it.
+    pub(super) leader_epoch: i32,
+    /// The epoch of the last batch that the client has read.
+    pub(super) last_epoch: i32,
+    pub(super) max_bytes: usize,
 }
 
 /// Batches from one log.
@@ -49,6 +70,9 @@ pub(super) struct Slice {
     pub(super) batches: Vec<Arc<[u8]>>,
     pub(super) bytes: usize,
     pub(super) high_watermark: i64,
+    pub(super) log_start_offset: i64,
+    /// The log was cut below what the client has read: an epoch that both know, and where it ends here.
+    pub(super) diverged: Option<(i32, i64)>,
 }
 
 impl Log {
@@ -60,6 +84,33 @@ impl Log {
         self.end_offset
     }
 
+    pub(super) fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// Elects the leader again.
+    pub(super) fn elect(&mut self) {
+        self.leader_epoch += 1;
+    }
+
+    /// Compares the epoch that a client knows with the leader's.
+    pub(super) fn check_epoch(&self, known: i32) -> Result<(), ErrorCode> {
+        match known {
+            ANY_EPOCH => Ok(()),
+            known if known < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch),
+            known if known > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// The base offset of a batch that is here already, if its producer sends it again.
+    ///
+    /// # Errors
+    /// It is not the one that comes next.
+    pub(super) fn check_sequence(&self, header: &batch::Header) -> Result<Option<i64>, ErrorCode> {
+        self.sequences.check(header)
+    }
+
     /// Bytes that the log takes.
     pub(super) fn size(&self) -> usize {
         self.entries.iter().map(Entry::size).sum()
@@ -69,22 +120,40 @@ impl Log {
     pub(super) fn append(&mut self, mut bytes: Arc<[u8]>, header: batch::Header, order: u64) -> usize {
         let base_offset = self.end_offset;
         // Nobody else holds the batch yet, so this changes it in place.
-        batch::place(Arc::make_mut(&mut bytes), base_offset);
+        batch::place(Arc::make_mut(&mut bytes), base_offset, self.leader_epoch);
+        self.sequences.note(&header, base_offset);
         let last_offset = base_offset.saturating_add(header.last_offset_delta.max(0).into());
         let max_timestamp_ms = header.max_timestamp_ms;
-        let entry = Entry { base_offset, last_offset, max_timestamp_ms, order, bytes };
+        let leader_epoch = self.leader_epoch;
+        let entry = Entry { base_offset, leader_epoch, last_offset, max_timestamp_ms, order, bytes };
         let size = entry.size();
         self.end_offset = last_offset.saturating_add(1);
         self.entries.push_back(entry);
         size
     }
 
-    /// The batches from the one with `offset` on: as many as fit into `max_bytes`, but at least one if `at_least_one`.
-    pub(super) fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<Slice, ErrorCode> {
+    /// The batches from the one with the wanted offset on: as many as fit into `max_bytes`, but at least one if
+    /// `at_least_one`.
+    pub(super) fn read(
+        &self,
+        wanted: &Wanted,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Slice, ErrorCode> {
+        let offset = wanted.offset;
+        self.check_epoch(wanted.leader_epoch)?;
+        let mut slice = Slice {
+            high_watermark: self.end_offset,
+            log_start_offset: self.start_offset,
+            diverged: self.diverged(wanted.last_epoch, offset),
+            ..Slice::default()
+        };
+        if slice.diverged.is_some() {
+            return Ok(slice);
+        }
         if offset < self.start_offset || offset > self.end_offset {
             return Err(ErrorCode::OffsetOutOfRange);
         }
-        let mut slice = Slice { high_watermark: self.end_offset, ..Slice::default() };
         let first = self.entries.partition_point(|entry| entry.last_offset < offset);
         for entry in self.entries.range(first..) {
             let forced = at_least_one && slice.batches.is_empty();
@@ -95,6 +164,20 @@ impl Log {
             slice.batches.push(Arc::clone(&entry.bytes));
         }
         Ok(slice)
+    }
+
+    /// Where a client that has read up to `offset`, last in `epoch`, has read what is no longer in the log.
+    fn diverged(&self, epoch: i32, offset: i64) -> Option<(i32, i64)> {
+        if epoch == ANY_EPOCH {
+            return None;
+        }
+        let count = self.entries.partition_point(|entry| entry.leader_epoch <= epoch);
+        let known =
+            count.checked_sub(1).and_then(|last| self.entries.get(last)).map(|entry| entry.leader_epoch);
+        // An epoch ends where the next one begins.
+        let end = self.entries.get(count).map_or(self.end_offset, |next| next.base_offset);
+        let behind = known.is_some_and(|known| known < epoch) && epoch != self.leader_epoch;
+        (end < offset || behind).then_some((known.unwrap_or(epoch), end))
     }
 
     /// Offset and timestamp of the first record at `timestamp_ms` or later.
@@ -125,7 +208,7 @@ impl Log {
         self.entries.drain(..count).map(|entry| entry.size()).sum()
     }
 
-    /// Cuts the log so that it ends at `offset`; the bytes that are free now. Going below the start, it begins there.
+    /// Cuts the log so that it ends at `offset`, as a new leader does that had no more; the bytes that are free now. Going below the start, it begins there.
     pub(super) fn truncate(&mut self, offset: i64) -> usize {
         let offset = offset.max(0);
         if offset >= self.end_offset {
@@ -134,6 +217,8 @@ impl Log {
         let keep = self.entries.partition_point(|entry| entry.last_offset < offset);
         self.end_offset = offset;
         self.start_offset = self.start_offset.min(offset);
+        self.sequences.cut(offset);
+        self.elect();
         self.entries.drain(keep..).map(|entry| entry.size()).sum()
     }
 
@@ -166,6 +251,10 @@ mod tests {
         log
     }
 
+    fn at(offset: i64) -> Wanted {
+        Wanted { partition: 0, offset, leader_epoch: ANY_EPOCH, last_epoch: ANY_EPOCH, max_bytes: 0 }
+    }
+
     fn base_offsets(slice: &Slice) -> Vec<i64> {
         slice.batches.iter().map(|batch| Header::read(batch).unwrap().base_offset).collect()
     }
@@ -177,11 +266,11 @@ mod tests {
         for (offset, found) in
             [(0, vec![0, 3, 4]), (2, vec![0, 3, 4]), (3, vec![3, 4]), (13, vec![4]), (14, vec![])]
         {
-            let slice = log.read(offset, usize::MAX, true).unwrap();
+            let slice = log.read(&at(offset), usize::MAX, true).unwrap();
             assert_eq!((base_offsets(&slice), slice.high_watermark), (found, 14), "from {offset}");
         }
         for offset in [-1, 15, i64::MAX, i64::MIN] {
-            assert_eq!(log.read(offset, 1, true).unwrap_err(), ErrorCode::OffsetOutOfRange);
+            assert_eq!(log.read(&at(offset), 1, true).unwrap_err(), ErrorCode::OffsetOutOfRange);
         }
     }
 
@@ -198,7 +287,7 @@ mod tests {
             (2 * one, true, 2),
             (usize::MAX, true, 3),
         ] {
-            assert_eq!(log.read(0, max_bytes, forced).unwrap().batches.len(), count, "{max_bytes}");
+            assert_eq!(log.read(&at(0), max_bytes, forced).unwrap().batches.len(), count, "{max_bytes}");
         }
     }
 
@@ -208,11 +297,11 @@ mod tests {
         let all = log.size();
         let freed = log.drop_oldest();
         assert_eq!((log.start_offset(), log.size()), (3, all - freed));
-        assert_eq!(log.read(2, 1, true).unwrap_err(), ErrorCode::OffsetOutOfRange);
+        assert_eq!(log.read(&at(2), 1, true).unwrap_err(), ErrorCode::OffsetOutOfRange);
         // Into a batch: it stays, as do the offsets before.
         assert!(log.delete_before(9) > 0);
         assert_eq!(log.start_offset(), 9);
-        assert_eq!(base_offsets(&log.read(9, 1, true).unwrap()), [4]);
+        assert_eq!(base_offsets(&log.read(&at(9), 1, true).unwrap()), [4]);
         assert_eq!(log.delete_before(5), 0);
         assert_eq!(log.start_offset(), 9);
         log.delete_before(i64::MAX);
@@ -227,12 +316,34 @@ mod tests {
         assert_eq!(log.truncate(14), 0);
         assert!(log.truncate(6) > 0);
         assert_eq!(log.end_offset(), 6);
-        assert!(base_offsets(&log.read(4, 1, true).unwrap()).is_empty());
+        assert!(base_offsets(&log.read(&at(4), 1, true).unwrap()).is_empty());
         log.delete_before(3);
         log.truncate(1);
         assert_eq!((log.start_offset(), log.end_offset(), log.size()), (1, 1, 0));
         log.truncate(-5);
         assert_eq!((log.start_offset(), log.end_offset()), (0, 0));
+    }
+
+    #[test]
+    fn a_client_that_has_read_what_was_cut_is_told_where() {
+        let mut log = log(&[3, 1, 10]);
+        let known = |leader_epoch, last_epoch, offset| Wanted { leader_epoch, last_epoch, ..at(offset) };
+        log.truncate(6);
+        assert_eq!(log.leader_epoch(), 1);
+        assert_eq!(log.read(&known(0, 0, 3), 99, true).unwrap_err(), ErrorCode::FencedLeaderEpoch);
+        assert_eq!(log.read(&known(2, 0, 3), 99, true).unwrap_err(), ErrorCode::UnknownLeaderEpoch);
+        let bytes = RawBatch::compacted_away(20, 0).encode();
+        log.append(Arc::from(bytes.clone()), Header::read(&bytes).unwrap(), 9);
+        for (last_epoch, offset, diverged) in [
+            (0, 3, None),
+            (0, 6, None),
+            (0, 14, Some((0, 6))),
+            (1, 14, None),
+            (1, 26, None),
+            (ANY_EPOCH, 14, None),
+        ] {
+            assert_eq!(log.read(&known(1, last_epoch, offset), 99, true).unwrap().diverged, diverged);
+        }
     }
 
     #[test]

@@ -6,37 +6,40 @@
 //! milliseconds and without a JVM; and it can do wrong on demand ([`Faults`]).
 //!
 //! ```text
-//! listener    accepts, owns the connections      faults   what to do wrong, armed by tests
-//! connection  frames in, answers out, in order   store    all topics under one lock and one limit
-//! api/        the requests, one file a kind      log      one partition: whole batches
-//! wire        primitive types                    batch    the header of a record batch, its checksum
+//! listener    accepts, owns the connections      testing/  what to do wrong, and to its logs, for tests
+//! connection  frames in, answers out, in order   store     all topics under one lock and one limit
+//! api/        the requests, one file a kind      log       one partition: whole batches
+//! wire        primitive types                    sequence  the last batches of idempotent producers
+//! groups      offsets of consumer groups         batch     the header of a record batch, its checksum
 //! ```
 //!
 //! Invariants
 //! - Loopback only. No bytes from a socket make it panic. What a connection can hold is limited: one request of
 //!   `max_request_bytes`, and the batches of one answer until the client has read them.
-//! - It advertises exactly the requests and versions that are implemented, which are those that rskafka 0.6 picks.
+//! - It advertises exactly the requests and versions that are implemented.
 //! - A batch is stored as it came, except for base offset and leader epoch, and is only stored when its checksum is
-//!   right. Offsets are given at append, without gaps. The high watermark is the end of the log.
+//!   right, and once if an idempotent producer sends it again. Offsets are given at append, without gaps. The high watermark is the end of the log.
 //!
-//! Absent on purpose: replicas, consumer groups, transactions, idempotent producers, SASL and TLS, topic
+//! Absent on purpose: replicas, members of consumer groups, transactions, fetch sessions, SASL and TLS, topic
 //! configurations, retention by time, disk.
 
 mod api;
 mod batch;
 mod codes;
 mod connection;
-mod faults;
+mod groups;
 mod listener;
 mod log;
+mod sequence;
 mod store;
+mod testing;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -45,8 +48,8 @@ use tokio::task::JoinHandle;
 pub use api::Api;
 pub use batch::RawBatch;
 pub use codes::ErrorCode;
-pub use faults::{Fault, Faults, Rule};
 use listener::{Command, Order};
+pub use testing::{Fault, Faults, Rule};
 
 /// The broker's number in the cluster.
 const NODE_ID: i32 = 1;
@@ -92,6 +95,11 @@ struct Shared {
     /// Where it listens now. Relaxed: whoever must see a new port learns of it after the move is done.
     port: AtomicU16,
     store: store::Store,
+    groups: groups::Groups,
+    /// Tells this broker's cluster from others.
+    cluster_id: String,
+    /// Relaxed: the names only have to differ.
+    next_producer_id: AtomicI64,
     faults: Faults,
     counters: connection::Counters,
 }
@@ -99,6 +107,11 @@ struct Shared {
 impl Shared {
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.load(Ordering::Relaxed)).into()
+    }
+
+    /// A name for an idempotent producer.
+    fn next_producer_id(&self) -> i64 {
+        self.next_producer_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Where clients are told to connect to.
@@ -131,6 +144,9 @@ impl Broker {
         let shared = Arc::new(Shared {
             port: AtomicU16::new(listener.local_addr()?.port()),
             store: store::Store::new(options.limit_bytes),
+            groups: groups::Groups::default(),
+            cluster_id: format!("embedded-{:032x}", u128::from_be_bytes(store::random_id())),
+            next_producer_id: AtomicI64::new(0),
             faults: Faults::default(),
             counters: connection::Counters::default(),
             options,
@@ -185,14 +201,6 @@ impl Broker {
         self.shared.store.bounds(topic, partition).map(|(_, end)| end)
     }
 
-    /// Loses the records from `offset` on, as an unclean election does; whole batches go. Returns the end offset.
-    ///
-    /// # Errors
-    /// There is no such partition.
-    pub fn truncate(&self, topic: &str, partition: i32, offset: i64) -> Result<i64, ErrorCode> {
-        self.shared.store.truncate(topic, partition, offset)
-    }
-
     /// Deletes the records below `before`, as retention does. Returns the log start offset.
     ///
     /// # Errors
@@ -201,27 +209,9 @@ impl Broker {
         self.shared.store.delete_before(topic, partition, before)
     }
 
-    /// Appends a batch without the checks that a producer's batches go through: markers, other codecs, corrupt ones.
-    /// Returns its base offset.
-    ///
-    /// # Errors
-    /// There is no such partition, or the bytes are too few for a batch's header.
-    pub fn append_unchecked(&self, topic: &str, partition: i32, batch: &[u8]) -> Result<i64, ErrorCode> {
-        let header = batch::Header::read(batch).map_err(|wire::Malformed| ErrorCode::CorruptMessage)?;
-        self.shared
-            .store
-            .append(topic, partition, Arc::from(batch), header)
-            .map(|appended| appended.base_offset)
-    }
-
     /// Bytes that the stored batches take, as [`Options::limit_bytes`] counts them.
     pub fn stored_bytes(&self) -> usize {
         self.shared.store.bytes()
-    }
-
-    /// The faults to arm.
-    pub fn faults(&self) -> &Faults {
-        &self.shared.faults
     }
 
     /// How many requests of this kind arrived so far.
@@ -242,21 +232,6 @@ impl Broker {
     /// How many connections are open.
     pub fn connections_open(&self) -> usize {
         self.shared.counters.open()
-    }
-
-    /// Closes all connections; returns when they are closed. New ones are accepted.
-    pub async fn drop_connections(&self) {
-        self.order(Command::DropConnections).await;
-    }
-
-    /// From now on new connections open but are not served, as when the broker's process is stopped.
-    pub async fn pause_accepting(&self) {
-        self.order(Command::Pause).await;
-    }
-
-    /// Serves new connections again, and those that were opened meanwhile.
-    pub async fn resume_accepting(&self) {
-        self.order(Command::Resume).await;
     }
 
     /// Closes the socket and all connections, as when the broker's process is killed: new connections are refused. The

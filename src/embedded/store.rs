@@ -8,13 +8,14 @@
 //! that was appended first is deleted, wherever it is, until they fit; only the newest batch of all is never deleted.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
 use super::batch::Header;
 use super::codes::ErrorCode;
-use super::log::{Log, Slice};
+use super::log::{Log, Slice, Wanted};
 
 /// Longest name of a topic, in bytes.
 const MAX_TOPIC_NAME: usize = 249;
@@ -30,7 +31,7 @@ pub(super) struct Store {
 
 #[derive(Debug, Default)]
 struct State {
-    topics: BTreeMap<String, Vec<Log>>,
+    topics: BTreeMap<String, Topic>,
     /// Sum of the logs' sizes.
     bytes: usize,
     /// Batches appended so far.
@@ -44,12 +45,25 @@ pub(super) struct Appended {
     pub(super) log_start_offset: i64,
 }
 
-/// What a fetch wants of one partition.
+/// A topic of the broker. Created again under its name, it has another id.
+#[derive(Debug)]
+struct Topic {
+    id: [u8; 16],
+    logs: Vec<Log>,
+}
+
+/// What metadata say of a topic: its id, and the leaders' epochs by partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TopicInfo {
+    pub(super) id: [u8; 16],
+    pub(super) leader_epochs: Vec<i32>,
+}
+
+/// How a fetch names a topic.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) max_bytes: usize,
+pub(super) enum TopicName<'a> {
+    Name(&'a str),
+    Id([u8; 16]),
 }
 
 /// What all of a fetch's partitions have to give: one result for each, in the order asked.
@@ -64,19 +78,31 @@ impl State {
     fn log(&mut self, topic: &str, partition: i32) -> Result<&mut Log, ErrorCode> {
         usize::try_from(partition)
             .ok()
-            .and_then(|index| self.topics.get_mut(topic)?.get_mut(index))
+            .and_then(|index| self.topics.get_mut(topic)?.logs.get_mut(index))
             .ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
+    fn log_of(&mut self, topic: TopicName<'_>, partition: i32) -> Result<&mut Log, ErrorCode> {
+        match topic {
+            TopicName::Name(name) => self.log(name, partition),
+            TopicName::Id(id) => {
+                let topic = self.topics.values_mut().find(|topic| topic.id == id);
+                let logs = &mut topic.ok_or(ErrorCode::UnknownTopicId)?.logs;
+                let index = usize::try_from(partition).ok();
+                index.and_then(|index| logs.get_mut(index)).ok_or(ErrorCode::UnknownTopicOrPartition)
+            }
+        }
+    }
+
     fn partitions(&self) -> usize {
-        self.topics.values().map(Vec::len).sum()
+        self.topics.values().map(|topic| topic.logs.len()).sum()
     }
 
     /// Deletes the oldest batches until the limit holds.
     fn retain(&mut self, limit_bytes: usize) -> Vec<Weak<Notify>> {
         let mut waiters = Vec::new();
         while self.bytes > limit_bytes {
-            let logs = self.topics.values_mut().flatten();
+            let logs = self.topics.values_mut().flat_map(|topic| &mut topic.logs);
             let oldest = logs.filter_map(|log| Some((log.oldest()?, log))).min_by_key(|(order, _)| *order);
             match oldest {
                 Some((order, log)) if order + 1 < self.appended => {
@@ -129,9 +155,8 @@ impl Store {
             return Err(ErrorCode::PolicyViolation);
         }
         if !only_check {
-            state
-                .topics
-                .insert(name.to_owned(), std::iter::repeat_with(Log::default).take(partitions).collect());
+            let logs = std::iter::repeat_with(Log::default).take(partitions).collect();
+            state.topics.insert(name.to_owned(), Topic { id: random_id(), logs });
         }
         Ok(())
     }
@@ -139,7 +164,7 @@ impl Store {
     /// Deletes a topic with all that is in it.
     pub(super) fn delete_topic(&self, name: &str) -> Result<(), ErrorCode> {
         let mut state = self.lock();
-        let mut logs = state.topics.remove(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let mut logs = state.topics.remove(name).ok_or(ErrorCode::UnknownTopicOrPartition)?.logs;
         state.bytes -= logs.iter().map(Log::size).sum::<usize>();
         drop(state);
         notify(logs.iter_mut().flat_map(Log::take_waiters).collect());
@@ -150,7 +175,7 @@ impl Store {
     pub(super) fn add_partitions(&self, name: &str, total: i32) -> Result<(), ErrorCode> {
         let mut state = self.lock();
         let others = state.partitions();
-        let logs = state.topics.get_mut(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let logs = &mut state.topics.get_mut(name).ok_or(ErrorCode::UnknownTopicOrPartition)?.logs;
         let total = usize::try_from(total).map_err(|_| ErrorCode::InvalidPartitions)?;
         if total <= logs.len() {
             return Err(ErrorCode::InvalidPartitions);
@@ -162,14 +187,35 @@ impl Store {
         Ok(())
     }
 
-    /// Every topic with its number of partitions.
-    pub(super) fn topics(&self) -> Vec<(String, usize)> {
-        self.lock().topics.iter().map(|(name, logs)| (name.clone(), logs.len())).collect()
+    /// Every topic.
+    pub(super) fn topics(&self) -> Vec<(String, TopicInfo)> {
+        self.lock().topics.iter().map(|(name, topic)| (name.clone(), topic.info())).collect()
     }
 
-    /// A topic's number of partitions.
-    pub(super) fn partitions(&self, name: &str) -> Option<usize> {
-        self.lock().topics.get(name).map(Vec::len)
+    /// A topic.
+    pub(super) fn topic(&self, name: &str) -> Option<TopicInfo> {
+        self.lock().topics.get(name).map(Topic::info)
+    }
+
+    /// The epoch of a partition's leader.
+    pub(super) fn leader_epoch(&self, topic: &str, partition: i32) -> Result<i32, ErrorCode> {
+        self.lock().log(topic, partition).map(|log| log.leader_epoch())
+    }
+
+    /// Compares the epoch that a client knows with the leader's.
+    pub(super) fn check_epoch(&self, topic: &str, partition: i32, known: i32) -> Result<(), ErrorCode> {
+        self.lock().log(topic, partition)?.check_epoch(known)
+    }
+
+    /// Elects a partition's leader again: its epoch after that.
+    pub(super) fn elect(&self, topic: &str, partition: i32) -> Result<i32, ErrorCode> {
+        let mut state = self.lock();
+        let log = state.log(topic, partition)?;
+        log.elect();
+        let (epoch, waiters) = (log.leader_epoch(), log.take_waiters());
+        drop(state);
+        notify(waiters);
+        Ok(epoch)
     }
 
     /// Bytes that all logs take.
@@ -182,8 +228,8 @@ impl Store {
         self.lock().log(topic, partition).map(|log| (log.start_offset(), log.end_offset()))
     }
 
-    /// Appends a batch.
-    pub(super) fn append(
+    /// Appends a batch of a producer, unless it is here already: then where it is.
+    pub(super) fn append_once(
         &self,
         topic: &str,
         partition: i32,
@@ -191,6 +237,32 @@ impl Store {
         header: Header,
     ) -> Result<Appended, ErrorCode> {
         let mut state = self.lock();
+        let log = state.log(topic, partition)?;
+        if let Some(base_offset) = log.check_sequence(&header)? {
+            return Ok(Appended { base_offset, log_start_offset: log.start_offset() });
+        }
+        self.append_locked(state, topic, partition, batch, header)
+    }
+
+    /// Appends a batch, whatever it is.
+    pub(super) fn append(
+        &self,
+        topic: &str,
+        partition: i32,
+        batch: Arc<[u8]>,
+        header: Header,
+    ) -> Result<Appended, ErrorCode> {
+        self.append_locked(self.lock(), topic, partition, batch, header)
+    }
+
+    fn append_locked(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        topic: &str,
+        partition: i32,
+        batch: Arc<[u8]>,
+        header: Header,
+    ) -> Result<Appended, ErrorCode> {
         let order = state.appended;
         let log = state.log(topic, partition)?;
         let base_offset = log.end_offset();
@@ -210,7 +282,7 @@ impl Store {
     /// The bytes of all partitions together keep to `max_bytes`, except that the first batch found is always given.
     pub(super) fn read(
         &self,
-        topics: &[(&str, Vec<Wanted>)],
+        topics: &[(TopicName<'_>, Vec<Wanted>)],
         min_bytes: usize,
         max_bytes: usize,
         waiter: &Arc<Notify>,
@@ -222,9 +294,12 @@ impl Store {
         for (topic, wanted) in wanted() {
             let room = wanted.max_bytes.min(max_bytes.saturating_sub(bytes));
             let slice =
-                state.log(topic, wanted.partition).and_then(|log| log.read(wanted.offset, room, bytes == 0));
+                state.log_of(topic, wanted.partition).and_then(|log| log.read(wanted, room, bytes == 0));
             match &slice {
-                Ok(slice) => bytes += slice.bytes,
+                Ok(slice) => {
+                    bytes += slice.bytes;
+                    found.complete |= slice.diverged.is_some();
+                }
                 Err(_) => found.complete = true,
             }
             found.slices.push(slice);
@@ -232,7 +307,7 @@ impl Store {
         found.complete |= bytes >= min_bytes || found.slices.is_empty();
         if !found.complete {
             for (topic, wanted) in wanted() {
-                if let Ok(log) = state.log(topic, wanted.partition) {
+                if let Ok(log) = state.log_of(topic, wanted.partition) {
                     log.wait(waiter);
                 }
             }
@@ -286,6 +361,22 @@ impl Store {
         notify(waiters);
         Ok(offset)
     }
+}
+
+impl Topic {
+    fn info(&self) -> TopicInfo {
+        TopicInfo { id: self.id, leader_epochs: self.logs.iter().map(Log::leader_epoch).collect() }
+    }
+}
+
+/// An id that nothing else has.
+pub(super) fn random_id() -> [u8; 16] {
+    // Each of these hashers has a key of its own, from the system's randomness.
+    let half = || RandomState::new().build_hasher().finish().to_be_bytes();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&half());
+    id[8..].copy_from_slice(&half());
+    id
 }
 
 /// Whether Kafka takes the name for a topic.
@@ -377,7 +468,7 @@ mod tests {
         assert_eq!(store.add_partitions("a", i32::MAX), Err(ErrorCode::PolicyViolation));
         assert_eq!(store.add_partitions("b", 2), Err(ErrorCode::UnknownTopicOrPartition));
         assert_eq!(store.add_partitions("a", 5), Ok(()));
-        assert_eq!(store.partitions("a"), Some(5));
+        assert_eq!(store.topic("a").unwrap().leader_epochs, [0; 5]);
         assert_eq!(store.topics().len(), 2);
     }
 }

@@ -1,5 +1,9 @@
 //! Kafka's primitive types: read from a request without trust, written to an answer.
 //!
+//! A request and its answer are of one version; from a version on that each kind has, lengths are compact and structures
+//! end with tagged fields ("flexible"). [`Reader`] and [`Answer`] know it, so the kinds read and write the same calls for
+//! both forms.
+//!
 //! Reading never panics and never allocates by what a length field claims: strings and batches are borrowed from the
 //! request, and all arrays of a request together hold a limited number of items. In an answer, record batches are not
 //! copied but *spliced*: the frame keeps a reference to the stored bytes and where they go.
@@ -20,11 +24,19 @@ pub(super) struct Malformed;
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
     items_left: usize,
+    /// Version of the request.
+    pub(super) version: i16,
+    flexible: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, items_left: MAX_ITEMS }
+        Self { rest: bytes, items_left: MAX_ITEMS, version: 0, flexible: false }
+    }
+
+    /// From here on the bytes are of this version.
+    pub(super) fn speak(&mut self, version: i16, flexible: bool) {
+        (self.version, self.flexible) = (version, flexible);
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
@@ -87,30 +99,43 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn nullable_string(&mut self) -> Result<Option<&'a str>, Malformed> {
-        let length = self.int16()?;
-        if length == -1 {
-            return Ok(None);
+        let Some(length) = self.string_length()? else { return Ok(None) };
+        std::str::from_utf8(self.take(length)?).map(Some).map_err(|_| Malformed)
+    }
+
+    fn string_length(&mut self) -> Result<Option<usize>, Malformed> {
+        if self.flexible {
+            return self.compact_length();
         }
-        let bytes = self.take(usize::try_from(length).map_err(|_| Malformed)?)?;
-        std::str::from_utf8(bytes).map(Some).map_err(|_| Malformed)
+        match self.int16()? {
+            -1 => Ok(None),
+            length => usize::try_from(length).map(Some).map_err(|_| Malformed),
+        }
     }
 
-    pub(super) fn compact_string(&mut self) -> Result<&'a str, Malformed> {
-        self.compact_nullable_string()?.ok_or(Malformed)
+    /// The length of an array or of bytes; `None` is null.
+    fn length(&mut self) -> Result<Option<usize>, Malformed> {
+        if self.flexible {
+            return self.compact_length();
+        }
+        match self.int32()? {
+            -1 => Ok(None),
+            length => usize::try_from(length).map(Some).map_err(|_| Malformed),
+        }
     }
 
-    pub(super) fn compact_nullable_string(&mut self) -> Result<Option<&'a str>, Malformed> {
-        let Some(length) = self.unsigned_varlong()?.checked_sub(1) else { return Ok(None) };
-        let bytes = self.take(usize::try_from(length).map_err(|_| Malformed)?)?;
-        std::str::from_utf8(bytes).map(Some).map_err(|_| Malformed)
+    fn compact_length(&mut self) -> Result<Option<usize>, Malformed> {
+        let length = self.unsigned_varlong()?.checked_sub(1).map(usize::try_from);
+        length.transpose().map_err(|_| Malformed)
     }
 
     pub(super) fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
-        let length = self.int32()?;
-        if length == -1 {
-            return Ok(None);
-        }
-        self.take(usize::try_from(length).map_err(|_| Malformed)?).map(Some)
+        let Some(length) = self.length()? else { return Ok(None) };
+        self.take(length).map(Some)
+    }
+
+    pub(super) fn uuid(&mut self) -> Result<[u8; 16], Malformed> {
+        self.fixed()
     }
 
     /// Reads an array with `item`; null is an empty one.
@@ -126,20 +151,8 @@ impl<'a> Reader<'a> {
         &mut self,
         item: impl FnMut(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Option<Vec<T>>, Malformed> {
-        let length = self.int32()?;
-        if length == -1 {
-            return Ok(None);
-        }
-        self.items(usize::try_from(length).map_err(|_| Malformed)?, item).map(Some)
-    }
-
-    /// Reads a compact array with `item`; null is an empty one.
-    pub(super) fn compact_array<T>(
-        &mut self,
-        item: impl FnMut(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Vec<T>, Malformed> {
-        let length = self.unsigned_varlong()?.saturating_sub(1);
-        self.items(usize::try_from(length).map_err(|_| Malformed)?, item)
+        let Some(length) = self.length()? else { return Ok(None) };
+        self.items(length, item).map(Some)
     }
 
     fn items<T>(
@@ -151,8 +164,11 @@ impl<'a> Reader<'a> {
         (0..length).map(|_| item(self)).collect()
     }
 
-    /// Leaves out the optional fields at the end of a structure; none is known here.
+    /// Leaves out the optional fields at the end of a structure, if this version has them; none is known here.
     pub(super) fn tagged_fields(&mut self) -> Result<(), Malformed> {
+        if !self.flexible {
+            return Ok(());
+        }
         for _ in 0..self.unsigned_varlong()? {
             self.unsigned_varlong()?;
             let length = self.unsigned_varlong()?;
@@ -173,12 +189,15 @@ pub(super) struct Answer {
     bytes: Vec<u8>,
     /// Stored batches, each with the place in `bytes` before which it goes, in order.
     splices: Vec<(usize, Arc<[u8]>)>,
+    /// Version of the request that it answers.
+    pub(super) version: i16,
+    flexible: bool,
 }
 
 impl Answer {
-    /// An empty answer to the request of this correlation id.
-    pub(super) fn new(correlation_id: i32) -> Self {
-        let mut answer = Self { bytes: Vec::with_capacity(128), splices: Vec::new() };
+    /// An empty answer to the request of this correlation id, with the old form of a header, which has no tagged fields.
+    pub(super) fn new(correlation_id: i32, version: i16, flexible: bool) -> Self {
+        let mut answer = Self { bytes: Vec::with_capacity(128), splices: Vec::new(), version, flexible };
         answer.int32(correlation_id);
         answer
     }
@@ -203,9 +222,13 @@ impl Answer {
         self.int8(value.into());
     }
 
-    /// A length or a count. All of them are far below the limit: topics, partitions, names, a bounded fetch.
+    /// The length of an array, or of bytes. All are far below the limit: topics, partitions, names, a bounded fetch.
     pub(super) fn length(&mut self, length: usize) {
-        self.int32(i32::try_from(length).unwrap_or(i32::MAX));
+        if self.flexible {
+            self.unsigned_varint(length + 1);
+        } else {
+            self.int32(i32::try_from(length).unwrap_or(i32::MAX));
+        }
     }
 
     fn unsigned_varint(&mut self, mut value: usize) {
@@ -217,33 +240,40 @@ impl Answer {
     }
 
     pub(super) fn string(&mut self, text: &str) {
-        self.int16(i16::try_from(text.len()).unwrap_or(i16::MAX));
+        if self.flexible {
+            self.unsigned_varint(text.len() + 1);
+        } else {
+            self.int16(i16::try_from(text.len()).unwrap_or(i16::MAX));
+        }
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    pub(super) fn null_string(&mut self) {
-        self.int16(-1);
-    }
-
-    pub(super) fn compact_string(&mut self, text: &str) {
-        self.unsigned_varint(text.len() + 1);
-        self.bytes.extend_from_slice(text.as_bytes());
-    }
-
-    pub(super) fn compact_nullable_string(&mut self, text: Option<&str>) {
+    pub(super) fn nullable_string(&mut self, text: Option<&str>) {
         match text {
-            Some(text) => self.compact_string(text),
-            None => self.unsigned_varint(0),
+            Some(text) => self.string(text),
+            None if self.flexible => self.unsigned_varint(0),
+            None => self.int16(-1),
         }
     }
 
-    pub(super) fn compact_length(&mut self, length: usize) {
-        self.unsigned_varint(length + 1);
+    pub(super) fn uuid(&mut self, id: [u8; 16]) {
+        self.bytes.extend_from_slice(&id);
     }
 
-    /// The end of a structure that may have optional fields: none.
+    /// The end of a structure: no tagged fields, if this version has any.
     pub(super) fn no_tagged_fields(&mut self) {
-        self.bytes.push(0);
+        if self.flexible {
+            self.bytes.push(0);
+        }
+    }
+
+    /// The end of a structure with one tagged field, which `write` writes; only in a version that has them.
+    pub(super) fn tagged_field(&mut self, tag: u8, write: impl FnOnce(&mut Self)) {
+        let mut field = Self { bytes: Vec::new(), splices: Vec::new(), ..*self };
+        write(&mut field);
+        self.bytes.extend([1, tag]);
+        self.unsigned_varint(field.bytes.len());
+        self.bytes.append(&mut field.bytes);
     }
 
     /// A record set: the length of the batches together, then the batches as they are stored.
@@ -275,6 +305,12 @@ impl Answer {
 mod tests {
     use super::*;
 
+    fn flexible(bytes: &[u8]) -> Reader<'_> {
+        let mut reader = Reader::new(bytes);
+        reader.speak(1, true);
+        reader
+    }
+
     #[test]
     fn lengths_are_not_trusted() {
         let huge = i32::MAX.to_be_bytes();
@@ -282,11 +318,11 @@ mod tests {
         assert_eq!(Reader::new(&huge).array(|_| Ok(())), Err(Malformed));
         assert_eq!(Reader::new(&(-2_i32).to_be_bytes()).array(|_| Ok(())), Err(Malformed));
         assert_eq!(Reader::new(&(-2_i16).to_be_bytes()).nullable_string(), Err(Malformed));
-        assert_eq!(Reader::new(&[0xFF; 9]).compact_string(), Err(Malformed));
+        assert_eq!(flexible(&[0xFF; 9]).string(), Err(Malformed));
         assert_eq!(Reader::new(&[0xFF; 11]).varlong(), Err(Malformed));
-        assert_eq!(Reader::new(&[3, b'a']).compact_string(), Err(Malformed));
-        assert_eq!(Reader::new(&[2, 0xFF]).compact_string(), Err(Malformed));
-        assert_eq!(Reader::new(&[0xFF, 0xFF, 0x7F, 1]).tagged_fields(), Err(Malformed));
+        assert_eq!(flexible(&[3, b'a']).string(), Err(Malformed));
+        assert_eq!(flexible(&[2, 0xFF]).string(), Err(Malformed));
+        assert_eq!(flexible(&[0xFF, 0xFF, 0x7F, 1]).tagged_fields(), Err(Malformed));
         assert_eq!(Reader::new(&[0]).end(), Err(Malformed));
     }
 
@@ -321,7 +357,7 @@ mod tests {
 
     #[tokio::test]
     async fn batches_are_spliced_where_they_belong() {
-        let mut answer = Answer::new(7);
+        let mut answer = Answer::new(7, 1, false);
         answer.record_set(vec![Arc::from(*b"ab"), Arc::from(*b"c")]);
         answer.int8(1);
         answer.record_set(Vec::new());

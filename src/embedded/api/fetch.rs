@@ -1,7 +1,7 @@
-//! Fetch, version 4: whole batches, waiting for the first bytes as long as the client allows.
+//! Fetch, versions 4 to 13: whole batches, waiting for the first bytes as long as the client allows.
 //!
 //! An answer waits until `min_bytes` are there or `max_wait` is over; an error of any partition, or a client that
-//! accepts no bytes, does not wait. The wait is one notification that the partitions give at their next change.
+//! accepts no bytes, does not wait. There are no fetch sessions: a client that asks for one is told that it has none. The wait is one notification that the partitions give at their next change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::Shared;
-use super::super::store::{Found, Wanted};
+use super::super::codes::ErrorCode;
+use super::super::log::{ANY_EPOCH, Slice, Wanted};
+use super::super::store::{Found, TopicName};
 use super::super::wire::{Answer, Malformed, Reader};
 use super::{Outcome, code};
 
@@ -22,12 +24,25 @@ pub(super) struct Fetch<'a> {
     max_wait: Duration,
     min_bytes: usize,
     max_bytes: usize,
-    topics: Vec<(&'a str, Vec<Wanted>)>,
+    topics: Vec<(TopicName<'a>, Vec<Wanted>)>,
 }
 
 /// A size or a time that is not negative.
 fn positive<T: TryFrom<i32> + Default>(value: i32) -> T {
     T::try_from(value).unwrap_or_default()
+}
+
+fn wanted(reader: &mut Reader<'_>) -> Result<Wanted, Malformed> {
+    let partition = reader.int32()?;
+    let leader_epoch = if reader.version >= 9 { reader.int32()? } else { ANY_EPOCH };
+    let offset = reader.int64()?;
+    let last_epoch = if reader.version >= 12 { reader.int32()? } else { ANY_EPOCH };
+    if reader.version >= 5 {
+        let _log_start_offset = reader.int64()?;
+    }
+    let max_bytes = positive(reader.int32()?);
+    reader.tagged_fields()?;
+    Ok(Wanted { partition, offset, leader_epoch, last_epoch, max_bytes })
 }
 
 impl<'a> Fetch<'a> {
@@ -38,15 +53,33 @@ impl<'a> Fetch<'a> {
         let max_bytes = positive::<usize>(reader.int32()?).min(MAX_ANSWER_BYTES);
         // There are no transactions here, so what is committed and what is not is the same.
         let _isolation_level = reader.int8()?;
+        if reader.version >= 7 {
+            let _session = (reader.int32()?, reader.int32()?);
+        }
         let topics = reader.array(|reader| {
-            let name = reader.string()?;
-            let partitions = reader.array(|reader| {
-                let partition = reader.int32()?;
-                let offset = reader.int64()?;
-                Ok(Wanted { partition, offset, max_bytes: positive(reader.int32()?) })
-            })?;
+            let name = match reader.version {
+                ..13 => TopicName::Name(reader.string()?),
+                _ => TopicName::Id(reader.uuid()?),
+            };
+            let partitions = reader.array(wanted)?;
+            reader.tagged_fields()?;
             Ok((name, partitions))
         })?;
+        if reader.version >= 7 {
+            // What a session is to forget.
+            reader.array(|reader| {
+                match reader.version {
+                    ..13 => reader.string().map(drop)?,
+                    _ => reader.uuid().map(drop)?,
+                }
+                reader.array(Reader::int32)?;
+                reader.tagged_fields()
+            })?;
+        }
+        if reader.version >= 11 {
+            let _rack = reader.string()?;
+        }
+        reader.tagged_fields()?;
         Ok(Self { max_wait, min_bytes, max_bytes, topics })
     }
 
@@ -84,23 +117,56 @@ impl<'a> Fetch<'a> {
 
     fn write(&self, found: Found, outcome: Outcome) -> Answer {
         let mut slices = found.slices.into_iter();
-        let mut answer = Answer::new(outcome.correlation_id);
+        let mut answer = outcome.answer();
         answer.int32(outcome.throttle_ms);
+        if answer.version >= 7 {
+            // No error of the whole, and no session.
+            answer.int16(0);
+            answer.int32(0);
+        }
         answer.length(self.topics.len());
         for (topic, all) in &self.topics {
-            answer.string(topic);
+            match topic {
+                TopicName::Name(name) => answer.string(name),
+                TopicName::Id(id) => answer.uuid(*id),
+            }
             answer.length(all.len());
             for (wanted, slice) in all.iter().zip(&mut slices) {
-                answer.int32(wanted.partition);
-                answer.int16(code(&slice));
-                let high_watermark = slice.as_ref().map_or(-1, |slice| slice.high_watermark);
-                answer.int64(high_watermark);
-                // The last stable offset, and no aborted transactions.
-                answer.int64(high_watermark);
-                answer.length(0);
-                answer.record_set(slice.map(|slice| slice.batches).unwrap_or_default());
+                write_partition(&mut answer, wanted.partition, slice);
             }
+            answer.no_tagged_fields();
         }
+        answer.no_tagged_fields();
         answer
+    }
+}
+
+fn write_partition(answer: &mut Answer, partition: i32, slice: Result<Slice, ErrorCode>) {
+    answer.int32(partition);
+    answer.int16(code(&slice));
+    let (high_watermark, log_start_offset) =
+        slice.as_ref().map_or((-1, -1), |slice| (slice.high_watermark, slice.log_start_offset));
+    answer.int64(high_watermark);
+    // The last stable offset.
+    answer.int64(high_watermark);
+    if answer.version >= 5 {
+        answer.int64(log_start_offset);
+    }
+    // No aborted transactions.
+    answer.length(0);
+    if answer.version >= 11 {
+        // No replica that would rather be read.
+        answer.int32(-1);
+    }
+    let slice = slice.unwrap_or_default();
+    answer.record_set(slice.batches);
+    match slice.diverged {
+        // Only a version that has tagged fields can bring this about.
+        Some((epoch, end_offset)) => answer.tagged_field(0, |field| {
+            field.int32(epoch);
+            field.int64(end_offset);
+            field.no_tagged_fields();
+        }),
+        None => answer.no_tagged_fields(),
     }
 }

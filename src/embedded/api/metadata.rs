@@ -1,10 +1,13 @@
-//! Metadata, version 4: the one broker, which leads every partition, and the topics.
+//! Metadata, versions 4 to 12: the one broker, which leads every partition, and the topics.
 
 use super::super::codes::ErrorCode;
-use super::super::store::is_valid_topic;
+use super::super::store::{TopicInfo, is_valid_topic};
 use super::super::wire::{Answer, Malformed, Reader};
 use super::super::{NODE_ID, Shared};
 use super::{Outcome, code};
+
+/// Stands where the user's rights would, if they had been asked for.
+const RIGHTS_NOT_ASKED: i32 = i32::MIN;
 
 #[derive(Debug)]
 pub(super) struct Metadata<'a> {
@@ -15,19 +18,37 @@ pub(super) struct Metadata<'a> {
 
 impl<'a> Metadata<'a> {
     pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        Ok(Self { topics: reader.nullable_array(Reader::string)?, may_create: reader.boolean()? })
+        let topics = reader.nullable_array(|reader| {
+            if reader.version >= 10 {
+                let _topic_id = reader.uuid()?;
+            }
+            // Without a name the id counts, from version 12 on; here only names are asked for.
+            let name = reader.nullable_string()?.ok_or(Malformed)?;
+            reader.tagged_fields()?;
+            Ok(name)
+        })?;
+        let may_create = reader.boolean()?;
+        if (8..=10).contains(&reader.version) {
+            let _with_cluster_rights = reader.boolean()?;
+        }
+        if reader.version >= 8 {
+            let _with_topic_rights = reader.boolean()?;
+        }
+        reader.tagged_fields()?;
+        Ok(Self { topics, may_create })
     }
 
     pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
         let address = broker.advertised();
-        let mut answer = Answer::new(outcome.correlation_id);
+        let mut answer = outcome.answer();
         answer.int32(outcome.throttle_ms);
         answer.length(1);
         answer.int32(NODE_ID);
         answer.string(&address.ip().to_string());
         answer.int32(address.port().into());
-        answer.null_string();
-        answer.string("embedded");
+        answer.nullable_string(None);
+        answer.no_tagged_fields();
+        answer.nullable_string(Some(&broker.cluster_id));
         answer.int32(NODE_ID);
         match &self.topics {
             Some(names) => {
@@ -39,18 +60,22 @@ impl<'a> Metadata<'a> {
             None => {
                 let all = broker.store.topics();
                 answer.length(all.len());
-                for (name, partitions) in all {
-                    write_topic(&mut answer, &name, Ok(partitions), outcome);
+                for (name, topic) in all {
+                    write_topic(&mut answer, &name, Ok(topic), outcome);
                 }
             }
         }
+        if (8..=10).contains(&answer.version) {
+            answer.int32(RIGHTS_NOT_ASKED);
+        }
+        answer.no_tagged_fields();
         answer
     }
 
-    /// The topic's number of partitions. As with Kafka, a topic that this creates is known from the next request on.
-    fn find(&self, broker: &Shared, name: &str) -> Result<usize, ErrorCode> {
-        if let Some(partitions) = broker.store.partitions(name) {
-            return Ok(partitions);
+    /// The topic. As with Kafka, one that this creates is known from the next request on.
+    fn find(&self, broker: &Shared, name: &str) -> Result<TopicInfo, ErrorCode> {
+        if let Some(topic) = broker.store.topic(name) {
+            return Ok(topic);
         }
         if !is_valid_topic(name) {
             return Err(ErrorCode::InvalidTopic);
@@ -63,22 +88,41 @@ impl<'a> Metadata<'a> {
 }
 
 /// An error that is forced upon the answer is the topic's, except that it is partitions which have no leader.
-fn write_topic(answer: &mut Answer, name: &str, found: Result<usize, ErrorCode>, outcome: Outcome) {
+fn write_topic(answer: &mut Answer, name: &str, found: Result<TopicInfo, ErrorCode>, outcome: Outcome) {
     let leaderless = outcome.error.filter(|error| *error == ErrorCode::LeaderNotAvailable && found.is_ok());
     let found = if leaderless.is_some() { found } else { outcome.permit().and(found) };
     answer.int16(code(&found));
     answer.string(name);
-    answer.boolean(false);
-    let partitions = found.unwrap_or(0);
-    answer.length(partitions);
-    for partition in 0..partitions {
-        answer.int16(leaderless.map_or(0, ErrorCode::code));
-        answer.length(partition);
-        answer.int32(if leaderless.is_some() { -1 } else { NODE_ID });
-        // Replicas, and those of them in sync.
-        for _ in 0..2 {
-            answer.length(1);
-            answer.int32(NODE_ID);
-        }
+    let topic = found.unwrap_or_default();
+    if answer.version >= 10 {
+        answer.uuid(topic.id);
     }
+    answer.boolean(false);
+    answer.length(topic.leader_epochs.len());
+    for (partition, epoch) in (0..).zip(topic.leader_epochs) {
+        write_partition(answer, partition, epoch, leaderless);
+    }
+    if answer.version >= 8 {
+        answer.int32(RIGHTS_NOT_ASKED);
+    }
+    answer.no_tagged_fields();
+}
+
+fn write_partition(answer: &mut Answer, partition: i32, leader_epoch: i32, leaderless: Option<ErrorCode>) {
+    answer.int16(leaderless.map_or(0, ErrorCode::code));
+    answer.int32(partition);
+    answer.int32(if leaderless.is_some() { -1 } else { NODE_ID });
+    if answer.version >= 7 {
+        answer.int32(leader_epoch);
+    }
+    // Replicas, and those of them in sync.
+    for _ in 0..2 {
+        answer.length(1);
+        answer.int32(NODE_ID);
+    }
+    if answer.version >= 5 {
+        // None of them offline.
+        answer.length(0);
+    }
+    answer.no_tagged_fields();
 }

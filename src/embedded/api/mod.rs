@@ -1,10 +1,12 @@
-//! The requests that this broker knows: exactly those that rskafka 0.6 makes, in the versions that it picks.
+//! The requests that this broker knows: those that this program makes, in the versions that it speaks, and those by
+//! which rskafka's own client handles topics.
 //!
 //! A request borrows everything from its frame. Each kind has a file or a struct with `parse`, which takes the body
 //! apart, and `answer`, which does the work and writes the answer; an [`Outcome`] that carries an error code makes
 //! `answer` say that error for each partition or topic and do nothing.
 
 mod fetch;
+mod groups;
 mod metadata;
 mod offsets;
 mod produce;
@@ -15,6 +17,9 @@ use std::ops::RangeInclusive;
 use super::Shared;
 use super::codes::ErrorCode;
 use super::wire::{Answer, Malformed, Reader};
+
+/// Stands for a version of [`Api::ApiVersions`] that is not known here.
+const NOT_KNOWN: i16 = -1;
 
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,12 @@ pub enum Api {
     ListOffsets = 2,
     /// Lists topics and brokers.
     Metadata = 3,
+    /// Keeps offsets for a consumer group.
+    OffsetCommit = 8,
+    /// Gives them back.
+    OffsetFetch = 9,
+    /// Finds the broker that keeps them.
+    FindCoordinator = 10,
     /// Lists the requests that the broker knows; the first on each connection.
     ApiVersions = 18,
     /// Creates topics.
@@ -36,19 +47,25 @@ pub enum Api {
     DeleteTopics = 20,
     /// Moves log start offsets.
     DeleteRecords = 21,
+    /// Names an idempotent producer.
+    InitProducerId = 22,
 }
 
 impl Api {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
         Self::Metadata,
+        Self::OffsetCommit,
+        Self::OffsetFetch,
+        Self::FindCoordinator,
         Self::ApiVersions,
         Self::CreateTopics,
         Self::DeleteTopics,
         Self::DeleteRecords,
+        Self::InitProducerId,
     ];
 
     /// The number on the wire.
@@ -58,22 +75,34 @@ impl Api {
 
     fn versions(self) -> RangeInclusive<i16> {
         match self {
-            Self::Produce => 7..=7,
-            Self::Fetch | Self::Metadata => 4..=4,
-            Self::ListOffsets => 3..=3,
+            Self::Produce => 3..=8,
+            Self::Fetch => 4..=13,
+            Self::ListOffsets => 2..=6,
+            Self::Metadata => 4..=12,
+            Self::OffsetCommit => 2..=7,
+            Self::OffsetFetch => 1..=5,
+            Self::FindCoordinator => 0..=2,
             Self::ApiVersions => 0..=3,
-            Self::CreateTopics | Self::DeleteTopics => 5..=5,
+            Self::CreateTopics => 2..=5,
+            Self::DeleteTopics => 5..=5,
             Self::DeleteRecords => 2..=2,
+            Self::InitProducerId => 0..=1,
         }
     }
 
     /// Whether this version uses compact lengths and tagged fields, in the headers too.
     fn is_flexible(self, version: i16) -> bool {
-        match self {
-            Self::CreateTopics | Self::DeleteTopics | Self::DeleteRecords => true,
-            Self::ApiVersions => version >= 3,
-            Self::Produce | Self::Fetch | Self::ListOffsets | Self::Metadata => false,
-        }
+        let first = match self {
+            Self::DeleteRecords | Self::InitProducerId => 2,
+            Self::ApiVersions | Self::FindCoordinator => 3,
+            Self::DeleteTopics => 4,
+            Self::CreateTopics => 5,
+            Self::ListOffsets | Self::OffsetFetch => 6,
+            Self::OffsetCommit => 8,
+            Self::Produce | Self::Metadata => 9,
+            Self::Fetch => 12,
+        };
+        version >= first
     }
 }
 
@@ -81,12 +110,21 @@ impl Api {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outcome {
     pub(super) correlation_id: i32,
+    pub(super) version: i16,
+    pub(super) flexible: bool,
     /// Answer with this error and do nothing.
     pub(super) error: Option<ErrorCode>,
     pub(super) throttle_ms: i32,
 }
 
 impl Outcome {
+    /// The answer, as far as it is the same for most kinds: its header.
+    fn answer(&self) -> Answer {
+        let mut answer = Answer::new(self.correlation_id, self.version, self.flexible);
+        answer.no_tagged_fields();
+        answer
+    }
+
     /// The error that is to be said, as a result to go on from.
     fn permit(&self) -> Result<(), ErrorCode> {
         self.error.map_or(Ok(()), Err)
@@ -101,7 +139,9 @@ fn code<T>(result: &Result<T, ErrorCode>) -> i16 {
 /// A request, taken apart.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
-    pub(super) correlation_id: i32,
+    correlation_id: i32,
+    version: i16,
+    api: Api,
     body: Body<'a>,
 }
 
@@ -111,10 +151,14 @@ enum Body<'a> {
     Fetch(fetch::Fetch<'a>),
     ListOffsets(offsets::ListOffsets<'a>),
     Metadata(metadata::Metadata<'a>),
-    ApiVersions { version: i16 },
+    OffsetCommit(groups::OffsetCommit<'a>),
+    OffsetFetch(groups::OffsetFetch<'a>),
+    FindCoordinator(groups::FindCoordinator),
+    ApiVersions,
     CreateTopics(topics::CreateTopics<'a>),
     DeleteTopics(topics::DeleteTopics<'a>),
     DeleteRecords(offsets::DeleteRecords<'a>),
+    InitProducerId(produce::InitProducerId),
 }
 
 impl<'a> Request<'a> {
@@ -127,28 +171,29 @@ impl<'a> Request<'a> {
         let correlation_id = reader.int32()?;
         if !api.versions().contains(&version) {
             // Of this one api Kafka answers any version, so that the two sides can find one that both know.
-            let body = Body::ApiVersions { version: -1 };
-            return if api == Api::ApiVersions { Ok(Self { correlation_id, body }) } else { Err(Malformed) };
+            let request = Self { correlation_id, version: NOT_KNOWN, api, body: Body::ApiVersions };
+            return if api == Api::ApiVersions { Ok(request) } else { Err(Malformed) };
         }
         let _client_id = reader.nullable_string()?;
-        if api.is_flexible(version) {
-            reader.tagged_fields()?;
-        }
-        let body = Body::parse(api, version, &mut reader)?;
+        reader.speak(version, api.is_flexible(version));
+        reader.tagged_fields()?;
+        let body = Body::parse(api, &mut reader)?;
         reader.end()?;
-        Ok(Self { correlation_id, body })
+        Ok(Self { correlation_id, version, api, body })
     }
 
     pub(super) fn api(&self) -> Api {
-        match &self.body {
-            Body::Produce(_) => Api::Produce,
-            Body::Fetch(_) => Api::Fetch,
-            Body::ListOffsets(_) => Api::ListOffsets,
-            Body::Metadata(_) => Api::Metadata,
-            Body::ApiVersions { .. } => Api::ApiVersions,
-            Body::CreateTopics(_) => Api::CreateTopics,
-            Body::DeleteTopics(_) => Api::DeleteTopics,
-            Body::DeleteRecords(_) => Api::DeleteRecords,
+        self.api
+    }
+
+    /// What is said if nothing goes wrong.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome {
+            correlation_id: self.correlation_id,
+            version: self.version,
+            flexible: self.api.is_flexible(self.version),
+            error: None,
+            throttle_ms: 0,
         }
     }
 
@@ -158,10 +203,9 @@ impl<'a> Request<'a> {
             Body::Produce(produce) => produce.touches(partition),
             Body::Fetch(fetch) => fetch.touches(partition),
             Body::ListOffsets(list) => list.touches(partition),
+            Body::OffsetCommit(commit) => commit.touches(partition),
             Body::DeleteRecords(delete) => delete.touches(partition),
-            Body::Metadata(_) | Body::ApiVersions { .. } | Body::CreateTopics(_) | Body::DeleteTopics(_) => {
-                false
-            }
+            _ => false,
         }
     }
 
@@ -172,63 +216,62 @@ impl<'a> Request<'a> {
             Body::Fetch(fetch) => fetch.answer(broker, outcome).await,
             Body::ListOffsets(list) => list.answer(broker, outcome),
             Body::Metadata(metadata) => metadata.answer(broker, outcome),
-            Body::ApiVersions { version } => api_versions(*version, outcome),
+            Body::OffsetCommit(commit) => commit.answer(broker, outcome),
+            Body::OffsetFetch(fetch) => fetch.answer(broker, outcome),
+            Body::FindCoordinator(find) => find.answer(broker, outcome),
+            Body::ApiVersions => api_versions(outcome),
             Body::CreateTopics(create) => create.answer(broker, outcome),
             Body::DeleteTopics(delete) => delete.answer(broker, outcome),
             Body::DeleteRecords(delete) => delete.answer(broker, outcome),
+            Body::InitProducerId(init) => init.answer(broker, outcome),
         }
     }
 }
 
 impl<'a> Body<'a> {
-    fn parse(api: Api, version: i16, reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    fn parse(api: Api, reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(match api {
             Api::Produce => Self::Produce(produce::Produce::parse(reader)?),
             Api::Fetch => Self::Fetch(fetch::Fetch::parse(reader)?),
             Api::ListOffsets => Self::ListOffsets(offsets::ListOffsets::parse(reader)?),
             Api::Metadata => Self::Metadata(metadata::Metadata::parse(reader)?),
+            Api::OffsetCommit => Self::OffsetCommit(groups::OffsetCommit::parse(reader)?),
+            Api::OffsetFetch => Self::OffsetFetch(groups::OffsetFetch::parse(reader)?),
+            Api::FindCoordinator => Self::FindCoordinator(groups::FindCoordinator::parse(reader)?),
             Api::ApiVersions => {
-                if version >= 3 {
-                    let _client_name = reader.compact_string()?;
-                    let _client_version = reader.compact_string()?;
-                    reader.tagged_fields()?;
+                if reader.version >= 3 {
+                    let _client = (reader.string()?, reader.string()?);
                 }
-                Self::ApiVersions { version }
+                reader.tagged_fields()?;
+                Self::ApiVersions
             }
             Api::CreateTopics => Self::CreateTopics(topics::CreateTopics::parse(reader)?),
             Api::DeleteTopics => Self::DeleteTopics(topics::DeleteTopics::parse(reader)?),
             Api::DeleteRecords => Self::DeleteRecords(offsets::DeleteRecords::parse(reader)?),
+            Api::InitProducerId => Self::InitProducerId(produce::InitProducerId::parse(reader)?),
         })
     }
 }
 
 /// Which requests there are. A version that is not known is answered in version 0, naming only this request.
-fn api_versions(version: i16, outcome: Outcome) -> Answer {
-    let known = version >= 0;
-    let flexible = version >= 3;
+fn api_versions(outcome: Outcome) -> Answer {
+    let known = outcome.version != NOT_KNOWN;
     let error = outcome.error.or((!known).then_some(ErrorCode::UnsupportedVersion));
     let apis: &[Api] = if known { &Api::ALL } else { &[Api::ApiVersions] };
 
-    let mut answer = Answer::new(outcome.correlation_id);
+    // Its header has the old form in all versions: who reads it may not know this one.
+    let mut answer = Answer::new(outcome.correlation_id, outcome.version, outcome.flexible);
     answer.int16(error.map_or(0, ErrorCode::code));
-    if flexible {
-        answer.compact_length(apis.len())
-    } else {
-        answer.length(apis.len())
-    }
+    answer.length(apis.len());
     for api in apis {
         answer.int16(api.key());
         answer.int16(*api.versions().start());
         answer.int16(*api.versions().end());
-        if flexible {
-            answer.no_tagged_fields();
-        }
-    }
-    if version >= 1 {
-        answer.int32(outcome.throttle_ms);
-    }
-    if flexible {
         answer.no_tagged_fields();
     }
+    if outcome.version >= 1 {
+        answer.int32(outcome.throttle_ms);
+    }
+    answer.no_tagged_fields();
     answer
 }

@@ -1,7 +1,8 @@
-//! ListOffsets, version 3 (the earliest offset, the latest, the first since a time), and DeleteRecords, version 2.
+//! ListOffsets, versions 2 to 6 (the earliest offset, the latest, the first since a time), and DeleteRecords, version 2.
 
 use super::super::Shared;
 use super::super::codes::ErrorCode;
+use super::super::log::ANY_EPOCH;
 use super::super::wire::{Answer, Malformed, Reader};
 use super::{Outcome, code};
 
@@ -12,8 +13,16 @@ const EARLIEST: i64 = -2;
 
 #[derive(Debug)]
 pub(super) struct ListOffsets<'a> {
-    /// Topics, each with partitions and times.
-    topics: Vec<(&'a str, Vec<(i32, i64)>)>,
+    /// Topics, each with partitions.
+    topics: Vec<(&'a str, Vec<Asked>)>,
+}
+
+/// What is asked of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    partition: i32,
+    leader_epoch: i32,
+    time: i64,
 }
 
 impl<'a> ListOffsets<'a> {
@@ -22,38 +31,55 @@ impl<'a> ListOffsets<'a> {
         let _isolation_level = reader.int8()?;
         let topics = reader.array(|reader| {
             let name = reader.string()?;
-            Ok((name, reader.array(|reader| Ok((reader.int32()?, reader.int64()?)))?))
+            let all = reader.array(|reader| {
+                let partition = reader.int32()?;
+                let leader_epoch = if reader.version >= 4 { reader.int32()? } else { ANY_EPOCH };
+                let time = reader.int64()?;
+                reader.tagged_fields()?;
+                Ok(Asked { partition, leader_epoch, time })
+            })?;
+            reader.tagged_fields()?;
+            Ok((name, all))
         })?;
+        reader.tagged_fields()?;
         Ok(Self { topics })
     }
 
     pub(super) fn touches(&self, partition: i32) -> bool {
-        self.topics.iter().flat_map(|(_, all)| all).any(|(asked, _)| *asked == partition)
+        self.topics.iter().flat_map(|(_, all)| all).any(|asked| asked.partition == partition)
     }
 
     pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = Answer::new(outcome.correlation_id);
+        let mut answer = outcome.answer();
         answer.int32(outcome.throttle_ms);
         answer.length(self.topics.len());
         for (topic, all) in &self.topics {
             answer.string(topic);
             answer.length(all.len());
-            for (partition, time) in all {
-                let result = outcome.permit().and_then(|()| find(broker, topic, *partition, *time));
-                answer.int32(*partition);
+            for asked in all {
+                let result = outcome.permit().and_then(|()| find(broker, topic, asked));
+                answer.int32(asked.partition);
                 answer.int16(code(&result));
                 let (offset, timestamp_ms) = result.unwrap_or((-1, -1));
                 answer.int64(timestamp_ms);
                 answer.int64(offset);
+                if answer.version >= 4 {
+                    answer.int32(broker.store.leader_epoch(topic, asked.partition).unwrap_or(ANY_EPOCH));
+                }
+                answer.no_tagged_fields();
             }
+            answer.no_tagged_fields();
         }
+        answer.no_tagged_fields();
         answer
     }
 }
 
 /// Offset and timestamp (ms); -1 stands for none.
-fn find(broker: &Shared, topic: &str, partition: i32, time: i64) -> Result<(i64, i64), ErrorCode> {
+fn find(broker: &Shared, topic: &str, asked: &Asked) -> Result<(i64, i64), ErrorCode> {
+    let Asked { partition, leader_epoch, time } = *asked;
     let (start, end) = broker.store.bounds(topic, partition)?;
+    broker.store.check_epoch(topic, partition, leader_epoch)?;
     if time == LATEST {
         return Ok((end, -1));
     }
@@ -75,9 +101,9 @@ pub(super) struct DeleteRecords<'a> {
 
 impl<'a> DeleteRecords<'a> {
     pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let topics = reader.compact_array(|reader| {
-            let name = reader.compact_string()?;
-            let partitions = reader.compact_array(|reader| {
+        let topics = reader.array(|reader| {
+            let name = reader.string()?;
+            let partitions = reader.array(|reader| {
                 let partition = (reader.int32()?, reader.int64()?);
                 reader.tagged_fields()?;
                 Ok(partition)
@@ -95,13 +121,12 @@ impl<'a> DeleteRecords<'a> {
     }
 
     pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = Answer::new(outcome.correlation_id);
-        answer.no_tagged_fields();
+        let mut answer = outcome.answer();
         answer.int32(outcome.throttle_ms);
-        answer.compact_length(self.topics.len());
+        answer.length(self.topics.len());
         for (topic, all) in &self.topics {
-            answer.compact_string(topic);
-            answer.compact_length(all.len());
+            answer.string(topic);
+            answer.length(all.len());
             for (partition, before) in all {
                 let delete = || broker.store.delete_before(topic, *partition, *before);
                 let result = outcome.permit().and_then(|()| delete());

@@ -1,4 +1,5 @@
-//! Produce, version 7: one batch for each partition, appended or refused on its own.
+//! Produce, versions 3 to 8: one batch for each partition, appended or refused on its own. InitProducerId, versions 0
+//! and 1.
 
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ impl<'a> Produce<'a> {
     }
 
     pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = Answer::new(outcome.correlation_id);
+        let mut answer = outcome.answer();
         answer.length(self.topics.len());
         for (topic, parts) in &self.topics {
             answer.string(topic);
@@ -58,7 +59,14 @@ impl<'a> Produce<'a> {
                 answer.int64(result.map_or(-1, |appended| appended.base_offset));
                 // No time of the append: topics keep the producers' timestamps.
                 answer.int64(-1);
-                answer.int64(result.map_or(-1, |appended| appended.log_start_offset));
+                if answer.version >= 5 {
+                    answer.int64(result.map_or(-1, |appended| appended.log_start_offset));
+                }
+                if answer.version >= 8 {
+                    // No record is blamed, and the code says it all.
+                    answer.length(0);
+                    answer.nullable_string(None);
+                }
             }
         }
         answer.int32(outcome.throttle_ms);
@@ -71,6 +79,34 @@ impl<'a> Produce<'a> {
         }
         broker.store.bounds(topic, part.partition)?;
         let (batch, header) = check_produced(part.records, broker.options.max_message_bytes)?;
-        broker.store.append(topic, part.partition, Arc::from(batch), header)
+        broker.store.append_once(topic, part.partition, Arc::from(batch), header)
+    }
+}
+
+/// Asks for a name, under which batches are known when they come again.
+#[derive(Debug)]
+pub(super) struct InitProducerId {
+    transactional: bool,
+}
+
+impl InitProducerId {
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let transactional = reader.nullable_string()?.is_some();
+        let _timeout_ms = reader.int32()?;
+        Ok(Self { transactional })
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let result = outcome.permit().and_then(|()| match self.transactional {
+            // Nobody keeps transactions here.
+            true => Err(ErrorCode::TransactionalIdAuthorizationFailed),
+            false => Ok(broker.next_producer_id()),
+        });
+        let mut answer = outcome.answer();
+        answer.int32(outcome.throttle_ms);
+        answer.int16(code(&result));
+        answer.int64(result.unwrap_or(-1));
+        answer.int16(if result.is_ok() { 0 } else { -1 });
+        answer
     }
 }

@@ -1,4 +1,4 @@
-//! CreateTopics and DeleteTopics, version 5.
+//! CreateTopics, versions 2 to 5, and DeleteTopics, version 5.
 
 use super::super::Shared;
 use super::super::codes::ErrorCode;
@@ -25,17 +25,17 @@ struct NewTopic<'a> {
 
 impl<'a> NewTopic<'a> {
     fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let name = reader.compact_string()?;
+        let name = reader.string()?;
         let partitions = reader.int32()?;
         let replicas = reader.int16()?;
-        let assignments = reader.compact_array(|reader| {
+        let assignments = reader.array(|reader| {
             let _partition = reader.int32()?;
-            reader.compact_array(Reader::int32)?;
+            reader.array(Reader::int32)?;
             reader.tagged_fields()
         })?;
-        let configs = reader.compact_array(|reader| {
-            let _name = reader.compact_string()?;
-            let _value = reader.compact_nullable_string()?;
+        let configs = reader.array(|reader| {
+            let _name = reader.string()?;
+            let _value = reader.nullable_string()?;
             reader.tagged_fields()
         })?;
         reader.tagged_fields()?;
@@ -50,7 +50,7 @@ impl<'a> NewTopic<'a> {
 
     /// Creates the topic; the number of its partitions.
     fn create(&self, broker: &Shared, only_check: bool) -> Result<i32, ErrorCode> {
-        if broker.store.partitions(self.name).is_some() {
+        if broker.store.topic(self.name).is_some() {
             return Err(ErrorCode::TopicAlreadyExists);
         }
         if self.assigned {
@@ -96,7 +96,7 @@ fn explain(error: ErrorCode) -> &'static str {
 
 impl<'a> CreateTopics<'a> {
     pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let topics = reader.compact_array(NewTopic::parse)?;
+        let topics = reader.array(NewTopic::parse)?;
         let _timeout_ms = reader.int32()?;
         let only_check = reader.boolean()?;
         reader.tagged_fields()?;
@@ -104,19 +104,20 @@ impl<'a> CreateTopics<'a> {
     }
 
     pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = Answer::new(outcome.correlation_id);
-        answer.no_tagged_fields();
+        let mut answer = outcome.answer();
         answer.int32(outcome.throttle_ms);
-        answer.compact_length(self.topics.len());
+        answer.length(self.topics.len());
         for topic in &self.topics {
             let result = outcome.permit().and_then(|()| topic.create(broker, self.only_check));
-            answer.compact_string(topic.name);
+            answer.string(topic.name);
             answer.int16(code(&result));
-            answer.compact_nullable_string(result.err().map(explain));
-            answer.int32(result.unwrap_or(-1));
-            answer.int16(if result.is_ok() { 1 } else { -1 });
-            // No configuration.
-            answer.compact_length(0);
+            answer.nullable_string(result.err().map(explain));
+            if answer.version >= 5 {
+                answer.int32(result.unwrap_or(-1));
+                answer.int16(if result.is_ok() { 1 } else { -1 });
+                // No configuration.
+                answer.length(0);
+            }
             answer.no_tagged_fields();
         }
         answer.no_tagged_fields();
@@ -131,22 +132,21 @@ pub(super) struct DeleteTopics<'a> {
 
 impl<'a> DeleteTopics<'a> {
     pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let names = reader.compact_array(Reader::compact_string)?;
+        let names = reader.array(Reader::string)?;
         let _timeout_ms = reader.int32()?;
         reader.tagged_fields()?;
         Ok(Self { names })
     }
 
     pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = Answer::new(outcome.correlation_id);
-        answer.no_tagged_fields();
+        let mut answer = outcome.answer();
         answer.int32(outcome.throttle_ms);
-        answer.compact_length(self.names.len());
+        answer.length(self.names.len());
         for name in &self.names {
             let result = outcome.permit().and_then(|()| broker.store.delete_topic(name));
-            answer.compact_string(name);
+            answer.string(name);
             answer.int16(code(&result));
-            answer.compact_nullable_string(result.err().map(explain));
+            answer.nullable_string(result.err().map(explain));
             answer.no_tagged_fields();
         }
         answer.no_tagged_fields();

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::api::{Outcome, Request};
+use super::super::api::Request;
 use super::super::wire::Reader;
 use super::*;
 
@@ -85,7 +85,7 @@ async fn an_unknown_version_of_the_version_request_is_answered_in_version_0() {
     for version in 0..3 {
         send(&mut stream, &request(Api::ApiVersions, version, 6, &[])).await;
         let frame = receive(&mut stream).await.unwrap();
-        assert_eq!(frame.len(), 4 + 2 + 4 + 8 * 6 + if version > 0 { 4 } else { 0 });
+        assert_eq!(frame.len(), 4 + 2 + 4 + 12 * 6 + if version > 0 { 4 } else { 0 });
     }
 }
 
@@ -103,7 +103,7 @@ async fn what_makes_no_sense_closes_the_connection() {
         &silent_produce,
         &unknown_api,
         &request(Api::Fetch, 3, 1, &[]),
-        &request(Api::Fetch, 11, 1, &[]),
+        &request(Api::Fetch, 14, 1, &[]),
         b"GET / HTTP/1.1\r\n\r\n",
         b"",
     ];
@@ -198,9 +198,47 @@ async fn rskafka_frames() -> Vec<Vec<u8>> {
     std::mem::take(&mut *frames.lock().unwrap())
 }
 
+/// Frames of the kinds and versions that rskafka's client does not make.
+fn other_frames() -> Vec<Vec<u8>> {
+    let topic = [&[0, 0, 0, 1][..], &[0, 1, b't'], &[0, 0, 0, 1], &[0, 0, 0, 2]].concat();
+    let group = [0, 1, b'g'];
+    let commit = [&group[..], &[0xFF; 4], &[0, 0], &[0xFF; 2], &topic, &[0; 8], &[0xFF; 4], &[0; 2]].concat();
+    // Flexible: tagged fields of the header, then the body with a tagged field that is not known.
+    let metadata = [&[0, 2][..], &[0; 16], &[2, b't', 0], &[0, 0, 0]].concat();
+    let fetch = |name: &[u8]| {
+        let head =
+            [&[0][..], &[0xFF; 4], &[0; 4], &[0, 0, 0, 1], &[0, 1, 0, 0], &[1], &[0; 4], &[0xFF; 4]].concat();
+        let partition =
+            [&[0, 0, 0, 1][..], &[0; 4], &[0; 8], &[0xFF; 4], &[0xFF; 8], &[0, 1, 0, 0], &[0]].concat();
+        [&head[..], &[2], name, &[2], &partition, &[0], &[1], &[1], &[1, 9, 2, 7, 7]].concat()
+    };
+    let list = [&[0][..], &[0xFF; 4], &[1], &[2], &[2, b't'], &[2], &[0; 4], &[0xFF; 4], &[0xFF; 8], &[0; 3]]
+        .concat();
+    vec![
+        request(Api::InitProducerId, 1, 1, &[&[0xFF; 2], &[0; 4]]),
+        request(Api::FindCoordinator, 2, 2, &[&group, &[0]]),
+        request(Api::OffsetCommit, 7, 3, &[&commit]),
+        request(Api::OffsetFetch, 5, 4, &[&group, &topic]),
+        request(Api::Metadata, 12, 5, &[&metadata]),
+        request(Api::Fetch, 12, 6, &[&fetch(&[2, b't'])]),
+        request(Api::Fetch, 13, 7, &[&fetch(&[7; 16])]),
+        request(Api::ListOffsets, 6, 8, &[&list]),
+    ]
+}
+
+#[tokio::test]
+async fn every_kind_is_answered() {
+    let broker = start().await;
+    let mut stream = TcpStream::connect(broker.address()).await.unwrap();
+    for (id, frame) in (1..).zip(other_frames()) {
+        send(&mut stream, &frame).await;
+        assert_eq!(correlation_id(&mut stream).await, Some(id), "{frame:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_damaged_frame_does_harm() {
-    let frames = rskafka_frames().await;
+    let frames = [rskafka_frames().await, other_frames()].concat();
     let seen = |api: &Api| frames.iter().any(|frame| frame[..2] == api.key().to_be_bytes());
     assert!(Api::ALL.iter().all(seen));
 
@@ -225,7 +263,7 @@ async fn no_damaged_frame_does_harm() {
             }
         }
         let Ok(request) = Request::parse(&frame) else { continue };
-        let outcome = Outcome { correlation_id: request.correlation_id, error: None, throttle_ms: 0 };
+        let outcome = request.outcome();
         let answer = request.answer(&broker.shared, outcome);
         if let Ok(answer) = tokio::time::timeout(Duration::ZERO, answer).await {
             answer.write(&mut tokio::io::sink()).await.unwrap();

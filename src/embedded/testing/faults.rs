@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Shared;
-use super::api::{Api, Outcome, Request};
-use super::codes::ErrorCode;
-use super::wire::Answer;
+use super::super::Shared;
+use super::super::api::{Api, Outcome, Request};
+use super::super::codes::ErrorCode;
+use super::super::wire::Answer;
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +118,8 @@ impl Faults {
     }
 
     /// Answers a request as the armed rules want; `None`: the connection is to be closed.
-    pub(super) async fn answer(&self, request: &Request<'_>, broker: &Shared) -> Option<Answer> {
-        let usual = Outcome { correlation_id: request.correlation_id, error: None, throttle_ms: 0 };
+    pub(in super::super) async fn answer(&self, request: &Request<'_>, broker: &Shared) -> Option<Answer> {
+        let usual = request.outcome();
         match self.strike(request) {
             None => Some(request.answer(broker, usual).await),
             Some(fault) => fault.answer(request, broker, usual).await,

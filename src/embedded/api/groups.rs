@@ -1,0 +1,181 @@
+//! The offsets of consumer groups: FindCoordinator, versions 0 to 2, OffsetCommit, 2 to 7, and OffsetFetch, 1 to 5.
+//!
+//! Groups here have no members, so offsets are committed from outside, as administration tools do it; whoever says to be
+//! a member is told that there is none.
+
+use super::super::codes::ErrorCode;
+use super::super::groups::check_name;
+use super::super::wire::{Answer, Malformed, Reader};
+use super::super::{NODE_ID, Shared};
+use super::{Outcome, code};
+
+/// Longest note that may be kept with an offset, as Kafka's `offset.metadata.max.bytes`. None is kept here.
+const MAX_NOTE: usize = 4_096;
+/// Asks for the coordinator of a group, not of transactions.
+const GROUP: i8 = 0;
+
+#[derive(Debug)]
+pub(super) struct FindCoordinator {
+    for_group: bool,
+}
+
+impl FindCoordinator {
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let _name = reader.string()?;
+        Ok(Self { for_group: reader.version == 0 || reader.int8()? == GROUP })
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let missing = if self.for_group { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) };
+        let found = outcome.permit().and(missing);
+        let mut answer = outcome.answer();
+        if answer.version >= 1 {
+            answer.int32(outcome.throttle_ms);
+        }
+        answer.int16(code(&found));
+        if answer.version >= 1 {
+            answer.nullable_string(None);
+        }
+        let address = broker.advertised();
+        answer.int32(if found.is_ok() { NODE_ID } else { -1 });
+        answer.string(&if found.is_ok() { address.ip().to_string() } else { String::new() });
+        answer.int32(if found.is_ok() { address.port().into() } else { -1 });
+        answer
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OffsetCommit<'a> {
+    group: &'a str,
+    from_member: bool,
+    topics: Vec<(&'a str, Vec<Commit>)>,
+}
+
+#[derive(Debug)]
+struct Commit {
+    partition: i32,
+    offset: i64,
+    note_too_long: bool,
+}
+
+impl<'a> OffsetCommit<'a> {
+    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let group = reader.string()?;
+        let generation = reader.int32()?;
+        let member = reader.string()?;
+        if reader.version <= 4 {
+            let _retention_ms = reader.int64()?;
+        }
+        if reader.version >= 7 {
+            let _instance = reader.nullable_string()?;
+        }
+        let topics = reader.array(|reader| Ok((reader.string()?, reader.array(Commit::parse)?)))?;
+        Ok(Self { group, from_member: generation >= 0 || !member.is_empty(), topics })
+    }
+
+    pub(super) fn touches(&self, partition: i32) -> bool {
+        self.topics.iter().flat_map(|(_, all)| all).any(|commit| commit.partition == partition)
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let mut answer = outcome.answer();
+        if answer.version >= 3 {
+            answer.int32(outcome.throttle_ms);
+        }
+        answer.length(self.topics.len());
+        for (topic, all) in &self.topics {
+            answer.string(topic);
+            answer.length(all.len());
+            for commit in all {
+                let result = outcome.permit().and_then(|()| self.commit(broker, topic, commit));
+                answer.int32(commit.partition);
+                answer.int16(code(&result));
+            }
+        }
+        answer
+    }
+
+    fn commit(&self, broker: &Shared, topic: &str, commit: &Commit) -> Result<(), ErrorCode> {
+        check_name(self.group)?;
+        if self.from_member {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        if commit.note_too_long {
+            return Err(ErrorCode::OffsetMetadataTooLarge);
+        }
+        broker.store.bounds(topic, commit.partition)?;
+        let id = broker.store.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?.id;
+        broker.groups.commit(self.group, (topic, id), commit.partition, commit.offset)
+    }
+}
+
+impl Commit {
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let partition = reader.int32()?;
+        let offset = reader.int64()?;
+        if reader.version >= 6 {
+            let _leader_epoch = reader.int32()?;
+        }
+        let note = reader.nullable_string()?.unwrap_or_default();
+        Ok(Self { partition, offset, note_too_long: note.len() > MAX_NOTE })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OffsetFetch<'a> {
+    group: &'a str,
+    /// What is asked for; `None` for all.
+    topics: Option<Vec<(&'a str, Vec<i32>)>>,
+}
+
+impl<'a> OffsetFetch<'a> {
+    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let group = reader.string()?;
+        let topics = reader.nullable_array(|reader| Ok((reader.string()?, reader.array(Reader::int32)?)))?;
+        Ok(Self { group, topics })
+    }
+
+    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+        let mut answer = outcome.answer();
+        if answer.version >= 3 {
+            answer.int32(outcome.throttle_ms);
+        }
+        match &self.topics {
+            Some(topics) => self.write_topics(&mut answer, broker, outcome, topics),
+            None => {
+                let all = broker.groups.partitions(self.group);
+                let all: Vec<_> = all.iter().map(|(topic, all)| (topic.as_str(), all.clone())).collect();
+                self.write_topics(&mut answer, broker, outcome, &all);
+            }
+        }
+        if answer.version >= 2 {
+            answer.int16(code(&outcome.permit()));
+        }
+        answer
+    }
+
+    fn write_topics(
+        &self,
+        answer: &mut Answer,
+        broker: &Shared,
+        outcome: Outcome,
+        topics: &[(&str, Vec<i32>)],
+    ) {
+        answer.length(topics.len());
+        for (topic, all) in topics {
+            answer.string(topic);
+            answer.length(all.len());
+            let id = broker.store.topic(topic).unwrap_or_default().id;
+            for partition in all {
+                let offset = broker.groups.committed(self.group, (topic, id), *partition);
+                answer.int32(*partition);
+                answer.int64(offset.unwrap_or(-1));
+                if answer.version >= 5 {
+                    answer.int32(-1);
+                }
+                answer.nullable_string(Some(""));
+                answer.int16(code(&outcome.permit()));
+            }
+        }
+    }
+}
