@@ -60,6 +60,8 @@ pub struct Sasl {
 pub struct Kafka {
     /// Bootstrap brokers, each `host:port`; at least one.
     pub brokers: Vec<String>,
+    /// Advertised `host:port` → the `host:port` at which that broker can be reached from here, for tunnels.
+    pub broker_map: Vec<(String, String)>,
     /// The topic of readings.
     pub topic: String,
     /// None = a listener without authentication.
@@ -218,6 +220,15 @@ pub enum OnDataLoss {
     Stop,
 }
 
+/// What to do about a record batch that this program cannot read, whoever sends it: a codec that is not built in, say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUnreadable {
+    /// Read no more of that partition, say why, go on with the others.
+    Pause,
+    /// End with exit code 1.
+    Stop,
+}
+
 /// `weather process`.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -255,7 +266,11 @@ pub struct Process {
     pub lease: Duration,
     /// What to do about records that Kafka no longer has.
     pub on_data_loss: OnDataLoss,
-    /// Most bytes of one fetch.
+    /// The consumer group under which offsets are committed to Kafka, for its tools to see; None = they are not.
+    pub group: Option<String>,
+    /// What to do about a record batch that this program cannot read.
+    pub on_unreadable: OnUnreadable,
+    /// Most bytes of fetched answers held together.
     pub fetch_bytes: i32,
     /// How long dead letters are kept.
     pub dead_letter_retention: Duration,

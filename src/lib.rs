@@ -4,7 +4,7 @@
 //! ```text
 //! producer: source → reading → sink ──▶ Kafka topic, partitioned by station
 //!                                         │ one task a partition
-//! process:  kafka::source ─▶ processor::partition::task (engine: parse, judge, aggregate) ─▶ published state
+//! process:  kafka::fetcher ▶ processor::partition::task (engine: parse, judge, aggregate) ─▶ published state
 //!                                         │                                   │
 //!                      checkpoint files ◀─┤ whole, at one offset              ├─▶ flush ─▶ PostgreSQL
 //!                                         │                                   │   one transaction for all partitions

@@ -1,5 +1,3 @@
-# What can be chosen; Kafka and PostgreSQL: variables_services.tf.
-
 # --- the cluster ---
 
 variable "kubeconfig" {
@@ -296,6 +294,231 @@ variable "topic_partitions" {
   validation {
     condition     = var.topic_partitions >= 1 && var.topic_partitions <= 10000 && floor(var.topic_partitions) == var.topic_partitions
     error_message = "topic_partitions: expected a whole number from 1 to 10000."
+  }
+}
+
+# --- Kafka ---
+
+variable "kafka_brokers" {
+  description = "A Kafka of your own, as host:port each. Empty = one broker is deployed."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for broker in var.kafka_brokers : can(regex("^[A-Za-z0-9._-]+:[0-9]{1,5}$", broker))])
+    error_message = "kafka_brokers: expected host:port each, such as [\"kafka-1.example.com:9092\", \"kafka-2.example.com:9092\"]."
+  }
+}
+
+variable "kafka_broker_map" {
+  description = "Where brokers of a Kafka of your own are reached, if not where they advertise: { \"kafka-1:9092\" = \"kafka-1.elsewhere.svc:9092\" }."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for address in concat(keys(var.kafka_broker_map), values(var.kafka_broker_map)) : can(regex("^[A-Za-z0-9._-]+:[0-9]{1,5}$", address))])
+    error_message = "kafka_broker_map: expected host:port on both sides."
+  }
+  validation {
+    condition     = length(var.kafka_broker_map) == 0 || (length(var.kafka_brokers) > 0 && var.kafka_tls == null)
+    error_message = "kafka_broker_map goes with kafka_brokers, and not with kafka_tls, which makes a map of its own."
+  }
+}
+
+variable "kafka_group" {
+  description = "The consumer group under which processors commit to Kafka what is in the table, for lag exporters, KEDA and Kafka's tools to see."
+  type        = string
+  default     = "weather-pipeline"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,255}$", var.kafka_group))
+    error_message = "kafka_group: expected 1 to 255 letters, digits, dots, underscores or dashes."
+  }
+}
+
+variable "kafka_sasl" {
+  description = "How to log in to a Kafka of your own; null = its listener asks for nothing."
+  type = object({
+    mechanism = string
+    username  = string
+  })
+  default = null
+
+  validation {
+    condition     = var.kafka_sasl == null || contains(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], try(var.kafka_sasl.mechanism, ""))
+    error_message = "kafka_sasl.mechanism: expected PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
+  }
+  validation {
+    condition     = var.kafka_sasl == null || length(var.kafka_brokers) > 0
+    error_message = "kafka_sasl goes with kafka_brokers: the Kafka that is deployed here asks for no login."
+  }
+  validation {
+    condition     = var.kafka_sasl == null || try(length(var.kafka_sasl.username), 0) > 0
+    error_message = "kafka_sasl.username: expected a name."
+  }
+}
+
+variable "kafka_sasl_password" {
+  description = "The password that goes with kafka_sasl; best given as TF_VAR_kafka_sasl_password."
+  type        = string
+  default     = null
+  sensitive   = true
+
+  validation {
+    condition     = (var.kafka_sasl_password == null) == (var.kafka_sasl == null)
+    error_message = "kafka_sasl_password and kafka_sasl go together: give both or neither."
+  }
+}
+
+variable "kafka_tls" {
+  description = "TLS to a Kafka of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the file with the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
+  type = object({
+    ca         = optional(string)
+    check_host = optional(bool, true)
+  })
+  default = null
+
+  validation {
+    condition     = var.kafka_tls == null || length(var.kafka_brokers) > 0
+    error_message = "kafka_tls goes with kafka_brokers: what is deployed here speaks no TLS."
+  }
+  validation {
+    condition     = try(var.kafka_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", file(pathexpand(var.kafka_tls.ca))))
+    error_message = "kafka_tls.ca: expected a file with the authority's certificate as PEM text, such as ca.crt."
+  }
+}
+
+variable "kafka_coordination" {
+  description = "kraft: the broker is its own controller (apache/kafka). zookeeper: the pair of ZooKeeper and Confluent's Kafka."
+  type        = string
+  default     = "kraft"
+  nullable    = false
+
+  validation {
+    condition     = contains(["kraft", "zookeeper"], var.kafka_coordination)
+    error_message = "kafka_coordination: expected kraft or zookeeper."
+  }
+}
+
+variable "kafka_image" {
+  description = "The broker's image; null = apache/kafka:4.1.0, with ZooKeeper confluentinc/cp-kafka:7.5.0."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kafka_image == null || can(regex("^[a-z0-9][a-z0-9._/:-]*[a-zA-Z0-9._-]+(@sha256:[0-9a-f]{64})?$", var.kafka_image))
+    error_message = "kafka_image: expected an image's name such as apache/kafka:4.1.0."
+  }
+}
+
+variable "kafka_retention_hours" {
+  description = "How long the broker keeps readings."
+  type        = number
+  default     = 48
+  nullable    = false
+
+  validation {
+    condition     = var.kafka_retention_hours >= 1 && var.kafka_retention_hours <= 87600 && floor(var.kafka_retention_hours) == var.kafka_retention_hours
+    error_message = "kafka_retention_hours: expected a whole number of hours from 1 to 87600."
+  }
+}
+
+variable "kafka_heap" {
+  description = "The broker's Java heap; its memory limit in resources.kafka has to leave half as much again for the rest."
+  type        = string
+  default     = "512m"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[1-9][0-9]*[mg]$", var.kafka_heap))
+    error_message = "kafka_heap: expected megabytes or gigabytes as Java writes them, such as 512m or 2g."
+  }
+  validation {
+    condition = try(
+      tonumber(regex("^[0-9]+", var.kafka_heap)) * { m = 1, g = 1024 }[regex("[mg]$", var.kafka_heap)] * 1.5 <=
+      tonumber(regex("^[0-9]+", var.resources.kafka.memory_limit)) * { M = 1, G = 1024 }[regex("[MG]", var.resources.kafka.memory_limit)],
+      true
+    )
+    error_message = "kafka_heap: Java needs half as much again beside its heap. Give resources.kafka.memory_limit at least that, or a smaller heap."
+  }
+}
+
+variable "zookeeper_image" {
+  description = "ZooKeeper's image, with kafka_coordination = zookeeper."
+  type        = string
+  default     = "zookeeper:3.9.2"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._/:-]*[a-zA-Z0-9._-]+(@sha256:[0-9a-f]{64})?$", var.zookeeper_image))
+    error_message = "zookeeper_image: expected an image's name such as zookeeper:3.9.2."
+  }
+}
+
+# --- PostgreSQL ---
+
+variable "postgres" {
+  description = "A PostgreSQL of your own: its host, and what else differs from the defaults. null = one is deployed."
+  type = object({
+    host     = string
+    port     = optional(number, 5432)
+    user     = optional(string, "postgres")
+    database = optional(string, "weather_db")
+  })
+  default = null
+
+  validation {
+    condition     = var.postgres == null || can(regex("^[A-Za-z0-9._-]+$", var.postgres.host))
+    error_message = "postgres.host: expected a host's name or address, such as db.example.com."
+  }
+  validation {
+    condition     = var.postgres == null || try(var.postgres.port >= 1 && var.postgres.port <= 65535, false)
+    error_message = "postgres.port: expected a port, such as 5432."
+  }
+}
+
+variable "postgres_password" {
+  description = "The password that goes with postgres; best given as TF_VAR_postgres_password. For the one deployed here, one is generated."
+  type        = string
+  default     = null
+  sensitive   = true
+
+  validation {
+    condition     = (var.postgres_password == null) == (var.postgres == null)
+    error_message = "postgres_password and postgres go together: give both or neither. The PostgreSQL that is deployed here gets a generated password."
+  }
+}
+
+variable "postgres_tls" {
+  description = "TLS to a PostgreSQL of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the file with the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
+  type = object({
+    ca         = optional(string)
+    check_host = optional(bool, true)
+  })
+  default = null
+
+  validation {
+    condition     = var.postgres_tls == null || var.postgres != null
+    error_message = "postgres_tls goes with postgres: what is deployed here speaks no TLS."
+  }
+  validation {
+    condition     = try(var.postgres_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", file(pathexpand(var.postgres_tls.ca))))
+    error_message = "postgres_tls.ca: expected a file with the authority's certificate as PEM text, such as ca.crt."
+  }
+}
+
+variable "postgres_image" {
+  description = "PostgreSQL's image (Debian's, not Alpine's). A database made by one major version is not read by another."
+  type        = string
+  default     = "postgres:18"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._/:-]*[a-zA-Z0-9._-]+(@sha256:[0-9a-f]{64})?$", var.postgres_image))
+    error_message = "postgres_image: expected an image's name such as postgres:18."
   }
 }
 

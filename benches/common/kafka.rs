@@ -8,8 +8,6 @@ use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandl
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
 use weather::embedded::{self, Broker};
-use weather::engine::partition::Sequence;
-use weather::kafka::sequence;
 use weather::time::now_ms;
 
 use super::readings::{self, Form};
@@ -24,10 +22,8 @@ const TOPIC_LIMIT: Duration = Duration::from_secs(20);
 pub enum Dress {
     /// Nothing: as producers send that know nothing of `weather`.
     Plain,
-    /// The station as key, and the numbers of a request in its first record's header: as `weather producer` sends.
-    Sequenced,
-    /// The station as key, and run and number in a header of each record.
-    EachSequenced,
+    /// The station as key: as `weather producer` sends.
+    Keyed,
 }
 
 /// Where the topics of the benchmarks are.
@@ -90,9 +86,8 @@ impl Kafka {
             let connection = self.partition(&topic, partition).await;
             tasks.spawn(async move {
                 let (first, step) = (partition as u64 * BATCH, partitions as u64 * BATCH);
-                for (turn, start) in (first..count).step_by(step as usize).enumerate() {
-                    let numbers = start..(start + BATCH).min(count);
-                    let records = records(numbers, turn as u64 * BATCH, start_ms, dress);
+                for start in (first..count).step_by(step as usize) {
+                    let records = records(start..(start + BATCH).min(count), start_ms, dress);
                     connection.produce(records, Compression::NoCompression).await.expect("records are taken");
                 }
             });
@@ -104,29 +99,16 @@ impl Kafka {
     }
 }
 
-/// These readings as records; `sequence` numbers them within their partition.
-fn records(numbers: std::ops::Range<u64>, sequence: u64, start_ms: i64, dress: Dress) -> Vec<Record> {
+/// These readings as records.
+fn records(numbers: std::ops::Range<u64>, start_ms: i64, dress: Dress) -> Vec<Record> {
     let timestamp = DateTime::from_timestamp_millis(now_ms()).expect("a time of this age");
-    let first = Sequence { run: 7, number: sequence + 1 };
-    let mark = sequence::mark(first, numbers.clone().count() as u32);
-    (0..)
-        .zip(numbers)
-        .map(|(index, number)| {
-            let mut value = Vec::with_capacity(128);
-            readings::write(Form::EpochMs, number, start_ms, &mut value);
-            let mut record = record(value, timestamp);
-            let mark = match dress {
-                Dress::Sequenced if index == 0 => Some(mark.clone()),
-                Dress::EachSequenced => {
-                    Some([first.run.to_be_bytes(), (first.number + index).to_be_bytes()].concat())
-                }
-                _ => None,
-            };
-            record.headers.extend(mark.map(|mark| (sequence::HEADER.to_owned(), mark)));
-            record.key = (dress != Dress::Plain).then(|| readings::key(number).into_bytes());
-            record
-        })
-        .collect()
+    let record = |number| {
+        let mut value = Vec::with_capacity(128);
+        readings::write(Form::EpochMs, number, start_ms, &mut value);
+        let key = (dress == Dress::Keyed).then(|| readings::key(number).into_bytes());
+        Record { key, ..record(value, timestamp) }
+    };
+    numbers.map(record).collect()
 }
 
 /// A record with this value alone.

@@ -96,8 +96,9 @@ fn aggregate() {
     repeat("accumulation/batch", "batch of 1000", BATCH, LENGTH, || {
         let records = values.iter_mut().zip(offset..).map(|(value, offset)| Incoming {
             offset,
+            append_time_ms: None,
+            bytes: value.len(),
             value: Some(value.as_mut_slice()),
-            sequence: None,
         });
         partition.apply(records, now_ms);
         offset += BATCH as i64;

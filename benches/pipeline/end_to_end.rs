@@ -9,7 +9,7 @@ use super::common::table::Table;
 use super::common::{median, number, setting};
 
 const PARTITIONS: i32 = 4;
-/// The default of `--fetch-bytes`, for the bare loop as well.
+/// Of one fetch from one partition, for the bare loop.
 const FETCH_BYTES: usize = 1 << 20;
 /// What a reading takes in the embedded broker, at most.
 const STORED_BYTES: usize = 200;
@@ -18,7 +18,7 @@ const STORED_BYTES: usize = 200;
 pub async fn run() {
     let real = setting("WEATHER_BENCH_KAFKA").is_some();
     let count = number("WEATHER_BENCH_READINGS", if real { 4_000_000 } else { 500_000 });
-    let kafka = Kafka::start(3 * count as usize * STORED_BYTES).await;
+    let kafka = Kafka::start(2 * count as usize * STORED_BYTES).await;
     let table = Table::named();
     if table.is_none() {
         println!(
@@ -26,18 +26,13 @@ pub async fn run() {
         );
     }
     let plain = kafka.filled("plain", PARTITIONS, count, Dress::Plain).await;
-    let sequenced = kafka.filled("sequenced", PARTITIONS, count, Dress::Sequenced).await;
-    let each = kafka.filled("each-sequenced", PARTITIONS, count, Dress::EachSequenced).await;
+    let keyed = kafka.filled("keyed", PARTITIONS, count, Dress::Keyed).await;
     let mut runs: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
     for _ in 0..number("WEATHER_BENCH_RUNS", 5) {
-        for (name, topic) in
-            [("process", &plain), ("process-sequenced", &sequenced), ("process-each-sequenced", &each)]
-        {
+        for (name, topic) in [("process", &plain), ("process-keyed", &keyed)] {
             runs.entry(name).or_default().push(process(&kafka, topic, table.as_ref(), count).await);
         }
-        for (name, topic, threads) in
-            [("bare-1-thread", &plain, 1), ("bare-2-threads", &plain, 2), ("bare-each-sequenced", &each, 2)]
-        {
+        for (name, topic, threads) in [("bare-1-thread", &plain, 1), ("bare-2-threads", &plain, 2)] {
             let loop_ = program::bare(&kafka.brokers, topic, PARTITIONS, threads, FETCH_BYTES);
             runs.entry(name).or_default().push(program::run(loop_).await);
         }
@@ -47,8 +42,7 @@ pub async fn run() {
     }
     ratios(&runs);
     kafka.delete(&plain).await;
-    kafka.delete(&sequenced).await;
-    kafka.delete(&each).await;
+    kafka.delete(&keyed).await;
 }
 
 /// One run over all of a topic, from no state at all.
@@ -94,13 +88,7 @@ fn report(name: &str, runs: &[Run], count: u64) {
 
 /// Medians of the ratios of runs that stood side by side.
 fn ratios(runs: &BTreeMap<&str, Vec<Run>>) {
-    let pairs = [
-        ("process", "bare-1-thread"),
-        ("process", "bare-2-threads"),
-        ("process-sequenced", "process"),
-        ("process-each-sequenced", "process"),
-        ("process-each-sequenced", "bare-each-sequenced"),
-    ];
+    let pairs = [("process", "bare-1-thread"), ("process", "bare-2-threads"), ("process-keyed", "process")];
     for (a, b) in pairs {
         let of = |key: fn(&Run) -> f64| {
             let ratios: Vec<f64> = runs[a].iter().zip(&runs[b]).map(|(a, b)| key(a) / key(b)).collect();

@@ -57,6 +57,7 @@ fn log(options: &FlagValues) -> Result<Log> {
 fn kafka(options: &mut FlagValues, env: &Environment<'_>) -> Result<Kafka> {
     Ok(Kafka {
         brokers: present("brokers", options.brokers.take())?,
+        broker_map: options.broker_map.take().unwrap_or_default(),
         topic: present("topic", options.topic.take())?,
         sasl: sasl(options, env)?,
     })
@@ -189,6 +190,8 @@ fn process(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<
         idle_timeout: present("idle-timeout", o.idle_timeout)?,
         lease,
         on_data_loss: present("on-data-loss", o.on_data_loss)?,
+        group: present("group", o.group)?,
+        on_unreadable: present("on-unreadable", o.on_unreadable)?,
         fetch_bytes: present("fetch-bytes", o.fetch_bytes)?,
         dead_letter_retention: present("dead-letter-retention", o.dead_letter_retention)?,
         dead_letter_max_bytes: present("dead-letter-max-bytes", o.dead_letter_max_bytes)?,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::value::{self, Parsed};
 use crate::config::{
-    Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, Pace, ReadingSource, SaslMechanism,
-    StartFrom,
+    Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
+    SaslMechanism, StartFrom,
 };
 use crate::reading::{FieldRule, MissingTimestamp, Unit, Zone};
 
@@ -94,6 +94,7 @@ pub(super) fn flags_of(command: Name) -> impl Iterator<Item = &'static Flag> {
 #[derive(Debug, Default)]
 pub(super) struct FlagValues {
     pub(super) brokers: Option<Vec<String>>,
+    pub(super) broker_map: Option<Vec<(String, String)>>,
     pub(super) topic: Option<String>,
     pub(super) sasl_mechanism: Option<SaslMechanism>,
     pub(super) sasl_username: Option<String>,
@@ -132,6 +133,8 @@ pub(super) struct FlagValues {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) lease: Option<Duration>,
     pub(super) on_data_loss: Option<OnDataLoss>,
+    pub(super) group: Option<Option<String>>,
+    pub(super) on_unreadable: Option<OnUnreadable>,
     pub(super) fetch_bytes: Option<i32>,
     pub(super) json: Option<bool>,
     pub(super) without_postgres: Option<bool>,
@@ -163,6 +166,14 @@ const FLAGS: &[Flag] = &[
         default: Some("127.0.0.1:9092"),
         help: "Kafka bootstrap brokers. Default port: 9092.",
         set: |o, v| put(&mut o.brokers, value::brokers(v)),
+    },
+    Flag {
+        name: "broker-map",
+        on: KAFKA,
+        metavar: "FROM=TO,…",
+        default: None,
+        help: "Connect to TO (host:port) where a broker advertises FROM, for tunnels and forwarded ports.",
+        set: |o, v| put(&mut o.broker_map, value::broker_map(v)),
     },
     Flag {
         name: "topic",
@@ -471,11 +482,29 @@ const FLAGS: &[Flag] = &[
         set: |o, v| put(&mut o.on_data_loss, value::on_data_loss(v)),
     },
     Flag {
+        name: "group",
+        on: PROCESS,
+        metavar: "NAME",
+        default: Some("weather-pipeline"),
+        help: "The consumer group under which offsets are committed to Kafka once their rows are in the table, so that \
+               kafka-consumer-groups.sh and lag exporters see the lag. Empty: none.",
+        set: |o, v| put(&mut o.group, value::group(v)),
+    },
+    Flag {
+        name: "on-unreadable",
+        on: PROCESS,
+        metavar: "WHAT",
+        default: Some("pause"),
+        help: "When a record batch is in a form that this program cannot read, such as a codec that is not built in: \
+               pause (read no more of that partition, and say why) or stop.",
+        set: |o, v| put(&mut o.on_unreadable, value::on_unreadable(v)),
+    },
+    Flag {
         name: "fetch-bytes",
         on: PROCESS,
         metavar: "BYTES",
-        default: Some("1MiB"),
-        help: "Maximum size of one fetch from one partition.",
+        default: Some("4MiB"),
+        help: "Maximum size of all fetched records held at once, whatever the number of partitions.",
         set: |o, v| put(&mut o.fetch_bytes, value::fetch_bytes(v)),
     },
     Flag {

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{
-    Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, Pace, ReadingSource, SaslMechanism,
-    StartFrom,
+    Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
+    SaslMechanism, StartFrom,
 };
 use crate::reading::timestamp;
 use crate::reading::{MissingTimestamp, Zone};
@@ -186,6 +186,20 @@ pub(super) fn brokers(text: &str) -> Parsed<Vec<String>> {
     text.split(',').map(|one| broker(one.trim())).collect()
 }
 
+/// Advertised addresses and where they can be reached, `advertised=reachable` each.
+pub(super) fn broker_map(text: &str) -> Parsed<Vec<(String, String)>> {
+    let pair = |pair: &str| {
+        let (advertised, reachable) = pair.split_once('=')?;
+        Some((broker(advertised.trim()).ok()?, broker(reachable.trim()).ok()?))
+    };
+    let pairs: Option<Vec<_>> = text.split(',').map(pair).collect();
+    pairs.ok_or_else(|| {
+        String::from(
+            "advertised=reachable, several with commas between, such as kafka-1:9092=127.0.0.1:19092",
+        )
+    })
+}
+
 fn broker(text: &str) -> Parsed<String> {
     let expected =
         || String::from("host:port, several with commas between, such as kafka-1:9092,kafka-2:9092");
@@ -351,6 +365,20 @@ pub(super) fn zone(text: &str) -> Parsed<Zone> {
 
 pub(super) fn on_data_loss(text: &str) -> Parsed<OnDataLoss> {
     word(text, &[("continue", OnDataLoss::Continue), ("stop", OnDataLoss::Stop)])
+}
+
+/// A consumer group's name; empty for none.
+pub(super) fn group(text: &str) -> Parsed<Option<String>> {
+    match text {
+        "" => Ok(None),
+        name if name.len() <= 249 && !name.contains(char::is_control) => Ok(Some(name.to_owned())),
+        _ => Err(String::from("a name of at most 249 bytes, such as weather-pipeline, or nothing")),
+    }
+}
+
+/// What to do about a batch that cannot be read.
+pub(super) fn on_unreadable(text: &str) -> Parsed<OnUnreadable> {
+    word(text, &[("pause", OnUnreadable::Pause), ("stop", OnUnreadable::Stop)])
 }
 
 /// Text that must not be empty.

@@ -261,7 +261,12 @@ impl Drop for Feed {
 /// What is sent: a thousand readings a second, a few in a hundred of them bad.
 fn readings(brokers: &str) -> Producer {
     Producer {
-        kafka: Kafka { brokers: vec![brokers.to_owned()], topic: TOPIC.to_owned(), sasl: None },
+        kafka: Kafka {
+            brokers: vec![brokers.to_owned()],
+            broker_map: Vec::new(),
+            topic: TOPIC.to_owned(),
+            sasl: None,
+        },
         format: Format::shared(),
         listen: None,
         log: Log { level: LogLevel::Warn, format: LogFormat::Text },

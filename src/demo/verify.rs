@@ -38,10 +38,6 @@ struct CheckedPartition {
     log: PartitionClient,
     next_offset: i64,
     newest_ms: i64,
-    /// Run, first number and first offset of the producer's request that is being read.
-    request: Option<(u64, u64, i64)>,
-    /// The last sequence number of each run of a producer.
-    runs: BTreeMap<u64, u64>,
 }
 
 impl Recount {
@@ -53,13 +49,7 @@ impl Recount {
         for partition in 0..partitions {
             let log = client.partition_client(topic, partition, UnknownTopicHandling::Error);
             let log = log.await.map_err(|e| unread(&e))?;
-            all.push(CheckedPartition {
-                log,
-                next_offset: 0,
-                newest_ms: i64::MIN,
-                request: None,
-                runs: BTreeMap::new(),
-            });
+            all.push(CheckedPartition { log, next_offset: 0, newest_ms: i64::MIN });
         }
         Ok(Self { partitions: all, windows: BTreeMap::new(), fates: BTreeMap::new() })
     }
@@ -103,20 +93,6 @@ impl CheckedPartition {
         record: RecordAndOffset,
         windows: &mut BTreeMap<i64, [(i64, f64); 4]>,
     ) -> &'static str {
-        // The first record of a request carries run and number; the others follow it.
-        if let Some(mark) = record.record.headers.get("weather-seq") {
-            let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-            let (run, rest) = mark.split_at(mark.len().min(8));
-            self.request = Some((number(run), number(&rest[..rest.len().min(8)]), record.offset));
-        }
-        if let Some((run, first, offset)) = self.request {
-            let number = first + (record.offset - offset).unsigned_abs();
-            let last = self.runs.entry(run).or_default();
-            if number <= *last {
-                return "duplicates";
-            }
-            *last = number;
-        }
         let (time_ms, metrics) = match read(record.record.value) {
             Ok(reading) => reading,
             Err(reason) => return reason,

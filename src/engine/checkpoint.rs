@@ -2,18 +2,19 @@
 //! decides whether they may be used.
 //!
 //! Format, little endian: magic, version, payload length, payload, CRC-32 of all before. A version that is newer than
-//! this program is refused, because what it means is not known here; an older one is read as long as it is listed.
+//! this program is refused, because what it means is not known here. Version 1 is read: it knew its log by two records
+//! and told retries by producers' numbers, which is all passed over.
 
 use std::fmt;
 
 use crate::engine::dead_letter::DeadLetter;
-use crate::engine::state::{Mark, Progress, Run, State, WORDS};
+use crate::engine::state::{LogIdentity, Progress, State, WORDS};
 use crate::engine::window::{Totals, Window};
 use crate::reading::Reason;
 
 const MAGIC: &[u8; 8] = b"weather\n";
 /// The format that this program writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 const HEADER: usize = 8 + 4 + 8;
 const CHECKSUM: usize = 4;
 
@@ -74,7 +75,7 @@ impl Checkpoint {
         payload.i64(self.window_ms);
         payload.i64(self.written_ms);
         self.state.progress.to_words().iter().for_each(|word| payload.i64(*word));
-        encode_memory(&mut payload, &self.state);
+        encode_log(&mut payload, self.state.log);
         payload.len(self.state.windows.len());
         for window in &self.state.windows {
             encode_window(&mut payload, window);
@@ -110,10 +111,10 @@ impl Checkpoint {
         if checksum != crc32(&file[..body]).to_le_bytes() {
             return Err(CheckpointError::Corrupt);
         }
-        Self::decode_payload(&file[HEADER..body])
+        Self::decode_payload(&file[HEADER..body], version)
     }
 
-    fn decode_payload(payload: &[u8]) -> Result<Self, CheckpointError> {
+    fn decode_payload(payload: &[u8], version: u32) -> Result<Self, CheckpointError> {
         let mut from = Decoder(payload);
         let topic = String::from_utf8(from.bytes()?.to_vec()).map_err(|_| CheckpointError::Corrupt)?;
         let partition = i32::try_from(from.i64()?).map_err(|_| CheckpointError::Corrupt)?;
@@ -122,54 +123,48 @@ impl Checkpoint {
         for word in &mut words {
             *word = from.i64()?;
         }
-        let (marks, runs) = decode_memory(&mut from)?;
+        let log = decode_log(&mut from, version)?;
         let windows = (0..from.len()?).map(|_| decode_window(&mut from)).collect::<Result<_, _>>()?;
         let pending = (0..from.len()?).map(|_| decode_letter(&mut from)).collect::<Result<_, _>>()?;
-        let state = State { progress: Progress::from_words(&words), windows, runs, marks };
+        let state = State { progress: Progress::from_words(&words), windows, log };
         Ok(Self { topic, partition, epoch, window_ms, written_ms, state, pending })
     }
 }
 
-/// The part of a state that PostgreSQL keeps as one opaque value: known records and producers' sequence numbers.
-pub fn encode_log_memory(state: &State) -> Vec<u8> {
+/// The part of a state that PostgreSQL keeps as one opaque value: which log the offsets are of.
+pub fn encode_log_memory(log: LogIdentity) -> Vec<u8> {
     let mut into = Encoder::default();
     into.0.extend_from_slice(&VERSION.to_le_bytes());
-    encode_memory(&mut into, state);
+    encode_log(&mut into, log);
     into.0
 }
 
 /// What [`encode_log_memory`] wrote.
-pub fn decode_log_memory(bytes: &[u8]) -> Result<([Option<Mark>; 2], Vec<Run>), CheckpointError> {
+pub fn decode_log_memory(bytes: &[u8]) -> Result<LogIdentity, CheckpointError> {
     let mut from = Decoder(bytes);
     let version = from.u32()?;
     if version > VERSION {
         return Err(CheckpointError::TooNew(version));
     }
-    decode_memory(&mut from)
+    decode_log(&mut from, version)
 }
 
-fn encode_memory(into: &mut Encoder, state: &State) {
-    for mark in state.marks {
-        into.i64(mark.map_or(-1, |m| m.offset));
-        into.i64(mark.map_or(0, |m| m.hash as i64));
-    }
-    into.len(state.runs.len());
-    for run in &state.runs {
-        into.i64(run.id as i64);
-        into.i64(run.sequence as i64);
-        into.i64(run.offset);
-    }
+fn encode_log(into: &mut Encoder, log: LogIdentity) {
+    into.0.extend_from_slice(&log.topic_id);
+    into.i64(i64::from(log.leader_epoch));
 }
 
-fn decode_memory(from: &mut Decoder<'_>) -> Result<([Option<Mark>; 2], Vec<Run>), CheckpointError> {
-    let mut marks = [None; 2];
-    for mark in &mut marks {
-        let (offset, hash) = (from.i64()?, from.i64()? as u64);
-        *mark = (offset >= 0).then_some(Mark { offset, hash });
+fn decode_log(from: &mut Decoder<'_>, version: u32) -> Result<LogIdentity, CheckpointError> {
+    if version == 1 {
+        // Offset and hash of two records, then number, sequence and offset of each run of a producer.
+        from.take(4 * 8)?;
+        let runs = from.len()?;
+        from.take(runs.checked_mul(3 * 8).ok_or(CheckpointError::Corrupt)?)?;
+        return Ok(LogIdentity::UNKNOWN);
     }
-    let count = from.len()?;
-    let run = |_| Ok(Run { id: from.i64()? as u64, sequence: from.i64()? as u64, offset: from.i64()? });
-    Ok((marks, (0..count).map(run).collect::<Result<_, _>>()?))
+    let topic_id = from.take(16)?.try_into().map_err(|_| CheckpointError::Corrupt)?;
+    let leader_epoch = i32::try_from(from.i64()?).map_err(|_| CheckpointError::Corrupt)?;
+    Ok(LogIdentity { topic_id, leader_epoch })
 }
 
 fn encode_window(into: &mut Encoder, window: &Window) {
@@ -289,8 +284,7 @@ mod tests {
                 totals: Totals { readings: i, counts: [i, 0, i], sums: [-i, 0, i64::MAX] },
             })
             .collect();
-        state.runs = vec![Run { id: u64::MAX, sequence: 5, offset: 159 }];
-        state.marks = [None, Some(Mark { offset: 159, hash: u64::MAX })];
+        state.log = LogIdentity { topic_id: [0xA5; 16], leader_epoch: 4 };
         let letter = |payload| DeadLetter {
             incarnation: 0,
             offset: 140,
@@ -322,9 +316,13 @@ mod tests {
 
     #[test]
     fn log_memory_reads_what_it_wrote() {
-        let state = sample().state;
-        assert_eq!(decode_log_memory(&encode_log_memory(&state)), Ok((state.marks, state.runs)));
+        let log = sample().state.log;
+        assert_eq!(decode_log_memory(&encode_log_memory(log)), Ok(log));
         assert!(decode_log_memory(&[]).is_err());
+        // Version 1: two known records, one run of a producer.
+        let first = [&1_u32.to_le_bytes()[..], &[7; 4 * 8], &1_i64.to_le_bytes(), &[9; 3 * 8]].concat();
+        assert_eq!(decode_log_memory(&first), Ok(LogIdentity::UNKNOWN));
+        assert_eq!(decode_log_memory(&first[..first.len() - 1]), Err(CheckpointError::Corrupt));
     }
 
     #[test]
@@ -343,7 +341,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_by_name() {
         let mut file = sample().encode();
-        file[8] = 2;
-        assert_eq!(Checkpoint::decode(&file), Err(CheckpointError::TooNew(2)));
+        file[8] = VERSION as u8 + 1;
+        assert_eq!(Checkpoint::decode(&file), Err(CheckpointError::TooNew(VERSION + 1)));
     }
 }

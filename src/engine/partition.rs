@@ -1,13 +1,12 @@
 //! One partition: records in, state and dead letters out. No I/O, no clock, no randomness.
 //!
-//! Every record becomes exactly one of duplicate, rejected or aggregated, decided in this order:
-//! 1. *duplicate*: its producer's run had sent its sequence number before (a retry after a lost answer);
-//! 2. *oversized*, *malformed*, *missing_timestamp*, *no_metric*: what the value itself says;
-//! 3. *future*: further ahead of `now` than allowed; such a record never moves the watermark;
-//! 4. *late*: its window is closed by the watermark as of this record;
-//! 5. aggregated, and the watermark moves.
+//! Every record becomes exactly one of rejected or aggregated, decided in this order:
+//! 1. *oversized*, *malformed*, *missing_timestamp*, *no_metric*: what the value itself says;
+//! 2. *future*: further ahead of `now` than allowed; such a record never moves the watermark;
+//! 3. *late*: its window is closed by the watermark as of this record;
+//! 4. aggregated, and the watermark moves.
 //!
-//! All but 3 depend on the partition's own records alone, so a replay decides the same.
+//! All but 2 depend on the partition's own records alone, so a replay decides the same.
 //!
 //! Invariants: `next_offset` and the watermark never go back within an incarnation; a window leaves the state only when
 //! it is closed and PostgreSQL has confirmed its last totals.
@@ -15,15 +14,13 @@
 use std::sync::Arc;
 
 use crate::engine::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
-use crate::engine::state::{Mark, Position, Run, State};
+use crate::engine::state::{LogIdentity, Position, State};
 use crate::engine::watermark::Watermark;
 use crate::engine::window::{Deltas, Window, start_of};
 use crate::reading::{Format, Parser, Reading, Reason};
 
 /// A longer value is no reading; it is refused before it is looked at.
 pub const MAX_READING_BYTES: usize = 64 * 1024;
-/// How many runs of producers are remembered; the one silent for longest goes first.
-pub const MAX_RUNS: usize = 256;
 /// What a partition has to know of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -35,24 +32,17 @@ pub struct Settings {
     pub max_future_ms: i64,
 }
 
-/// The mark that a producer of ours puts on a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sequence {
-    /// The producer's run.
-    pub run: u64,
-    /// The record's number in that run and this partition, ascending.
-    pub number: u64,
-}
-
 /// A record as Kafka gave it.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     /// Its offset.
     pub offset: i64,
-    /// Its value; parsing scrambles it. None is a tombstone.
+    /// When the broker appended it, ms since 1970, where the topic stamps records with that.
+    pub append_time_ms: Option<i64>,
+    /// Its value, or as much of it as a reading may have; parsing scrambles it. None is a tombstone.
     pub value: Option<&'a mut [u8]>,
-    /// Its producer's mark, if it has one.
-    pub sequence: Option<Sequence>,
+    /// Bytes of the whole value.
+    pub bytes: usize,
 }
 
 /// What PostgreSQL has confirmed.
@@ -78,7 +68,8 @@ pub struct Partition {
     parser: Parser,
     deltas: Deltas,
     payload: Vec<u8>,
-    last_run: usize,
+    /// The wall clock as of [`Self::begin`].
+    now_ms: i64,
     last_window: (i64, i64),
 }
 
@@ -101,7 +92,7 @@ impl Partition {
             parser: Parser::default(),
             deltas: Deltas::default(),
             payload: Vec::with_capacity(MAX_PAYLOAD_BYTES),
-            last_run: 0,
+            now_ms: 0,
             last_window: (0, 0),
         }
     }
@@ -134,19 +125,27 @@ impl Partition {
     }
 
     /// Applies records in the order of their offsets. `now_ms` is the wall clock.
-    ///
-    /// Records below `next_offset` were applied before and are ignored. An offset without a record counts as skipped.
     pub fn apply<'a>(&mut self, records: impl Iterator<Item = Incoming<'a>>, now_ms: i64) {
+        self.begin(now_ms);
+        records.for_each(|record| self.take(record));
+        self.settle();
+    }
+
+    /// Begins to take records. `now_ms` is the wall clock.
+    pub fn begin(&mut self, now_ms: i64) {
         self.flood.refill(now_ms);
-        let future_ms = now_ms.saturating_add(self.settings.max_future_ms);
-        for record in records {
-            if record.offset < self.state.progress.next_offset {
-                continue;
-            }
+        self.now_ms = now_ms;
+    }
+
+    /// Takes one record; the state is whole again after [`Self::settle`].
+    ///
+    /// A record below `next_offset` was taken before and is ignored. An offset without a record counts as skipped.
+    #[inline]
+    pub fn take(&mut self, record: Incoming<'_>) {
+        if record.offset >= self.state.progress.next_offset {
             self.skip_to(record.offset);
-            self.apply_one(record, future_ms);
+            self.take_new(record);
         }
-        self.publishable();
     }
 
     /// Goes on at `offset`; what lies between has no record.
@@ -169,10 +168,7 @@ impl Partition {
         progress.incarnation += 1;
         progress.next_offset = offset;
         progress.origin_offset = offset - progress.accounted();
-        for run in &mut self.state.runs {
-            run.offset = offset;
-        }
-        self.state.marks = [None; 2];
+        self.state.log = LogIdentity::UNKNOWN;
     }
 
     /// Whether the partition is caught up and silent; returns whether that is news.
@@ -181,15 +177,9 @@ impl Partition {
         std::mem::replace(&mut self.state.progress.idle, idle) != idle
     }
 
-    /// Remembers a record that was read, by which a recreated topic is noticed.
-    pub fn remember(&mut self, mark: Mark) {
-        self.state.marks[0].get_or_insert(mark);
-        self.state.marks[1] = Some(mark);
-    }
-
-    /// Forgets the older known record: Kafka no longer has it.
-    pub fn forget_first_mark(&mut self) {
-        self.state.marks[0] = self.state.marks[1];
+    /// Remembers which log is read.
+    pub fn remember(&mut self, log: LogIdentity) {
+        self.state.log = log;
     }
 
     /// Lets go of what PostgreSQL has confirmed.
@@ -210,20 +200,18 @@ impl Partition {
         }
     }
 
-    fn apply_one(&mut self, record: Incoming<'_>, future_ms: i64) {
-        let Incoming { offset, value, sequence } = record;
+    fn take_new(&mut self, record: Incoming<'_>) {
+        let Incoming { offset, append_time_ms, value, bytes } = record;
         self.state.progress.next_offset = offset + 1;
-        if sequence.is_some_and(|s| self.is_duplicate(s, offset)) {
-            self.state.progress.duplicates += 1;
-            return;
-        }
         let Some(value) = value else {
             return self.reject(Reason::Malformed, offset, None, 0);
         };
-        let bytes = value.len();
         // Kept because parsing scrambles the value.
         self.payload.clear();
-        self.payload.extend_from_slice(&value[..bytes.min(MAX_PAYLOAD_BYTES)]);
+        self.payload.extend_from_slice(&value[..value.len().min(MAX_PAYLOAD_BYTES)]);
+        // The broker's clock may be right where this one is behind.
+        let now_ms = append_time_ms.map_or(self.now_ms, |time_ms| time_ms.max(self.now_ms));
+        let future_ms = now_ms.saturating_add(self.settings.max_future_ms);
         let reading =
             if bytes > MAX_READING_BYTES { Err(Reason::Oversized) } else { self.parser.parse(value, None) };
         if let Err(reason) = reading.and_then(|reading| self.aggregate(&reading, future_ms)) {
@@ -265,27 +253,8 @@ impl Partition {
         self.rejected.push(DeadLetter { incarnation, offset, reason, payload, payload_bytes });
     }
 
-    fn is_duplicate(&mut self, sequence: Sequence, offset: i64) -> bool {
-        let runs = &mut self.state.runs;
-        if runs.get(self.last_run).is_none_or(|r| r.id != sequence.run) {
-            match runs.binary_search_by_key(&sequence.run, |r| r.id) {
-                Ok(index) => self.last_run = index,
-                Err(index) => {
-                    let run = Run { id: sequence.run, sequence: sequence.number, offset };
-                    self.last_run = insert_run(runs, index, run);
-                    return false;
-                }
-            }
-        }
-        let Some(run) = runs.get_mut(self.last_run) else { return false };
-        run.offset = offset;
-        let duplicate = sequence.number <= run.sequence;
-        run.sequence = run.sequence.max(sequence.number);
-        duplicate
-    }
-
-    /// Moves what the batch added into the state.
-    fn publishable(&mut self) {
+    /// Moves what was taken since [`Self::begin`] into the state.
+    pub fn settle(&mut self) {
         let windows = &mut self.state.windows;
         for delta in self.deltas.drain() {
             let index = match windows.binary_search_by_key(&delta.start_ms, |w| w.start_ms) {
@@ -304,17 +273,6 @@ impl Partition {
         self.state.progress.watermark_ms = self.watermark.watermark_ms();
         debug_assert!(self.state.progress.accounts_for_every_offset(), "{:?}", self.state.progress);
     }
-}
-
-/// Adds a run at its place in the order, in place of the one silent for longest when there are too many.
-fn insert_run(runs: &mut Vec<Run>, index: usize, run: Run) -> usize {
-    runs.insert(index, run);
-    if runs.len() <= MAX_RUNS {
-        return index;
-    }
-    let silent = runs.iter().enumerate().min_by_key(|(i, r)| (r.offset, *i == index)).map_or(0, |(i, _)| i);
-    runs.remove(silent);
-    if silent < index { index - 1 } else { index }
 }
 
 #[cfg(test)]

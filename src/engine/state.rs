@@ -36,7 +36,7 @@ pub struct Progress {
     pub idle: i64,
     /// Readings in windows.
     pub aggregated: i64,
-    /// Records that a producer's retry had sent before.
+    /// Records that a retry had sent before, as a version without idempotent producers told by their headers.
     pub duplicates: i64,
     /// Offsets without a record: compacted away, transaction markers.
     pub skipped: i64,
@@ -152,24 +152,19 @@ impl Position {
     }
 }
 
-/// The newest sequence number of one run of a producer, in this partition.
+/// Which log was read: another one may stand in its place later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// The run's random number.
-    pub id: u64,
-    /// The greatest sequence number seen of it.
-    pub sequence: u64,
-    /// Where it was seen; the run silent for longest is forgotten first.
-    pub offset: i64,
+pub struct LogIdentity {
+    /// The topic's id; all zero where the broker gives none.
+    pub topic_id: [u8; 16],
+    /// The epoch of the leader that took the last batch that was read, -1 if unknown: of a log that was cut and filled
+    /// again, the broker tells by it where it parts from the one that was read.
+    pub leader_epoch: i32,
 }
 
-/// A known record, by which a recreated topic is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// Its offset.
-    pub offset: i64,
-    /// A hash of its contents.
-    pub hash: u64,
+impl LogIdentity {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self { topic_id: [0; 16], leader_epoch: -1 };
 }
 
 /// Everything that has to be stored of a partition.
@@ -179,21 +174,14 @@ pub struct State {
     pub progress: Progress,
     /// Windows that are open, or closed but not yet confirmed by PostgreSQL; ascending by start.
     pub windows: Vec<Window>,
-    /// Runs of producers, ascending by id.
-    pub runs: Vec<Run>,
-    /// The first record read of this log that Kafka still had when last looked at, and the newest one.
-    pub marks: [Option<Mark>; 2],
+    /// The log that the offsets are of.
+    pub log: LogIdentity,
 }
 
 impl State {
     /// Nothing read yet, reading starts at `offset`.
     pub fn starting_at(offset: i64) -> Self {
-        Self {
-            progress: Progress::starting_at(offset),
-            windows: Vec::new(),
-            runs: Vec::new(),
-            marks: [None; 2],
-        }
+        Self { progress: Progress::starting_at(offset), windows: Vec::new(), log: LogIdentity::UNKNOWN }
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-use rskafka::client::partition::OffsetAt;
 use tokio::task::spawn_blocking;
 
 use crate::config::Inspect;
 use crate::error::Error;
-use crate::kafka::client::{Cluster, KafkaError};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::error::KafkaError;
+use crate::kafka::message::offsets::OffsetAt;
 use crate::postgres::overview::{self, Overview};
 use crate::postgres::session::Session;
 use crate::processor::checkpoints::store::{CheckpointStore, Found};
@@ -66,14 +67,12 @@ impl Findings {
 async fn look_at_topic(cluster: &Cluster) -> Result<Option<BTreeMap<i32, Range>>, String> {
     let look = async {
         let Some(partitions) = cluster.partitions().await? else { return Ok(None) };
-        let mut ranges = BTreeMap::new();
-        for partition in partitions {
-            let leader = cluster.leader(partition).await?;
-            let earliest = cluster.offset(&leader, OffsetAt::Earliest).await?;
-            let end = cluster.offset(&leader, OffsetAt::Latest).await?;
-            ranges.insert(partition, Range { earliest, end });
-        }
-        Ok(Some(ranges))
+        let partitions: Vec<i32> = partitions.into_iter().collect();
+        let earliest = cluster.offsets(&partitions, OffsetAt::Earliest).await?;
+        let ends = cluster.offsets(&partitions, OffsetAt::Latest).await?;
+        let range =
+            |(partition, earliest)| Some((partition, Range { earliest, end: *ends.get(&partition)? }));
+        Ok(Some(earliest.into_iter().filter_map(range).collect()))
     };
     look.await.map_err(|e: KafkaError| e.to_string())
 }

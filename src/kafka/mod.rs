@@ -1,18 +1,28 @@
-//! Kafka through rskafka, with the client's traps kept inside this folder.
+//! Kafka, spoken at the level of its protocol through rskafka's messenger.
 //!
-//! - [`client`]: one shared connection set to the cluster; every call under a time-out, the whole client rebuilt when a
-//!   call expires or fails, errors sorted by what the caller must do.
-//! - [`source`]: records of one partition from an offset on, with the next fetch under way while this one is used.
-//! - [`sink`]: batches to partitions, retried until acknowledged, with the header that lets duplicates be dropped.
-//! - [`topic`]: whether the topic exists, which partitions it has, where they end.
-//! - [`batch`]: the record batches of a fetch answer, decoded where they are.
+//! rskafka's public client has no time-outs, fetches one partition a connection, copies every record, cannot read what
+//! transactions leave behind and tells its errors by text. The level below it, which its feature `unstable-fuzzing` opens,
+//! frames, numbers and negotiates, and takes requests of ours. The version is pinned, as that level is not a stable
+//! interface; `connection`, `message` and the two encoders of batches are all that touch it.
+//!
+//! - [`connection`]: one connection, with time-outs, login and errors that name the address (`socket`: what answers).
+//! - [`message`]: the calls, by the primitive types of `wire`; [`error`]: what can go wrong, as types.
+//! - [`cluster`]: brokers, leaders and short calls; [`topic`]: whether the topic exists, its partitions and ends.
+//! - [`fetcher`]: the records of all partitions over one connection a broker; [`batch`]: record batches, decoded in place.
+//! - [`sink`]: batches to partitions, sent until acknowledged and stored once.
+//! - [`group`]: offsets for Kafka's own tools to look at.
 //! - [`partitioner`]: which partition a key belongs to, as Java's client decides it.
 
 pub mod batch;
-pub mod client;
+pub mod cluster;
+pub mod connection;
 pub(crate) mod crc32c;
+pub mod error;
+pub mod fetcher;
+pub mod group;
+pub mod message;
 pub mod partitioner;
-pub mod sequence;
 pub mod sink;
-pub mod source;
+mod socket;
 pub mod topic;
+mod wire;

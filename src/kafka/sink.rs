@@ -1,51 +1,46 @@
 //! Records to partitions: batched, in order, sent again until Kafka has acknowledged them.
 //!
-//! Each partition has a bounded buffer and one task that sends its batches one after the other, so that order holds and
+//! Each partition has a bounded buffer and one task that sends its batches in order, and
 //! memory stays bounded while Kafka is away: a full buffer makes [`Sink::send`] wait, which is how the source learns
-//! to pause. A batch goes when it is full or has lingered; while one is under way the next fills, so batches grow with
-//! the load.
+//! to pause. A batch goes when it is full or has lingered; several are under way at once.
 //!
-//! A request whose answer was lost may have been carried out, and sending it again then appends it twice. Therefore each
-//! request carries this run's random id and the numbers of its records ([`sequence`](super::sequence)), which every retry
-//! keeps. Numbers have a gap where a record was dropped because the broker takes none so large; they never repeat.
+//! A request whose answer was lost may have been carried out. Batches are numbered, as an idempotent producer's are, so that
+//! the broker stores each once however often it is sent (`sender`).
 //!
 //! What ends a sink: the broker refusing the user or the topic before the first acknowledgement (a wrong set-up). After
 //! it, the same refusal is an outage like any other, since a set-up that worked is changed by others, and mended.
 
 mod buffer;
+mod destination;
+mod encode;
+mod sender;
 
 use std::fmt;
-use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use rskafka::chrono::DateTime;
-use rskafka::client::partition::Compression;
-use rskafka::record::Record;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::client::{Cluster, ErrorKind, KafkaError, Leader};
+use super::cluster::Cluster;
+use super::error::{ErrorKind, KafkaError};
 use super::partitioner::partition_of;
+use crate::config::Compression;
 use crate::telemetry::log::Outage;
-use crate::time::now_ms;
 pub use buffer::Batch;
 use buffer::{Buffer, Limits, Next, Pushed};
+use destination::ToKafka;
+use sender::{Destination, Sender};
 
 /// Far below what a broker takes by default (1 MiB), and large enough that requests cost little beside records.
 const BATCH_BYTES: usize = 128 * 1024;
-/// Before compression. rskafka's sockets hold the end of a request back until its beginning is acknowledged, which a broker
-/// delays by 40 ms unless more is behind it: requests of 20 to 100 KB wait, larger ones hardly. With snappy batches of
-/// 128 KiB gave 69,000 readings a second, these 900,000.
+/// Before compression, which makes it a tenth.
 const COMPRESSED_BATCH_BYTES: usize = 512 * 1024;
 /// What all partitions may hold together, while each may hold two batches.
 const HELD_BYTES: usize = 12 * 1024 * 1024;
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 /// An hour in µs: what waits longer counts as that.
 const LONGEST_LATENCY_US: u64 = 3_600_000_000;
 
@@ -154,11 +149,12 @@ struct Lane {
 #[derive(Debug)]
 struct Shared {
     options: SinkSettings,
-    run_id: u64,
     // Relaxed throughout: each is a count of its own, read for reports.
     acknowledged: AtomicU64,
     retried: AtomicU64,
     dropped: AtomicU64,
+    /// Whether it was reported that the broker gives no producer ids.
+    unnumbered: AtomicBool,
     latency_us: Mutex<Histogram<u64>>,
     failure: OnceLock<KafkaError>,
     /// For [`Sink`], the only one to wait: something was released, or the sink has failed.
@@ -167,30 +163,15 @@ struct Shared {
     refusals: Outage,
 }
 
-/// Where the batches of one partition go. Kafka, or a test.
-trait Destination: Send + 'static {
-    /// Appends the records and waits until all replicas have them; an error leaves open whether they were appended.
-    fn append(&mut self, records: Vec<Record>) -> impl Future<Output = Result<(), KafkaError>> + Send;
-
-    /// Whether the cluster as a whole is known to be away.
-    fn is_away(&self) -> bool;
-}
-
 impl Sink {
     /// Starts sending to the partitions `0..partitions` of the cluster's topic.
     pub fn start(cluster: &Arc<Cluster>, partitions: i32, options: SinkSettings) -> Result<Self, KafkaError> {
         let compression = options.compression;
         let destinations = (0..partitions)
-            .map(|partition| ToKafka {
-                cluster: Arc::clone(cluster),
-                partition,
-                partitions,
-                compression,
-                leader: None,
-            })
+            .map(|partition| ToKafka::new(Arc::clone(cluster), partition, partitions))
             .collect();
         let batch_bytes = match compression {
-            Compression::NoCompression => BATCH_BYTES,
+            Compression::None => BATCH_BYTES,
             _ => COMPRESSED_BATCH_BYTES,
         };
         let limits = Limits {
@@ -208,14 +189,13 @@ impl Sink {
         options: SinkSettings,
     ) -> Result<Self, KafkaError> {
         let latency_us = Histogram::new_with_bounds(1, LONGEST_LATENCY_US, 3)
-            .map_err(|e| KafkaError { kind: ErrorKind::Fatal, detail: e.to_string() })?;
+            .map_err(|e| KafkaError::new(ErrorKind::Fatal, e.to_string()))?;
         let shared = Arc::new(Shared {
             options,
-            // The only source of randomness in std: its hasher is keyed by the system's.
-            run_id: RandomState::new().build_hasher().finish(),
             acknowledged: AtomicU64::new(0),
             retried: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            unnumbered: AtomicBool::new(false),
             latency_us: Mutex::new(latency_us),
             failure: OnceLock::new(),
             progress: Notify::new(),
@@ -227,7 +207,7 @@ impl Sink {
         for destination in destinations {
             let lane = Arc::new(Lane { buffer: Mutex::new(Buffer::new(limits, epoch)), work: Notify::new() });
             lanes.push(Arc::clone(&lane));
-            tasks.spawn(Sender { lane, shared: Arc::clone(&shared), destination }.run());
+            tasks.spawn(Sender::new(lane, Arc::clone(&shared), destination).run());
         }
         Ok(Self { lanes, shared, accepted: 0, keyless: (0, 0), tasks })
     }
@@ -337,90 +317,11 @@ impl Lane {
     }
 }
 
-/// The task of one partition.
-struct Sender<D> {
-    lane: Arc<Lane>,
-    shared: Arc<Shared>,
-    destination: D,
-}
-
-/// What became of a part of a batch.
-enum Outcome {
-    Appended,
-    TooLarge,
-    /// The sink has failed; nothing more is sent.
-    Failed,
-}
-
-impl<D: Destination> Sender<D> {
-    async fn run(mut self) {
-        loop {
-            let batch = self.lane.next_batch().await;
-            if !self.deliver(&batch).await {
-                return;
-            }
-            self.lane.buffer().release(batch);
-            self.shared.progress.notify_one();
-        }
-    }
-
-    /// Sends a batch, in parts if it is too large as a whole; false if the sink has failed.
-    async fn deliver(&mut self, batch: &Batch) -> bool {
-        // A stack with the first part on top, so that the order holds.
-        let mut parts = Vec::new();
-        parts.push(0..batch.len());
-        while let Some(part) = parts.pop() {
-            match self.append(batch, &part).await {
-                Outcome::Appended => self.acknowledge(batch, part),
-                Outcome::TooLarge if part.len() > 1 => {
-                    self.lane.buffer().shrink_batches(batch.size_of(part.clone()));
-                    let middle = part.start + part.len() / 2;
-                    parts.push(middle..part.end);
-                    parts.push(part.start..middle);
-                }
-                Outcome::TooLarge => self.drop_record(batch, part),
-                Outcome::Failed => return false,
-            }
-        }
-        true
-    }
-
-    /// Sends a part until it is acknowledged or refused.
-    async fn append(&mut self, batch: &Batch, part: &Range<usize>) -> Outcome {
-        let mut backoff = FIRST_BACKOFF;
-        loop {
-            // Stamped with the time of sending: it is the clock of the topic's retention.
-            let timestamp = DateTime::from_timestamp_millis(now_ms()).unwrap_or_default();
-            let records = batch.records(part.clone(), self.shared.run_id, timestamp);
-            match self.destination.append(records).await {
-                Ok(()) => {
-                    self.shared.refusals.ok();
-                    return Outcome::Appended;
-                }
-                Err(e) if e.kind == ErrorKind::TooLarge => return Outcome::TooLarge,
-                Err(e) => {
-                    if self.shared.is_fatal(&e) {
-                        self.fail(e);
-                        return Outcome::Failed;
-                    }
-                    // The cluster being away is said by `Cluster`, once for all partitions, when the next try finds no
-                    // broker. What lasts although the cluster is there is said here: too few replicas, say.
-                    let passing = e.kind == ErrorKind::Transient;
-                    if !passing || (backoff > FIRST_BACKOFF && !self.destination.is_away()) {
-                        self.shared.refusals.failed(&e);
-                    }
-                }
-            }
-            self.shared.retried.fetch_add(part.len() as u64, Ordering::Relaxed);
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(LONGEST_BACKOFF);
-        }
-    }
-
+impl Shared {
     fn acknowledge(&self, batch: &Batch, part: Range<usize>) {
         let now = Instant::now();
         {
-            let mut latency_us = self.shared.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut latency_us = self.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
             // Records that were due together are recorded together: at full speed that is hundreds.
             let mut same = (now, 0);
             for due in batch.due(part.clone()) {
@@ -433,28 +334,43 @@ impl<D: Destination> Sender<D> {
             }
             record(&mut latency_us, now, same);
         }
-        self.shared.acknowledged.fetch_add(part.len() as u64, Ordering::Relaxed);
-        if let Some(acknowledged) = &self.shared.options.acknowledged {
+        self.acknowledged.fetch_add(part.len() as u64, Ordering::Relaxed);
+        if let Some(acknowledged) = &self.options.acknowledged {
             acknowledged(batch, part);
         }
     }
 
-    fn drop_record(&self, batch: &Batch, part: Range<usize>) {
-        let bytes = batch.size_of(part);
-        let dropped = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+    fn drop_record(&self, bytes: usize, error: &KafkaError) {
+        let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
         // The first, and then ever more rarely: a flood of them must not become a flood of lines.
         if dropped.is_power_of_two() {
+            crate::warn!("Dropped a reading that the broker refuses", "reason" => error, "bytes" => bytes,
+                "dropped" => dropped);
+        }
+    }
+
+    /// Reports once that what is sent twice is stored twice.
+    fn say_unnumbered(&self) {
+        if !self.unnumbered.swap(true, Ordering::Relaxed) {
             crate::warn!(
-                "Dropped a reading that is larger than the broker takes (max.message.bytes)",
-                "bytes" => bytes, "dropped" => dropped
+                "The broker gives no producer ids: a reading whose acknowledgement is lost may be stored twice"
             );
         }
     }
 
     fn fail(&self, error: KafkaError) {
         // The first failure stands for all.
-        let _ = self.shared.failure.set(error);
-        self.shared.progress.notify_one();
+        let _ = self.failure.set(error);
+        self.progress.notify_one();
+    }
+
+    /// Whether trying again is useless: a refusal, and nothing was ever acknowledged.
+    fn is_fatal(&self, error: &KafkaError) -> bool {
+        let refused = matches!(
+            error.kind,
+            ErrorKind::Authentication | ErrorKind::Authorization | ErrorKind::Unsupported | ErrorKind::Fatal
+        );
+        refused && self.acknowledged.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -462,56 +378,6 @@ fn record(latency_us: &mut Histogram<u64>, now: Instant, (due, count): (Instant,
     if count > 0 {
         let us = u64::try_from(now.saturating_duration_since(due).as_micros()).unwrap_or(u64::MAX);
         latency_us.saturating_record_n(us, count);
-    }
-}
-
-impl Shared {
-    /// Whether trying again is useless: a refusal, and nothing was ever acknowledged.
-    fn is_fatal(&self, error: &KafkaError) -> bool {
-        let refused =
-            matches!(error.kind, ErrorKind::Authentication | ErrorKind::Authorization | ErrorKind::Fatal);
-        refused && self.acknowledged.load(Ordering::Relaxed) == 0
-    }
-}
-
-/// A partition of the cluster's topic.
-struct ToKafka {
-    cluster: Arc<Cluster>,
-    partition: i32,
-    partitions: i32,
-    compression: Compression,
-    /// None: connect first.
-    leader: Option<Leader>,
-}
-
-impl Destination for ToKafka {
-    async fn append(&mut self, records: Vec<Record>) -> Result<(), KafkaError> {
-        let leader = match self.leader.take() {
-            Some(leader) => leader,
-            None => self.connect().await?,
-        };
-        self.cluster.produce(&leader, records, self.compression).await?;
-        // Only a connection that works is used again.
-        self.leader = Some(leader);
-        Ok(())
-    }
-
-    fn is_away(&self) -> bool {
-        self.cluster.outage().is_some()
-    }
-}
-
-impl ToKafka {
-    async fn connect(&self) -> Result<Leader, KafkaError> {
-        let result = self.cluster.leader(self.partition).await;
-        if let Err(KafkaError { kind: ErrorKind::UnknownTopic, .. }) = &result {
-            // Deleted while we send: made anew with as many partitions as we send to. Several partitions may try at
-            // once; the error of the leader is the one that tells what is wrong.
-            if let Ok(None) = self.cluster.partitions().await {
-                let _ = self.cluster.create_topic(self.partitions).await;
-            }
-        }
-        result
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::kafka::client::Cluster;
-use crate::kafka::source;
+use super::cluster::Cluster;
+use super::error::KafkaError;
+use super::message::offsets::OffsetAt;
+use crate::config::StartFrom;
 use crate::retry::Backoff;
 use crate::telemetry::log::Outage;
 
@@ -33,18 +35,29 @@ pub async fn wait_for(cluster: &Cluster, outage: &Outage) -> BTreeSet<i32> {
 
 /// The end of each partition; waits for those that do not answer.
 pub async fn end_offsets(cluster: &Cluster, partitions: &BTreeSet<i32>) -> BTreeMap<i32, i64> {
-    let mut ends = BTreeMap::new();
+    let partitions: Vec<i32> = partitions.iter().copied().collect();
     let mut backoff = Backoff::default();
-    for partition in partitions {
-        loop {
-            if let Ok(end) = source::end_offset(cluster, *partition).await {
-                ends.insert(*partition, end);
-                break;
-            }
-            backoff.wait().await;
+    loop {
+        // An error was reported by `Cluster`.
+        if let Ok(ends) = cluster.offsets(&partitions, OffsetAt::Latest).await {
+            return ends;
         }
+        backoff.wait().await;
     }
-    ends
+}
+
+/// The offset at which reading starts where no state exists.
+pub async fn start_offset(cluster: &Cluster, partition: i32, from: StartFrom) -> Result<i64, KafkaError> {
+    let at = match from {
+        StartFrom::Earliest => OffsetAt::Earliest,
+        StartFrom::Latest => OffsetAt::Latest,
+        StartFrom::Timestamp(ms) => OffsetAt::Time(ms),
+    };
+    match cluster.offset(partition, at).await? {
+        // No record is that new.
+        -1 => cluster.offset(partition, OffsetAt::Latest).await,
+        offset => Ok(offset),
+    }
 }
 
 /// Keeps `known` current as long as it runs.

@@ -15,7 +15,7 @@ use tokio_postgres::{Row, Statement};
 use crate::engine::assignment::Leases;
 use crate::engine::checkpoint::{CheckpointError, decode_log_memory};
 use crate::engine::recovery::Claimed;
-use crate::engine::state::{Position, Progress, REASONS, State};
+use crate::engine::state::{LogIdentity, Position, Progress, REASONS, State};
 use crate::engine::watermark;
 use crate::engine::window::{Totals, Window};
 use crate::postgres::failure::{Failure, FailureKind};
@@ -170,16 +170,16 @@ impl LeaseSession {
         window_ms: i64,
     ) -> Result<State, Failure> {
         let memory: Option<Vec<u8>> = row.try_get("log_memory")?;
-        let (marks, runs) = match memory.as_deref().map(decode_log_memory) {
-            None => Default::default(),
-            Some(Ok(memory)) => memory,
+        let log = match memory.as_deref().map(decode_log_memory) {
+            None => LogIdentity::UNKNOWN,
+            Some(Ok(log)) => log,
             Some(Err(error)) => return Err(unreadable(partition, &error)),
         };
         let after = timestamp((progress.watermark_ms - window_ms).max(EARLIEST_MS));
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &partition, &after];
         let rows = self.session.call(self.session.client.query(OPEN_WINDOWS, &parameters)).await?;
         let windows = rows.iter().map(window_of).collect::<Result<_, _>>()?;
-        Ok(State { progress, windows, runs, marks })
+        Ok(State { progress, windows, log })
     }
 
     /// Gives partitions back, for others to take at once.

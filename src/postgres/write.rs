@@ -306,7 +306,7 @@ impl AdvanceColumns {
                 Some(count) => number(*count),
                 None => partitions.iter().map(|p| p.state.progress.rejected[i - counts.len()]).collect(),
             }),
-            log_memory: partitions.iter().map(|p| encode_log_memory(&p.state)).collect(),
+            log_memory: partitions.iter().map(|p| encode_log_memory(p.state.log)).collect(),
             known: [number(|p| p.known.incarnation), number(|p| p.known.offset)],
         }
     }

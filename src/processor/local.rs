@@ -19,7 +19,7 @@ use crate::engine::recovery::Claimed;
 use crate::engine::state::State;
 use crate::engine::window::Totals;
 use crate::error::{Error, Result};
-use crate::kafka::client::Cluster;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::topic;
 use crate::postgres::summary::SummaryRow;
 use crate::processor::checkpoints::store::CheckpointStore;

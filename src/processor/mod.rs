@@ -1,8 +1,9 @@
 //! `weather process`: from Kafka to windows to PostgreSQL.
 //!
-//! Each partition has a [`kafka::source`](crate::kafka::source) and a task that holds its state ([`partition`]). One task,
+//! All partitions are read by one [`fetcher`](crate::kafka::fetcher); each has a task that holds its state ([`partition`]). One task,
 //! `flusher`, writes all states to PostgreSQL; one, [`checkpoints`], writes the files; one, `lease_keeper`, keeps this
-//! process's share of the partitions, and where it is the first of several keeps house for all (`housekeeper`). What they do is noted and shown by [`observe`]. Every decision is the
+//! process's share of the partitions, and where it is the first of several keeps house for all (`housekeeper`); one,
+//! `offset_committer`, tells Kafka's tools how far it is. What they do is noted and shown by [`observe`]. Every decision is the
 //! [`engine`](crate::engine)'s: the tasks move bytes, wait and ask it. Without PostgreSQL (`local`) the same tasks run for
 //! standard output.
 
@@ -13,6 +14,7 @@ pub mod identity;
 mod lease_keeper;
 mod local;
 pub mod observe;
+mod offset_committer;
 pub mod partition;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +27,8 @@ use tokio::time::timeout;
 use crate::config::Process;
 use crate::engine::bounded::BoundedRun;
 use crate::error::{Error, Result};
-use crate::kafka::client::Cluster;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::group::Group;
 use crate::kafka::topic;
 use crate::postgres::connector::Connector;
 use crate::postgres::failure::Failure;
@@ -42,6 +45,7 @@ use identity::Identity;
 use lease_keeper::{LeaseKeeper, Remainder, Rules};
 use observe::stats::{Phase, Stats};
 use observe::status::ProcessorStatus;
+use offset_committer::OffsetCommitter;
 use partition::handle::Registry;
 use partition::start::Launcher;
 
@@ -50,6 +54,8 @@ use partition::start::Launcher;
 pub const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// Longest wait for handing the partitions back.
 pub const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Longest wait for the last commit of offsets.
+const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 /// Runs `weather process` until the end is asked for, a bounded run is done, or a partition cannot go on.
 pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
@@ -129,6 +135,11 @@ impl Pipeline {
         let checkpoints =
             CheckpointTask::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
         let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended.clone()));
+        let committing = self.config.group.clone().map(|name| {
+            let group = Group::new(Arc::clone(&self.cluster), name);
+            let committer = OffsetCommitter::new(group, Arc::clone(&self.registry));
+            tokio::spawn(committer.run(ended.clone()))
+        });
         let lease_keeper = LeaseKeeper {
             launcher: Arc::new(Launcher::new(
                 &self.config,
@@ -166,6 +177,10 @@ impl Pipeline {
         let checkpoints = timeout(LAST_WORDS, checkpointing).await.ok().and_then(std::result::Result::ok);
         let partitions: Vec<i32> = topic.borrow().iter().copied().collect();
         self.finish(&flushes, &partitions, checkpoints, owned.unwrap_or_default()).await;
+        if let Some(committing) = committing {
+            // For looking at only: a broker that is away is not waited for.
+            let _ = timeout(LAST_COMMIT, async { committing.await.ok()?.commit().await }).await;
+        }
         drop(flushes);
         // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
         let _ = timeout(LAST_WORDS, flushing).await;

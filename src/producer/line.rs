@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Producer, ReadingSource};
-use crate::kafka::client::Cluster;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::sink::Monitor;
 use crate::producer::event_time::{self, CatchingUp};
 use crate::producer::report::Sent;

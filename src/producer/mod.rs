@@ -24,12 +24,12 @@ mod synthetic;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rskafka::client::partition::Compression as Codec;
 use tokio::task::JoinHandle;
 
-use crate::config::{Compression, Producer, ReadingSource};
+use crate::config::{Producer, ReadingSource};
 use crate::error::{Error, Result};
-use crate::kafka::client::{Cluster, ErrorKind, KafkaError};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::sink::{Sink, SinkSettings};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
@@ -67,7 +67,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
     let sent = Sent::new(config.log_sent, telemetry::terminal::is_live());
     let options = SinkSettings {
         linger: config.linger,
-        compression: codec(config.compression),
+        compression: config.compression,
         acknowledged: sent.acknowledged(),
     };
     let mut sink = Sink::start(&cluster, partitions, options).map_err(|e| refused(&config, &e))?;
@@ -205,7 +205,10 @@ async fn topic(cluster: &Cluster, partitions: i32) -> Result<i32> {
             // Just created, by us or by another: soon everyone knows.
             Ok(None) => {}
             Err(e) => match e.kind {
-                ErrorKind::Authentication | ErrorKind::Authorization | ErrorKind::Fatal => {
+                ErrorKind::Authentication
+                | ErrorKind::Authorization
+                | ErrorKind::Unsupported
+                | ErrorKind::Fatal => {
                     return Err(Error::usage(format!(
                         "Kafka refuses topic {}: {e}; look at the user, its rights and --topic",
                         cluster.topic()
@@ -238,14 +241,6 @@ fn refused(config: &Producer, error: &KafkaError) -> Error {
     Error::usage(format!(
         "Kafka refuses readings for topic {topic}: {error}; look at the user and its rights"
     ))
-}
-
-fn codec(compression: Compression) -> Codec {
-    match compression {
-        Compression::None => Codec::NoCompression,
-        Compression::Gzip => Codec::Gzip,
-        Compression::Snappy => Codec::Snappy,
-    }
 }
 
 /// Where readings come from.

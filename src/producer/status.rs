@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::kafka::client::Cluster;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::sink::{Monitor, Sink};
 use crate::telemetry::health::Health;
 use crate::telemetry::http::{Answer, Site};

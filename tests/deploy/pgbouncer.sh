@@ -1,5 +1,4 @@
-# PgBouncer before the database: its session mode works, its transaction mode is refused in a sentence. Sourced by
-# tests/deploy/services.
+# PgBouncer before the database, in its session mode. Sourced by tests/deploy/services.
 
 try_pgbouncer() {
   need 'PgBouncer' find_pgbouncer pgbouncer pgbouncer pgbouncer
@@ -19,20 +18,7 @@ try_pgbouncer() {
   stop process
   stop pgbouncer
   say 'session mode: PgBouncer may go and come back'
-
-  # One process alone may get the same connection each time; three do not.
-  local n
-  start_pgbouncer transaction
-  database transaction
-  send transaction 5000
-  for n in 1 2 3; do start "process$n" TERM through_pgbouncer transaction --flush-interval 50ms; done
-  start producer TERM "$WEATHER_BIN" producer --brokers "$kafka" --topic transaction --rate 500
-  eventually 60 'a line says that transaction mode will not do' some_process_says 'transaction mode'
-  for n in producer process1 process2 process3 pgbouncer; do stop "$n"; done
-  say "transaction mode: $(cat "$WEATHER_TEST_DIR"/process?.log | grep -m 1 'transaction mode')"
 }
-
-some_process_says() { cat "$WEATHER_TEST_DIR"/process?.log | grep -qF "$1"; }
 
 find_pgbouncer() { find_program pgbouncer; }
 

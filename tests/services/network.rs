@@ -122,12 +122,7 @@ async fn answers_to_the_producer_get_lost() {
         proxy.wait_for_strikes(2 * u64::from(times)).await;
         pipeline.wait_for_more().await;
     }
-    let expected = pipeline.assert_exact(&[&producer, &process]).await;
-    let counts = expected.counts();
-    assert!(
-        counts.get("duplicates").is_some_and(|count| *count > 0),
-        "what was sent twice is there: {counts:?}"
-    );
+    pipeline.assert_exact(&[&producer, &process]).await;
 }
 
 /// Neither service answers any more.

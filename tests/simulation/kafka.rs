@@ -5,8 +5,6 @@
 
 use std::rc::Rc;
 
-use weather::engine::partition::Sequence;
-use weather::engine::state::Mark;
 use weather::reading::Reason;
 
 /// What a record really is, for the ledger, which does not parse.
@@ -20,11 +18,8 @@ pub enum Truth {
 
 #[derive(Debug)]
 pub struct Record {
-    /// Which message of the partition it carries; a producer's retry carries the same one again.
-    pub message: u32,
     pub truth: Truth,
     pub value: Option<Rc<[u8]>>,
-    pub sequence: Option<Sequence>,
     pub appended_ms: i64,
 }
 
@@ -34,7 +29,7 @@ pub enum Slot {
     Record(Rc<Record>),
     /// Compacted away: what was there before.
     Gone(Rc<Record>),
-    /// The end of a transaction: an offset without a record, which fails the fetch that meets it.
+    /// The end of a transaction: an offset without a record.
     Marker,
     /// A batch that nobody can read.
     Corrupt,
@@ -46,8 +41,6 @@ pub type Records = Vec<(i64, Rc<Record>)>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchError {
     OutOfRange,
-    /// A transaction's marker stands first.
-    ControlBatch,
     /// What stands first cannot be read.
     Unreadable,
 }
@@ -57,8 +50,6 @@ pub enum FetchError {
 pub struct Log {
     generations: Vec<Vec<Slot>>,
     earliest: i64,
-    /// Ids for new messages.
-    pub messages: u32,
 }
 
 impl Log {
@@ -68,6 +59,11 @@ impl Log {
 
     pub fn generation(&self) -> i64 {
         self.generations.len() as i64 - 1
+    }
+
+    /// The id of the topic that it belongs to.
+    pub fn topic_id(&self) -> [u8; 16] {
+        [1 + self.generation() as u8; 16]
     }
 
     fn slots(&self) -> &[Slot] {
@@ -120,25 +116,25 @@ impl Log {
         self.earliest = 0;
     }
 
-    /// The records from an offset on, as many as a fetch holds, up to what cannot be read.
-    pub fn fetch(&self, offset: i64, most: usize) -> Result<Records, FetchError> {
+    /// The records from an offset on, as many as a fetch holds, up to what cannot be read; and where the next fetch begins.
+    pub fn fetch(&self, offset: i64, most: usize) -> Result<(Records, i64), FetchError> {
         if offset < self.earliest || offset > self.latest() {
             return Err(FetchError::OutOfRange);
         }
-        let mut records = Records::new();
+        let (mut records, mut next) = (Records::new(), offset);
         for (at, slot) in (offset..).zip(&self.slots()[offset as usize..]) {
             match slot {
                 Slot::Record(record) => records.push((at, Rc::clone(record))),
-                Slot::Gone(_) => {}
-                Slot::Marker if records.is_empty() => return Err(FetchError::ControlBatch),
-                Slot::Corrupt if records.is_empty() => return Err(FetchError::Unreadable),
-                Slot::Marker | Slot::Corrupt => break,
+                Slot::Gone(_) | Slot::Marker => {}
+                Slot::Corrupt if next == offset => return Err(FetchError::Unreadable),
+                Slot::Corrupt => break,
             }
+            next = at + 1;
             if records.len() == most {
                 break;
             }
         }
-        Ok(records)
+        Ok((records, next))
     }
 }
 
@@ -168,11 +164,4 @@ impl Kafka {
     pub fn partitions(&self) -> impl Iterator<Item = i32> + use<> {
         0..self.logs.len() as i32
     }
-}
-
-/// What is remembered of a record to know it again.
-pub fn mark_of(offset: i64, record: &Record) -> Mark {
-    let hash =
-        (u64::from(record.message) << 44 ^ record.appended_ms as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    Mark { offset, hash }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use weather::engine::dead_letter::DeadLetter;
-use weather::engine::partition::{Sequence, Settings};
+use weather::engine::partition::Settings;
 use weather::engine::state::{REASONS, State};
 use weather::engine::watermark::NONE;
 use weather::engine::window::Totals;
@@ -21,7 +21,6 @@ use crate::trace::{Checked, ensure};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Aggregated,
-    Duplicate,
     Rejected(Reason),
     /// Rejected in a flood: counted, not kept.
     SampledOut(Reason),
@@ -50,13 +49,10 @@ pub struct Ledger {
     pub next_offset: i64,
     max_event_time_ms: i64,
     pub watermark_ms: i64,
-    /// Greatest number of each run.
-    runs: BTreeMap<u64, u64>,
     pub windows: BTreeMap<i64, Totals>,
     /// Kept dead letters by incarnation and offset.
     pub letters: BTreeMap<(i64, i64), Reason>,
     aggregated: i64,
-    duplicates: i64,
     skipped: i64,
     lost: i64,
     sampled_out: i64,
@@ -83,11 +79,9 @@ impl Ledger {
             next_offset: offset,
             max_event_time_ms: NONE,
             watermark_ms: NONE,
-            runs: BTreeMap::new(),
             windows: BTreeMap::new(),
             letters: BTreeMap::new(),
             aggregated: 0,
-            duplicates: 0,
             skipped: 0,
             lost: 0,
             sampled_out: 0,
@@ -161,13 +155,6 @@ impl Ledger {
     }
 
     fn judge(&mut self, offset: i64, record: &Record, judging: &Judging<'_>) -> Outcome {
-        if let Some(sequence) = record.sequence {
-            let newest = self.runs.entry(sequence.run).or_insert(0);
-            if sequence.number <= *newest {
-                return Outcome::Duplicate;
-            }
-            *newest = sequence.number;
-        }
         let settings = &judging.settings;
         let reason = match record.truth {
             Truth::Bad(reason) => reason,
@@ -203,7 +190,6 @@ impl Ledger {
     fn enter(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Aggregated => self.aggregated += 1,
-            Outcome::Duplicate => self.duplicates += 1,
             Outcome::Skipped => self.skipped += 1,
             Outcome::Lost => self.lost += 1,
             Outcome::Rejected(reason) => {
@@ -242,7 +228,7 @@ impl Ledger {
             self.max_event_time_ms,
             self.watermark_ms,
             self.aggregated,
-            self.duplicates,
+            0,
             self.skipped,
             self.lost,
             self.sampled_out,
@@ -254,8 +240,6 @@ impl Ledger {
         );
         ensure!(p.rejected == self.rejected, "rejected: {:?}, the ledger {:?}", p.rejected, self.rejected);
         ensure!(p.accounts_for_every_offset(), "offsets are not accounted for: {p:?}");
-        let runs: BTreeMap<u64, u64> = state.runs.iter().map(|run| (run.id, run.sequence)).collect();
-        ensure!(runs == self.runs, "runs: the state says {runs:?}, the ledger {:?}", self.runs);
         for window in &state.windows {
             let known = self.windows.get(&window.start_ms);
             ensure!(known == Some(&window.totals), "window: the state says {window:?}, the ledger {known:?}");
@@ -271,11 +255,6 @@ impl Ledger {
     /// Whether this ledger goes on where another one ends.
     pub fn continues(&self, before: &Self) -> bool {
         self.entries.starts_with(&before.entries)
-    }
-
-    /// Whether a record with this mark, or a later one of its run, was read.
-    pub fn has_seen(&self, sequence: Sequence) -> bool {
-        self.runs.get(&sequence.run).is_some_and(|newest| sequence.number <= *newest)
     }
 
     /// Whether there is nothing more to read. Of a log that nothing was read of it need not be known that it was replaced.

@@ -1,12 +1,9 @@
-//! The producers: readings of every kind, in batches, with the copies that a retry after a lost answer leaves.
-//!
-//! As the real sink does, a producer has one batch on its way to a partition, so that numbers ascend in the log; a copy
-//! is appended right behind its batch, or late, behind what came after.
+//! The producers: readings of every kind, in batches. What a retry sends again the broker knows by its number, so that no
+//! copy comes into the log.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use weather::engine::partition::{MAX_READING_BYTES, Sequence};
+use weather::engine::partition::MAX_READING_BYTES;
 use weather::reading::Reason;
 
 use crate::env::NEVER;
@@ -14,20 +11,8 @@ use crate::kafka::{Kafka, Record, Slot, Truth};
 use crate::plan::Plan;
 use crate::prng::Prng;
 
-/// A batch to be appended once more.
-#[derive(Debug)]
-struct Copy {
-    due_ms: i64,
-    partition: i32,
-    generation: i64,
-    records: Vec<Rc<Record>>,
-}
-
 #[derive(Debug)]
 struct Producer {
-    /// The run's random number; None for a producer that does not number its records.
-    run: Option<u64>,
-    numbers: BTreeMap<i32, u64>,
     partition: i32,
     next_ms: i64,
 }
@@ -35,7 +20,6 @@ struct Producer {
 #[derive(Debug)]
 pub struct Producers {
     producers: Vec<Producer>,
-    copies: Vec<Copy>,
     left: u32,
     /// When the flood comes.
     flood_ms: i64,
@@ -44,10 +28,9 @@ pub struct Producers {
 
 impl Producers {
     pub fn new(plan: &Plan, rng: &mut Prng, now_ms: i64) -> Self {
-        let producer = |_| Producer::new(plan, rng, now_ms);
+        let producer = |_| Producer { partition: 0, next_ms: now_ms };
         Self {
             producers: (0..plan.workload.producers).map(producer).collect(),
-            copies: Vec::new(),
             left: plan.workload.readings,
             flood_ms: if plan.workload.flood > 0 { now_ms + rng.between(0, plan.duration_ms) } else { NEVER },
             oversized: vec![b' '; MAX_READING_BYTES + 1].into(),
@@ -57,7 +40,7 @@ impl Producers {
     /// When there is something to append.
     pub fn due_ms(&self) -> i64 {
         let next = self.producers.iter().map(|p| if self.left > 0 { p.next_ms } else { NEVER });
-        next.chain(self.copies.iter().map(|copy| copy.due_ms)).min().unwrap_or(NEVER).min(self.flood_ms)
+        next.min().unwrap_or(NEVER).min(self.flood_ms)
     }
 
     /// Sends no new readings any more.
@@ -75,7 +58,6 @@ impl Producers {
         if kafka.away {
             let wait = now_ms + rng.between(50, 500);
             self.producers.iter_mut().for_each(|p| p.next_ms = p.next_ms.max(wait));
-            self.copies.iter_mut().for_each(|copy| copy.due_ms = copy.due_ms.max(wait));
             self.flood_ms = if self.flood_ms == NEVER { NEVER } else { self.flood_ms.max(wait) };
             return (-1, 0);
         }
@@ -83,15 +65,9 @@ impl Producers {
             self.flood_ms = NEVER;
             return flood(plan, kafka, now_ms);
         }
-        if let Some(index) = self.copies.iter().position(|copy| copy.due_ms <= now_ms) {
-            return append_copy(kafka, self.copies.remove(index));
-        }
         let due = (0..self.producers.len()).min_by_key(|i| self.producers[*i].next_ms).unwrap_or(0);
         let producer = &mut self.producers[due];
         producer.next_ms = now_ms + 1 + rng.between(0, 2 * plan.workload.pace_ms);
-        if rng.chance(plan.workload.new_run) {
-            *producer = Producer::new(plan, rng, producer.next_ms);
-        }
         let partitions = kafka.logs.len();
         if !rng.chance(plan.workload.sticky) {
             let lopsided = rng.chance(plan.workload.lopsided);
@@ -101,29 +77,15 @@ impl Producers {
         let count = (1 + rng.below(plan.workload.batch_most) as u32).min(self.left);
         self.left -= count;
         let log = kafka.log_mut(partition);
-        let mut records = Vec::new();
         for _ in 0..count {
             let (truth, value) = message(plan, rng, now_ms, &self.oversized);
-            let (message, sequence) = (log.messages, producer.sequence(partition));
-            log.messages += 1;
-            records.push(Rc::new(Record { message, truth, value, sequence, appended_ms: now_ms }));
+            log.append(Slot::Record(Rc::new(Record { truth, value, appended_ms: now_ms })));
         }
-        records.iter().for_each(|record| log.append(Slot::Record(Rc::clone(record))));
-        // In a log that took another's place a marker may stand where a known record was, and nobody can tell.
-        if rng.chance(plan.workload.markers) && log.generation() == 0 {
+        if rng.chance(plan.workload.markers) {
             log.append(Slot::Marker);
         }
         if rng.chance(plan.workload.corrupt) {
             log.append(Slot::Corrupt);
-        }
-        // Without numbers a copy is a reading like any other, and nobody can tell.
-        if producer.run.is_some() {
-            let copy = Copy { due_ms: now_ms, partition, generation: log.generation(), records };
-            if rng.chance(plan.workload.late_retry) {
-                self.copies.push(Copy { due_ms: now_ms + rng.between(1, 3_000), ..copy });
-            } else if rng.chance(plan.workload.retry) {
-                append_copy(kafka, copy);
-            }
         }
         (partition, i64::from(count))
     }
@@ -133,41 +95,11 @@ fn flood(plan: &Plan, kafka: &mut Kafka, now_ms: i64) -> (i32, i64) {
     let log = kafka.log_mut(0);
     let value: Rc<[u8]> = b"flood".as_slice().into();
     for _ in 0..plan.workload.flood {
-        let (message, value) = (log.messages, Some(Rc::clone(&value)));
-        log.messages += 1;
+        let value = Some(Rc::clone(&value));
         let truth = Truth::Bad(Reason::Malformed);
-        log.append(Slot::Record(Rc::new(Record {
-            message,
-            truth,
-            value,
-            sequence: None,
-            appended_ms: now_ms,
-        })));
+        log.append(Slot::Record(Rc::new(Record { truth, value, appended_ms: now_ms })));
     }
     (0, i64::from(plan.workload.flood))
-}
-
-fn append_copy(kafka: &mut Kafka, copy: Copy) -> (i32, i64) {
-    let log = kafka.log_mut(copy.partition);
-    // Its connection ended with the old log.
-    if log.generation() == copy.generation {
-        copy.records.iter().for_each(|record| log.append(Slot::Record(Rc::clone(record))));
-    }
-    (copy.partition, copy.records.len() as i64)
-}
-
-impl Producer {
-    fn new(plan: &Plan, rng: &mut Prng, next_ms: i64) -> Self {
-        let run = (!rng.chance(plan.workload.headerless)).then(|| rng.next());
-        Self { run, numbers: BTreeMap::new(), partition: 0, next_ms }
-    }
-
-    fn sequence(&mut self, partition: i32) -> Option<Sequence> {
-        let run = self.run?;
-        let number = self.numbers.entry(partition).or_insert(0);
-        *number += 1;
-        Some(Sequence { run, number: *number })
-    }
 }
 
 type Value = Option<Rc<[u8]>>;

@@ -1,7 +1,7 @@
 //! The end: the tables against a plain second computation from the log, which knows nothing of states or ledgers but which
 //! records were lost and which were ahead of the clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use weather::engine::window::Totals;
 use weather::reading::Reason;
@@ -66,24 +66,12 @@ fn once_each(ledger: &Ledger, env: &Env, partition: i32) -> Checked {
 #[derive(Default)]
 struct Fold {
     windows: BTreeMap<i64, Totals>,
-    /// Messages that were read, and those that were lost or compacted away before.
-    seen: BTreeSet<u32>,
-    missed: BTreeSet<u32>,
     watermark_ms: Option<i64>,
 }
 
 impl Fold {
     fn of(env: &Env, partition: i32, entries: &[Entry]) -> Checked<Self> {
         let mut fold = Self::default();
-        // Where reading began may be behind the first copy of a message.
-        let first = entries.first().map_or((0, 0), |entry| (entry.generation, entry.offset));
-        for offset in 0..first.1 {
-            if let Some(Slot::Record(record) | Slot::Gone(record)) =
-                env.kafka.log(partition).slot(first.0, offset)
-            {
-                fold.missed.insert(record.message);
-            }
-        }
         for entry in entries {
             let slot = env.kafka.log(partition).slot(entry.generation, entry.offset);
             // A record that is gone was compacted before it was read, or after.
@@ -104,15 +92,9 @@ impl Fold {
 
     fn record(&mut self, env: &Env, entry: &Entry, record: &Record) -> Outcome {
         if matches!(entry.outcome, Outcome::Lost | Outcome::Skipped) {
-            self.missed.insert(record.message);
             return entry.outcome;
         }
-        // Of a message that was missed a late copy is behind its run, and nobody can tell that it is the first one read.
-        let behind = entry.outcome == Outcome::Duplicate && self.missed.contains(&record.message);
-        match !self.seen.insert(record.message) || behind {
-            true => Outcome::Duplicate,
-            false => self.expect(env, entry, record.truth),
-        }
+        self.expect(env, entry, record.truth)
     }
 
     fn expect(&mut self, env: &Env, entry: &Entry, truth: Truth) -> Outcome {

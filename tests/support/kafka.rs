@@ -277,10 +277,3 @@ pub fn record(value: impl Into<Vec<u8>>) -> Record {
     let timestamp = DateTime::from_timestamp_millis(now_ms as i64).expect("it is before the year 262142");
     Record { key: None, value: Some(value.into()), headers: BTreeMap::new(), timestamp }
 }
-
-/// The header by which duplicates are told: run id, then sequence number, both big endian.
-pub fn with_sequence(mut record: Record, run: u64, sequence: u64) -> Record {
-    let value = [run.to_be_bytes(), sequence.to_be_bytes()].concat();
-    record.headers.insert("weather-seq".to_owned(), value);
-    record
-}

@@ -18,13 +18,14 @@ fn reading(time_ms: i64, temperature: f64) -> Vec<u8> {
     format!(r#"{{"station":"s","timestamp":{time_ms},"temperature":{temperature}}}"#).into_bytes()
 }
 
-fn feed_marked(p: &mut Partition, values: Vec<(i64, Option<Vec<u8>>, Option<Sequence>)>, now: i64) {
+fn feed_at(p: &mut Partition, values: Vec<(i64, Option<Vec<u8>>)>, now: i64) {
     let mut values = values;
     p.apply(
-        values.iter_mut().map(|(offset, value, sequence)| Incoming {
+        values.iter_mut().map(|(offset, value)| Incoming {
             offset: *offset,
+            append_time_ms: None,
+            bytes: value.as_ref().map_or(0, Vec::len),
             value: value.as_deref_mut(),
-            sequence: *sequence,
         }),
         now,
     );
@@ -33,8 +34,8 @@ fn feed_marked(p: &mut Partition, values: Vec<(i64, Option<Vec<u8>>, Option<Sequ
 /// Applies values at consecutive offsets from `next_offset` on.
 fn feed(p: &mut Partition, values: &[Vec<u8>]) {
     let from = p.state().progress.next_offset;
-    let values = values.iter().zip(from..).map(|(v, offset)| (offset, Some(v.clone()), None)).collect();
-    feed_marked(p, values, BASE + 48 * HOUR);
+    let values = values.iter().zip(from..).map(|(v, offset)| (offset, Some(v.clone()))).collect();
+    feed_at(p, values, BASE + 48 * HOUR);
 }
 
 /// What was rejected since the last call.
@@ -79,52 +80,28 @@ fn future_never_moves_the_watermark() {
     let mut p = partition();
     let now = BASE;
     let values = vec![
-        (0, Some(reading(BASE + 10 * MINUTE, 1.0)), None),
-        (1, Some(reading(BASE + 10 * MINUTE + 1, 1.0)), None),
-        (2, Some(reading(BASE + 9_000 * HOUR, 1.0)), None),
+        (0, Some(reading(BASE + 10 * MINUTE, 1.0))),
+        (1, Some(reading(BASE + 10 * MINUTE + 1, 1.0))),
+        (2, Some(reading(BASE + 9_000 * HOUR, 1.0))),
     ];
-    feed_marked(&mut p, values, now);
+    feed_at(&mut p, values, now);
     assert_eq!(reasons(&mut p), [(1, Reason::Future), (2, Reason::Future)]);
     assert_eq!(p.state().progress.max_event_time_ms, BASE + 10 * MINUTE);
 }
 
 #[test]
-fn duplicates_are_dropped_by_run_and_sequence() {
+fn a_broker_whose_clock_is_ahead_of_ours_is_believed() {
     let mut p = partition();
-    let seq = |run, number| Some(Sequence { run, number });
-    let v = || Some(reading(BASE, 1.0));
-    let values = vec![
-        (0, v(), seq(7, 1)),
-        (1, v(), seq(7, 2)),
-        (2, v(), seq(7, 1)),
-        (3, v(), seq(7, 2)),
-        (4, v(), seq(8, 1)),
-        (5, v(), seq(7, 3)),
-        (6, Some(b"junk".to_vec()), seq(7, 3)),
-        (7, v(), seq(9, 0)),
-        (8, v(), seq(9, 0)),
-    ];
-    feed_marked(&mut p, values, BASE);
-    assert_eq!(p.state().progress.duplicates, 4);
-    assert_eq!(p.state().progress.aggregated, 5);
-    assert!(reasons(&mut p).is_empty());
-}
-
-#[test]
-fn the_run_silent_for_longest_is_forgotten() {
-    let mut p = partition();
-    let runs = MAX_RUNS as u64;
-    // Run 0 speaks again before the table overflows, so run 1 is the silent one.
-    let order = (0..runs).chain([0]).chain([runs]);
-    let values: Vec<_> = order
-        .zip(0..)
-        .map(|(run, o)| (o, Some(reading(BASE, 1.0)), Some(Sequence { run, number: o as u64 + 1 })))
-        .collect();
-    feed_marked(&mut p, values, BASE);
-    let ids: Vec<_> = p.state().runs.iter().map(|r| r.id).collect();
-    assert_eq!(ids.len(), MAX_RUNS);
-    assert!(ids.contains(&0) && !ids.contains(&1) && ids.contains(&runs));
-    assert!(ids.is_sorted());
+    let mut value = reading(BASE + HOUR, 1.0);
+    let take = |p: &mut Partition, offset, append_time_ms, value: &mut [u8]| {
+        let bytes = value.len();
+        p.apply(std::iter::once(Incoming { offset, append_time_ms, value: Some(value), bytes }), BASE);
+    };
+    take(&mut p, 0, None, &mut value.clone());
+    take(&mut p, 1, Some(BASE - HOUR), &mut value.clone());
+    take(&mut p, 2, Some(BASE + HOUR), &mut value);
+    assert_eq!(reasons(&mut p), [(0, Reason::Future), (1, Reason::Future)]);
+    assert_eq!(p.state().progress.aggregated, 1);
 }
 
 #[test]
@@ -132,15 +109,15 @@ fn every_refusal_is_kept_with_its_payload() {
     let mut p = partition();
     let big = vec![b' '; MAX_READING_BYTES + 1];
     let values = vec![
-        (0, None, None),
-        (1, Some(Vec::new()), None),
-        (2, Some(b"{\"temperature\":1".to_vec()), None),
-        (3, Some(b"{\"temperature\":1}".to_vec()), None),
-        (4, Some(format!("{{\"timestamp\":{BASE}}}").into_bytes()), None),
-        (5, Some(reading(BASE, 999.0)), None),
-        (6, Some(big), None),
+        (0, None),
+        (1, Some(Vec::new())),
+        (2, Some(b"{\"temperature\":1".to_vec())),
+        (3, Some(b"{\"temperature\":1}".to_vec())),
+        (4, Some(format!("{{\"timestamp\":{BASE}}}").into_bytes())),
+        (5, Some(reading(BASE, 999.0))),
+        (6, Some(big)),
     ];
-    feed_marked(&mut p, values, BASE);
+    feed_at(&mut p, values, BASE);
     use Reason::{Malformed, MissingTimestamp, NoMetric, Oversized};
     let expected = [Malformed, Malformed, Malformed, MissingTimestamp, NoMetric, NoMetric, Oversized];
     let pending: Vec<_> = p.take_rejected().collect();
@@ -170,8 +147,8 @@ fn a_flood_is_sampled_and_counted_in_full() {
 fn gaps_are_skipped_and_old_offsets_ignored() {
     let mut p = partition();
     let v = || Some(reading(BASE, 1.0));
-    feed_marked(&mut p, vec![(0, v(), None), (5, v(), None)], BASE);
-    feed_marked(&mut p, vec![(4, v(), None), (5, v(), None), (6, v(), None)], BASE);
+    feed_at(&mut p, vec![(0, v()), (5, v())], BASE);
+    feed_at(&mut p, vec![(4, v()), (5, v()), (6, v())], BASE);
     p.skip_to(9);
     p.lose_to(20);
     let progress = p.state().progress;
@@ -210,13 +187,13 @@ fn an_older_confirmation_changes_nothing() {
 fn another_log_goes_on_with_what_was_aggregated() {
     let mut p = partition();
     feed(&mut p, &[reading(BASE, 1.0), reading(BASE, 3.0)]);
-    p.remember(Mark { offset: 1, hash: 9 });
+    p.remember(LogIdentity { topic_id: [1; 16], leader_epoch: 4 });
     p.start_over(0);
     feed(&mut p, &[reading(BASE, 5.0)]);
     assert_eq!(p.state().windows[0].totals.readings, 3);
     assert_eq!(p.state().progress.position(), Position { incarnation: 1, offset: 1 });
     assert!(p.state().progress.accounts_for_every_offset());
-    assert_eq!(p.state().marks, [None; 2]);
+    assert_eq!(p.state().log, LogIdentity::UNKNOWN);
 }
 
 #[test]

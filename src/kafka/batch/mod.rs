@@ -204,6 +204,8 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value, which may be written to.
     pub value: Option<&'a mut [u8]>,
+    /// Bytes of the whole value.
+    pub value_bytes: usize,
     /// Bytes of the whole record. Above the limit, key and value hold what there is up to the limit.
     pub bytes: usize,
 }

@@ -68,6 +68,13 @@ impl Place {
             // A sum that no clock can show is as wrong as any that wraps; who judges timestamps refuses both.
             None => self.first_timestamp_ms.saturating_add(raw.timestamp_delta),
         };
-        Ok(Some(Record { offset, timestamp_ms, key: raw.key, value: raw.value, bytes }))
+        Ok(Some(Record {
+            offset,
+            timestamp_ms,
+            key: raw.key,
+            value: raw.value,
+            value_bytes: raw.value_bytes,
+            bytes,
+        }))
     }
 }

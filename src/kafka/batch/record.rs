@@ -13,6 +13,8 @@ pub(super) struct RawRecord<'a> {
     pub(super) offset_delta: i32,
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a mut [u8]>,
+    /// Bytes of the whole value.
+    pub(super) value_bytes: usize,
 }
 
 /// What is known of a record before it is read.
@@ -118,7 +120,8 @@ pub(super) fn read(bytes: &mut [u8]) -> Option<RawRecord<'_>> {
     if fields.at != bytes.len() {
         return None;
     }
-    Some(parts(bytes, timestamp_delta, offset_delta, key, value))
+    let value_bytes = value.map_or(0, |(start, end)| end - start);
+    Some(parts(bytes, timestamp_delta, offset_delta, key, value, value_bytes))
 }
 
 /// The offset of a record, from its batch's base offset.
@@ -137,12 +140,15 @@ pub(super) fn read_cut(bytes: &mut [u8]) -> Option<RawRecord<'_>> {
     let mut part = || {
         let length = fields.small_number().unwrap_or(0);
         let start = fields.at.min(end);
-        let there = usize::try_from(length).ok()?.min(end - start);
+        let length = usize::try_from(length).ok()?;
+        let there = length.min(end - start);
         fields.at = start + there;
-        Some((start, start + there))
+        Some(((start, start + there), length))
     };
     let (key, value) = (part(), part());
-    Some(parts(bytes, timestamp_delta, offset_delta, key, value))
+    let value_bytes = value.map_or(0, |(_, length)| length);
+    let (key, value) = (key.map(|(place, _)| place), value.map(|(place, _)| place));
+    Some(parts(bytes, timestamp_delta, offset_delta, key, value, value_bytes))
 }
 
 /// The type of the first control record in `bytes`: the second number of its key, after the version.
@@ -163,6 +169,7 @@ fn parts(
     offset_delta: i32,
     key: Option<(usize, usize)>,
     value: Option<(usize, usize)>,
+    value_bytes: usize,
 ) -> RawRecord<'_> {
     // The key ends before the value begins.
     let (before, rest) = bytes.split_at_mut(value.map_or(bytes.len(), |(start, _)| start));
@@ -171,5 +178,6 @@ fn parts(
         offset_delta,
         key: key.and_then(|(start, end)| before.get(start..end)),
         value: value.and_then(|(start, end)| rest.get_mut(..end - start)),
+        value_bytes,
     }
 }

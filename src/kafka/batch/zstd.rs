@@ -61,6 +61,7 @@ impl Whole {
             timestamp_delta: record.timestamp_delta,
             offset_delta: record.offset_delta,
             key: record.key.as_deref(),
+            value_bytes: record.value.as_ref().map_or(0, Vec::len),
             value: record.value.as_deref_mut(),
         })
     }

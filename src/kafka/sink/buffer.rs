@@ -1,36 +1,27 @@
 //! What one partition holds until Kafka has acknowledged it: a batch being filled, and full ones waiting.
 //!
 //! Pure bookkeeping: no I/O, no clock (the time is an argument). Keys and values lie one after the other in one block of
-//! memory a batch; rskafka's records, ten times as large, are made from it only for the time of a request. So a
-//! batch can be sent again at no cost, and what is held is what is counted.
+//! memory a batch, so that what is held is what is counted.
 //!
 //! Batches linger until the next point of a grid that all partitions share: so one wake-up of the process serves all of
 //! them, and a record waits half of the linger on average.
 //!
-//! Invariants: sequence numbers go up by one for each record that is taken in; a batch never changes after it was
-//! handed out; `held_bytes` covers open, ready and handed-out batches, and stays within the limit unless one record
-//! alone is larger.
+//! Invariants: a batch never changes after it was handed out; `held_bytes` covers open, ready and handed-out batches, and
+//! stays within the limit unless one record alone is larger.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use rskafka::chrono::{DateTime, Utc};
-use rskafka::record::Record;
-
-use crate::engine::partition::Sequence;
-use crate::kafka::sequence;
-
 /// What a record takes in a request beside key and value, at most: lengths and deltas.
 const RECORD_OVERHEAD: usize = 24;
 
-/// Records of one partition with consecutive sequence numbers.
+/// Records of one partition, in order.
 #[derive(Debug)]
 pub struct Batch {
     /// Keys and values, one after the other.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    first_sequence: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +34,7 @@ struct Entry {
 
 impl Batch {
     fn new() -> Self {
-        Self { bytes: Vec::new(), entries: Vec::new(), first_sequence: 0 }
+        Self { bytes: Vec::new(), entries: Vec::new() }
     }
 
     /// How many records.
@@ -90,27 +81,18 @@ impl Batch {
         self.entries.push(Entry { key_end, value_end: self.bytes.len() as u32, due });
     }
 
-    /// Some of the records as rskafka sends them in one request; the first carries the mark for all.
-    pub(super) fn records(&self, range: Range<usize>, run: u64, timestamp: DateTime<Utc>) -> Vec<Record> {
-        let first = Sequence { run, number: self.first_sequence + range.start as u64 };
+    /// Key and value of some of the records; an empty key is none.
+    pub(super) fn records(&self, range: Range<usize>) -> impl Iterator<Item = (Option<&[u8]>, &[u8])> {
         let mut start = match range.start {
             0 => 0,
             i => self.entries[i - 1].value_end as usize,
         };
-        // A batch of 2^32 records is beyond what `u32` lets its bytes be.
-        let mut mark = Some(sequence::mark(first, range.len() as u32));
-        let mut records = Vec::with_capacity(range.len());
-        for entry in &self.entries[range] {
+        self.entries[range].iter().map(move |entry| {
             let (key_end, value_end) = (entry.key_end as usize, entry.value_end as usize);
-            records.push(Record {
-                key: (key_end > start).then(|| self.bytes[start..key_end].to_vec()),
-                value: Some(self.bytes[key_end..value_end].to_vec()),
-                headers: mark.take().map(|mark| (sequence::HEADER.to_owned(), mark)).into_iter().collect(),
-                timestamp,
-            });
+            let key = (key_end > start).then(|| &self.bytes[start..key_end]);
             start = value_end;
-        }
-        records
+            (key, &self.bytes[key_end..value_end])
+        })
     }
 }
 
@@ -159,7 +141,6 @@ pub(super) struct Buffer {
     held_bytes: usize,
     /// Records taken in and not released yet.
     pending: usize,
-    next_sequence: u64,
     /// Counts batches, so that records without a key can tell when their batch has gone.
     batch_number: u64,
     /// Send without waiting for more, until nothing is left.
@@ -172,7 +153,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     pub(super) fn new(limits: Limits, epoch: Instant) -> Self {
-        let mut buffer = Self {
+        Self {
             limits,
             epoch,
             open: Batch::new(),
@@ -180,14 +161,11 @@ impl Buffer {
             spare: None,
             held_bytes: 0,
             pending: 0,
-            next_sequence: 1,
             batch_number: 0,
             hurry: false,
             will_look: false,
             lively: false,
-        };
-        buffer.open.first_sequence = buffer.next_sequence;
-        buffer
+        }
     }
 
     /// Takes a record in. `due` is when it should have been sent: latency counts from there.
@@ -202,7 +180,6 @@ impl Buffer {
         self.open.push(key, value, due);
         self.held_bytes += size;
         self.pending += 1;
-        self.next_sequence += 1;
         let full = self.open.size() >= self.limits.batch_bytes;
         if full {
             self.rotate();
@@ -218,8 +195,7 @@ impl Buffer {
 
     /// Takes the open batch out and opens the next.
     fn next_batch(&mut self) -> Batch {
-        let mut fresh = self.spare.take().unwrap_or_else(Batch::new);
-        fresh.first_sequence = self.next_sequence;
+        let fresh = self.spare.take().unwrap_or_else(Batch::new);
         self.batch_number += 1;
         std::mem::replace(&mut self.open, fresh)
     }
@@ -302,17 +278,6 @@ mod tests {
         (Buffer::new(LIMITS, epoch), epoch)
     }
 
-    /// The number of a request's first record, and how many follow it.
-    fn mark_of(records: &[Record]) -> (u64, u32) {
-        let mark = &records[0].headers[sequence::HEADER];
-        assert!(records[1..].iter().all(|record| record.headers.is_empty()), "the first speaks for all");
-        assert_eq!(mark[..8], 7u64.to_be_bytes());
-        (
-            u64::from_be_bytes(mark[8..16].try_into().unwrap()),
-            u32::from_be_bytes(mark[16..].try_into().unwrap()),
-        )
-    }
-
     fn send(next: Next) -> Batch {
         match next {
             Next::Send(batch) => batch,
@@ -388,28 +353,21 @@ mod tests {
     }
 
     #[test]
-    fn sequence_numbers_run_through_batches_and_parts() {
+    fn a_batch_gives_back_its_records_whole_or_in_part() {
         let (mut buffer, t) = buffer();
         for i in 0..5u8 {
-            buffer.push(&[i], &[i, i], t);
+            buffer.push(&vec![i; usize::from(i)], &[i, i], t);
         }
         buffer.hurry();
         let batch = send(buffer.next(t));
-        let now = DateTime::from_timestamp_millis(1).unwrap();
-        let all = batch.records(0..batch.len(), 7, now);
-        assert_eq!(mark_of(&all), (1, batch.len() as u32));
-        let tail = batch.records(2..batch.len(), 7, now);
-        assert_eq!(mark_of(&tail), (3, batch.len() as u32 - 2), "a part keeps the numbers");
-        assert_eq!(tail[1..], all[3..]);
-        assert_eq!((all[3].key.as_deref(), all[3].value.as_deref()), (Some(&[3u8][..]), Some(&[3u8, 3][..])));
+        let records: Vec<_> = batch.records(0..5).collect();
+        assert_eq!(records[0], (None, &[0, 0][..]));
+        assert_eq!(records[3], (Some(&[3, 3, 3][..]), &[3, 3][..]));
+        assert_eq!(batch.records(2..5).collect::<Vec<_>>(), records[2..]);
         assert_eq!(batch.values(1..3).collect::<Vec<_>>(), [[1, 1], [2, 2]]);
         assert_eq!(batch.size_of(0..2) + batch.size_of(2..batch.len()), batch.size());
-        let sent = batch.len() as u64;
         buffer.release(batch);
         buffer.push(b"", b"", t);
-        let next = send(buffer.next(t + LINGER));
-        let records = next.records(0..1, 7, now);
-        assert_eq!(mark_of(&records), (sent + 1, 1));
-        assert_eq!(records[0].value.as_deref(), Some(&[][..]), "an empty value is not a missing one");
+        assert_eq!(send(buffer.next(t + LINGER)).records(0..1).next(), Some((None, &[][..])));
     }
 }

@@ -1,58 +1,111 @@
 //! The sink against a scripted partition: order, numbers, retries, splitting, bounds, failure.
 
 use std::collections::VecDeque;
+use std::io::Cursor;
 
-use rskafka::record::RecordAndOffset;
+use rskafka::protocol::record::{ControlBatchOrRecords, RecordBatch};
+use rskafka::protocol::traits::ReadType;
 
+use super::sender::Answer;
 use super::*;
-use crate::kafka::sequence::Sequences;
+use crate::kafka::message::produce::ProducerId;
 
-/// What a partition answers, call by call, then Ok; and what it has appended.
+/// What a partition answers, call by call, then as a broker does that keeps producers' numbers; and what it has appended.
 #[derive(Debug, Default)]
 struct Script {
-    answers: VecDeque<ErrorKind>,
+    answers: VecDeque<Scripted>,
     /// Requests of more records than this are too large.
     most_records: Option<usize>,
     /// Records with this value are too large.
     too_large: Option<Vec<u8>>,
-    /// (run id, sequence number, value) of each record, in order.
-    log: Vec<(u64, u64, Vec<u8>)>,
+    /// Whether the broker gives no producer ids.
+    unnumbered: bool,
+    ids: i64,
+    /// The next sequence number of each producer.
+    next: std::collections::HashMap<i64, i32>,
+    /// The values, in order.
+    log: Vec<Vec<u8>>,
     requests: usize,
 }
 
-#[derive(Clone, Default)]
-struct Scripted(Arc<Mutex<Script>>);
+/// An answer out of the order of things.
+#[derive(Debug, Clone, Copy)]
+enum Scripted {
+    /// An error, and nothing was appended.
+    Refused(ErrorKind),
+    /// It was appended, and the answer was lost.
+    Lost,
+}
 
-impl Scripted {
+use Scripted::{Lost, Refused};
+
+#[derive(Clone, Default)]
+struct Part(Arc<Mutex<Script>>);
+
+impl Part {
     fn script(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap()
     }
 
-    fn numbers(&self) -> Vec<u64> {
-        self.script().log.iter().map(|(_, number, _)| *number).collect()
+    fn values(&self) -> Vec<u32> {
+        let number = |value: &Vec<u8>| u32::from_be_bytes(value[..].try_into().unwrap());
+        self.script().log.iter().map(number).collect()
     }
 }
 
-impl Destination for Scripted {
-    async fn append(&mut self, records: Vec<Record>) -> Result<(), KafkaError> {
-        let mut script = self.script();
-        script.requests += 1;
-        let error = |kind| Err(KafkaError { kind, detail: "scripted".into() });
-        if let Some(kind) = script.answers.pop_front() {
+impl Script {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), KafkaError> {
+        self.requests += 1;
+        let error = |kind| Err(KafkaError::new(kind, "scripted"));
+        let answer = self.answers.pop_front();
+        if let Some(Refused(kind)) = answer {
             return error(kind);
         }
-        let single = |r: &Record| Some(&r.value) == Some(&script.too_large) && script.too_large.is_some();
-        if script.most_records.is_some_and(|most| records.len() > most) || records.iter().any(single) {
+        let batch = RecordBatch::read(&mut Cursor::new(bytes)).unwrap();
+        let ControlBatchOrRecords::Records(records) = batch.records else { panic!("no records") };
+        let values: Vec<Vec<u8>> = records.into_iter().map(|record| record.value.unwrap()).collect();
+        if self.most_records.is_some_and(|most| values.len() > most)
+            || values.iter().any(|value| Some(value) == self.too_large.as_ref())
+        {
             return error(ErrorKind::TooLarge);
         }
-        let mut sequences = Sequences::default();
-        for (offset, record) in (0..).zip(records) {
-            let record = RecordAndOffset { record, offset };
-            let sequence = sequences.of(&record).expect("every record has a number");
-            script.log.push((sequence.run, sequence.number, record.record.value.unwrap()));
+        if !self.unnumbered {
+            let next = self.next.entry(batch.producer_id).or_insert(batch.base_sequence);
+            if batch.base_sequence < *next {
+                return error(ErrorKind::Duplicate);
+            }
+            if batch.base_sequence > *next {
+                return error(ErrorKind::Sequence);
+            }
+            *next += values.len() as i32;
         }
+        self.log.extend(values);
+        if let Some(Lost) = answer { error(ErrorKind::Connection) } else { Ok(()) }
+    }
+}
+
+impl Destination for Part {
+    async fn connect(&mut self) -> Result<(), KafkaError> {
         Ok(())
     }
+
+    async fn producer_id(&mut self) -> Result<Option<ProducerId>, KafkaError> {
+        let mut script = self.script();
+        script.ids += 1;
+        Ok((!script.unnumbered).then_some(ProducerId { error: 0, id: script.ids, epoch: 0 }))
+    }
+
+    fn append(&mut self, batch: Arc<Vec<u8>>) -> Answer {
+        let part = self.clone();
+        Box::pin(async move {
+            let answer = part.script().append(&batch);
+            // Answers come later than requests are made.
+            tokio::task::yield_now().await;
+            answer
+        })
+    }
+
+    fn lost(&mut self) {}
 
     fn is_away(&self) -> bool {
         true
@@ -61,10 +114,9 @@ impl Destination for Scripted {
 
 const LIMITS: Limits = Limits { batch_bytes: 1000, held_bytes: 4000, linger: Duration::from_secs(3600) };
 
-fn sink(partitions: usize) -> (Sink, Vec<Scripted>) {
-    let scripted: Vec<Scripted> = (0..partitions).map(|_| Scripted::default()).collect();
-    let options =
-        SinkSettings { linger: LIMITS.linger, compression: Compression::NoCompression, acknowledged: None };
+fn sink(partitions: usize) -> (Sink, Vec<Part>) {
+    let scripted: Vec<Part> = (0..partitions).map(|_| Part::default()).collect();
+    let options = SinkSettings { linger: LIMITS.linger, compression: Compression::None, acknowledged: None };
     (Sink::with(scripted.clone(), "t", LIMITS, options).unwrap(), scripted)
 }
 
@@ -75,19 +127,40 @@ async fn send_numbers(sink: &mut Sink, key: Option<&[u8]>, count: u32) {
 }
 
 #[tokio::test]
-async fn all_arrive_once_in_order_with_their_numbers_through_retries() {
+async fn all_arrive_once_in_order_through_refusals_and_lost_answers() {
+    let moved = Refused(ErrorKind::Moved);
+    let scripts = [
+        vec![Refused(ErrorKind::Transient), Refused(ErrorKind::UnknownTopic)],
+        vec![Lost],
+        vec![moved, Lost, Lost, moved, Lost],
+        vec![Lost, Lost, Lost, Lost, Lost, Lost],
+        vec![Refused(ErrorKind::Sequence), Lost],
+    ];
+    for answers in scripts {
+        let (mut sink, parts) = sink(1);
+        parts[0].script().answers = answers.clone().into();
+        send_numbers(&mut sink, Some(b"k"), 100).await;
+        sink.flush().await.unwrap();
+        let totals = sink.totals();
+        assert_eq!((totals.accepted, totals.acknowledged, totals.dropped), (100, 100, 0));
+        assert!(totals.retried > 0);
+        assert_eq!(sink.monitor().latency_us().len(), 100);
+        assert_eq!(parts[0].values(), (0..100).collect::<Vec<_>>(), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_without_producer_ids_gets_everything_at_least_once() {
     let (mut sink, parts) = sink(1);
-    parts[0].script().answers = VecDeque::from([ErrorKind::Transient, ErrorKind::UnknownTopic]);
+    parts[0].script().unnumbered = true;
+    parts[0].script().answers = VecDeque::from([Lost]);
     send_numbers(&mut sink, Some(b"k"), 100).await;
     sink.flush().await.unwrap();
-    let totals = sink.totals();
-    assert_eq!((totals.accepted, totals.acknowledged, totals.dropped), (100, 100, 0));
-    assert!(totals.retried > 0);
-    assert_eq!(sink.monitor().latency_us().len(), 100);
-    assert_eq!(parts[0].numbers(), (1..=100).collect::<Vec<_>>());
-    let script = parts[0].script();
-    assert!(script.log.iter().all(|(run, _, _)| *run == script.log[0].0), "one run id");
-    assert!(script.log.iter().zip(0u32..).all(|((_, _, value), i)| *value == i.to_be_bytes()));
+    let mut values = parts[0].values();
+    assert!(values.len() > 100, "the answer that was lost made duplicates");
+    values.sort_unstable();
+    values.dedup();
+    assert_eq!(values, (0..100).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -96,17 +169,18 @@ async fn a_batch_too_large_is_split_and_later_ones_are_smaller() {
     parts[0].script().most_records = Some(3);
     send_numbers(&mut sink, Some(b"k"), 50).await;
     sink.flush().await.unwrap();
-    assert_eq!(parts[0].numbers(), (1..=50).collect::<Vec<_>>());
+    assert_eq!(parts[0].values(), (0..50).collect::<Vec<_>>());
     assert_eq!(sink.totals().acknowledged, 50);
 }
 
 #[tokio::test]
-async fn one_record_too_large_is_dropped_alone() {
+async fn one_record_that_is_refused_is_dropped_alone() {
     let (mut sink, parts) = sink(1);
     parts[0].script().too_large = Some(5u32.to_be_bytes().to_vec());
+    parts[0].script().answers = VecDeque::from([Lost]);
     send_numbers(&mut sink, Some(b"k"), 10).await;
     sink.flush().await.unwrap();
-    assert_eq!(parts[0].numbers(), [1, 2, 3, 4, 5, 7, 8, 9, 10], "numbers keep their gap");
+    assert_eq!(parts[0].values(), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
     let totals = sink.totals();
     assert_eq!((totals.acknowledged, totals.dropped, totals.unsent()), (9, 1, 0));
 }
@@ -114,7 +188,7 @@ async fn one_record_too_large_is_dropped_alone() {
 #[tokio::test]
 async fn a_full_buffer_makes_send_wait_and_nothing_is_lost() {
     let (mut sink, parts) = sink(1);
-    parts[0].script().answers = std::iter::repeat_n(ErrorKind::Transient, 1000).collect();
+    parts[0].script().answers = std::iter::repeat_n(Refused(ErrorKind::Transient), 1000).collect();
     let sending = send_numbers(&mut sink, Some(b"k"), 1000);
     let outcome = tokio::time::timeout(Duration::from_millis(1000), sending).await;
     assert!(outcome.is_err(), "must wait while Kafka is away");
@@ -124,7 +198,7 @@ async fn a_full_buffer_makes_send_wait_and_nothing_is_lost() {
     assert!((3..=5).contains(&parts[0].script().requests));
     parts[0].script().answers.clear();
     sink.flush().await.unwrap();
-    assert_eq!(parts[0].numbers(), (1..=accepted).collect::<Vec<_>>());
+    assert_eq!(parts[0].values(), (0..accepted as u32).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -142,8 +216,8 @@ async fn keys_stay_in_their_partition_and_keyless_records_take_turns() {
 #[tokio::test]
 async fn a_refusal_ends_the_sink_only_before_the_first_acknowledgement() {
     let (mut refused, parts) = sink(2);
-    parts[0].script().answers = VecDeque::from([ErrorKind::Authorization]);
-    parts[1].script().answers = VecDeque::from([ErrorKind::Authorization]);
+    parts[0].script().answers = VecDeque::from([Refused(ErrorKind::Authorization)]);
+    parts[1].script().answers = VecDeque::from([Refused(ErrorKind::Authorization)]);
     send_numbers(&mut refused, None, 1).await;
     assert_eq!(refused.flush().await.unwrap_err().kind, ErrorKind::Authorization);
     assert_eq!(refused.send(None, b"", Instant::now()).await.unwrap_err().kind, ErrorKind::Authorization);
@@ -152,10 +226,11 @@ async fn a_refusal_ends_the_sink_only_before_the_first_acknowledgement() {
     let (mut sink, parts) = sink(1);
     send_numbers(&mut sink, None, 1).await;
     sink.flush().await.unwrap();
-    parts[0].script().answers = VecDeque::from([ErrorKind::Authorization, ErrorKind::Authentication]);
+    parts[0].script().answers =
+        VecDeque::from([Refused(ErrorKind::Authorization), Refused(ErrorKind::Authentication)]);
     send_numbers(&mut sink, None, 1).await;
     sink.flush().await.unwrap();
-    assert_eq!(parts[0].numbers(), [1, 2]);
+    assert_eq!(parts[0].values(), [0, 0]);
 }
 
 #[tokio::test]
@@ -166,10 +241,10 @@ async fn whoever_asks_is_told_of_every_acknowledged_value() {
         Arc::new(move |batch, range| told.lock().unwrap().extend(batch.values(range).map(<[u8]>::to_vec)));
     let options = SinkSettings {
         linger: LIMITS.linger,
-        compression: Compression::NoCompression,
+        compression: Compression::None,
         acknowledged: Some(acknowledged),
     };
-    let part = Scripted::default();
+    let part = Part::default();
     part.script().most_records = Some(2);
     let mut sink = Sink::with(vec![part], "t", LIMITS, options).unwrap();
     send_numbers(&mut sink, None, 30).await;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::config::Process;
 use crate::engine::state::Progress;
 use crate::engine::watermark;
-use crate::kafka::client::Cluster;
+use crate::kafka::cluster::Cluster;
 use crate::postgres::connector::Connector;
 use crate::processor::identity::Identity;
 use crate::processor::observe::stats::{Phase, SAMPLES, Sample, Stats};

@@ -78,6 +78,8 @@ impl Oldest {
 pub enum TaskCommand {
     /// The bytes of a checkpoint of the present state, and the state's position and flushed position.
     Checkpoint(oneshot::Sender<CheckpointImage>),
+    /// Take no more records.
+    Pause,
 }
 
 /// A checkpoint to be written.
@@ -87,15 +89,6 @@ pub struct CheckpointImage {
     pub bytes: Vec<u8>,
     /// Where the state stands, and what of it PostgreSQL has.
     pub positions: (Position, Position),
-}
-
-/// Handles of a partition's worker and source.
-#[derive(Debug)]
-pub struct Tasks {
-    /// Reads from Kafka.
-    pub source: AbortHandle,
-    /// Holds the state.
-    pub task: AbortHandle,
 }
 
 /// One partition that this process owns.
@@ -121,8 +114,8 @@ pub struct PartitionHandle {
     pub confirmed: watch::Sender<Option<Confirmation>>,
     /// Where the worker takes questions.
     pub commands: mpsc::Sender<TaskCommand>,
-    /// Its tasks.
-    pub tasks: Tasks,
+    /// Its task, which reads from Kafka and holds the state.
+    pub task: AbortHandle,
 }
 
 impl PartitionHandle {
@@ -136,7 +129,8 @@ impl PartitionHandle {
 
     /// Takes no more records; the state stays as it is.
     pub fn pause(&self) {
-        self.tasks.source.abort();
+        // The task has ended, or is asked for more than it ever is at once: then nothing is read either way for long.
+        let _ = self.commands.try_send(TaskCommand::Pause);
     }
 
     /// A checkpoint of the present state; None if the worker has ended.
@@ -149,8 +143,7 @@ impl PartitionHandle {
 
 impl Drop for PartitionHandle {
     fn drop(&mut self) {
-        self.tasks.source.abort();
-        self.tasks.task.abort();
+        self.task.abort();
     }
 }
 

@@ -9,23 +9,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 
-use crate::engine::state::{Mark, Progress, Run, State, WORDS};
+use crate::engine::state::{LogIdentity, Progress, State, WORDS};
 use crate::engine::window::{Cells, METRICS, Totals, Window};
 
 const WINDOW_WORDS: usize = 2 + 2 * METRICS;
-const RUN_WORDS: usize = 3;
+const LOG_WORDS: usize = 3;
 
 #[derive(Debug)]
 struct Shared {
     /// Odd while a write is under way.
     sequence: AtomicU64,
     progress: [AtomicI64; WORDS],
-    /// Offset and hash of either mark; offset -1 for none.
-    marks: [[AtomicI64; 2]; 2],
+    log: [AtomicI64; LOG_WORDS],
     window_rows: AtomicI64,
     windows: Cells<WINDOW_WORDS>,
-    run_rows: AtomicI64,
-    runs: Cells<RUN_WORDS>,
 }
 
 /// The one side that stores. Not `Clone`: two writers would break the sequence.
@@ -45,11 +42,9 @@ pub fn channel(state: &State) -> (Writer, Reader) {
     let shared = Arc::new(Shared {
         sequence: AtomicU64::new(0),
         progress: std::array::from_fn(|_| AtomicI64::new(0)),
-        marks: std::array::from_fn(|_| std::array::from_fn(|_| AtomicI64::new(-1))),
+        log: std::array::from_fn(|_| AtomicI64::new(0)),
         window_rows: AtomicI64::new(0),
         windows: Cells::default(),
-        run_rows: AtomicI64::new(0),
-        runs: Cells::default(),
     });
     let mut writer = Writer { shared: Arc::clone(&shared) };
     writer.publish(state, 0);
@@ -66,18 +61,12 @@ impl Writer {
         // Release: a reader that sees any store below, then fences and reads the sequence, sees it odd or later.
         fence(Ordering::Release);
         store_all(&shared.progress, &state.progress.to_words());
-        for (cells, mark) in shared.marks.iter().zip(state.marks) {
-            store_all(cells, &mark_words(mark));
-        }
+        store_all(&shared.log, &log_words(state.log));
         for (i, window) in state.windows.iter().enumerate().skip(windows_from) {
             store_all(shared.windows.row(i), &window_words(window));
         }
-        for (i, run) in state.runs.iter().enumerate() {
-            store_all(shared.runs.row(i), &[run.id as i64, run.sequence as i64, run.offset]);
-        }
         // A Vec's length is within i64.
         shared.window_rows.store(state.windows.len() as i64, Ordering::Relaxed);
-        shared.run_rows.store(state.runs.len() as i64, Ordering::Relaxed);
         // Release: publishes all stores above to the reader that acquires this value first.
         shared.sequence.store(sequence + 2, Ordering::Release);
     }
@@ -91,8 +80,7 @@ impl Reader {
             windows: (0..rows(&shared.window_rows))
                 .map(|i| window_from(&load_all(shared.windows.row(i))))
                 .collect(),
-            runs: (0..rows(&shared.run_rows)).map(|i| run_from(&load_all(shared.runs.row(i)))).collect(),
-            marks: std::array::from_fn(|i| mark_from(&load_all(&shared.marks[i]))),
+            log: log_from(load_all(&shared.log)),
         })
     }
 
@@ -149,16 +137,14 @@ fn window_from(words: &[i64; WINDOW_WORDS]) -> Window {
     Window { start_ms: words[0], totals }
 }
 
-fn run_from(words: &[i64; RUN_WORDS]) -> Run {
-    Run { id: words[0] as u64, sequence: words[1] as u64, offset: words[2] }
+fn log_words(log: LogIdentity) -> [i64; LOG_WORDS] {
+    let id = u128::from_be_bytes(log.topic_id);
+    [(id >> 64) as i64, id as i64, i64::from(log.leader_epoch)]
 }
 
-fn mark_words(mark: Option<Mark>) -> [i64; 2] {
-    mark.map_or([-1, 0], |m| [m.offset, m.hash as i64])
-}
-
-fn mark_from(words: &[i64; 2]) -> Option<Mark> {
-    (words[0] >= 0).then_some(Mark { offset: words[0], hash: words[1] as u64 })
+fn log_from([high, low, leader_epoch]: [i64; LOG_WORDS]) -> LogIdentity {
+    let id = u128::from(high as u64) << 64 | u128::from(low as u64);
+    LogIdentity { topic_id: id.to_be_bytes(), leader_epoch: leader_epoch as i32 }
 }
 
 #[cfg(test)]
@@ -174,11 +160,7 @@ mod tests {
         State {
             progress: Progress::from_words(&words),
             windows: (0..n % 40).map(|i| Window { start_ms: n + i, totals }).collect(),
-            runs: (0..n % 20).map(|i| Run { id: (n + i) as u64, sequence: n as u64, offset: n }).collect(),
-            marks: [
-                Some(Mark { offset: n, hash: n as u64 }),
-                (n % 3 == 0).then_some(Mark { offset: n, hash: 1 }),
-            ],
+            log: LogIdentity { topic_id: [n as u8; 16], leader_epoch: n as i32 },
         }
     }
 

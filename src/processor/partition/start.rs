@@ -1,4 +1,4 @@
-//! From a partition that was just taken to its running tasks: which state to go on from, then its task and source.
+//! From a partition that was just taken to its running tasks: which state to go on from, then its task and feed.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
 
-use crate::config::{Process, StartFrom};
+use crate::config::{OnDataLoss, OnUnreadable, Process, StartFrom};
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::{Partition, Settings};
 use crate::engine::recovery::{Claimed, Origin, origin, resume};
 use crate::engine::state::State;
 use crate::error::{Error, Result};
-use crate::kafka::client::Cluster;
-use crate::kafka::sequence::Sequences;
-use crate::kafka::source::{self, Source};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::fetcher::{self, Fetcher};
+use crate::kafka::topic;
 use crate::processor::checkpoints::store::CheckpointStore;
-use crate::processor::partition::handle::{HighWatermark, Oldest, PartitionHandle, SharedOutbox, Tasks};
+use crate::processor::partition::handle::{HighWatermark, Oldest, PartitionHandle, SharedOutbox};
 use crate::processor::partition::snapshot;
 use crate::processor::partition::task::{Channels, PartitionTask, TaskSettings};
 use crate::reading::Format;
@@ -37,8 +37,12 @@ pub struct Launcher {
     pub settings: Settings,
     /// How records are read.
     pub format: Arc<Format>,
-    /// Rules of the source.
-    pub source: source::Settings,
+    /// Reads all partitions.
+    pub fetcher: Fetcher,
+    /// What to do about records that are gone.
+    pub on_data_loss: OnDataLoss,
+    /// What to do about a batch that cannot be read.
+    pub on_unreadable: OnUnreadable,
     /// Where to start where no state exists.
     pub from: StartFrom,
     /// Silence after which a caught-up partition is idle.
@@ -60,8 +64,14 @@ impl Launcher {
         changed: Arc<Notify>,
         failures: mpsc::Sender<Error>,
     ) -> Self {
+        let reading = fetcher::Settings {
+            fetch_bytes: config.fetch_bytes,
+            wait: FETCH_WAIT,
+            on_data_loss: config.on_data_loss,
+        };
         Self {
             cluster: Arc::clone(cluster),
+            fetcher: Fetcher::start(Arc::clone(cluster), reading),
             store: Arc::clone(store),
             settings: Settings {
                 window_ms: milliseconds(config.window),
@@ -69,11 +79,8 @@ impl Launcher {
                 max_future_ms: milliseconds(config.max_future),
             },
             format: Arc::clone(&config.format),
-            source: source::Settings {
-                fetch_bytes: config.fetch_bytes,
-                wait: FETCH_WAIT,
-                on_data_loss: config.on_data_loss,
-            },
+            on_data_loss: config.on_data_loss,
+            on_unreadable: config.on_unreadable,
             from: config.from,
             idle_timeout: config.idle_timeout,
             clock: Clock::start(),
@@ -121,7 +128,7 @@ impl Launcher {
         let mut backoff = Backoff::default();
         loop {
             // An error was said by `Cluster`.
-            if let Ok(offset) = source::start_offset(&self.cluster, partition, self.from).await {
+            if let Ok(offset) = topic::start_offset(&self.cluster, partition, self.from).await {
                 return offset;
             }
             backoff.wait().await;
@@ -136,19 +143,13 @@ impl Launcher {
         end_offset: Option<i64>,
     ) -> PartitionHandle {
         let Claimed { partition, epoch, .. } = *claimed;
-        let (source, events) = Source::new(
-            Arc::clone(&self.cluster),
-            partition,
-            self.source,
-            state.progress.next_offset,
-            state.marks,
-        );
+        let feed = self.fetcher.open(partition, state.progress.next_offset, state.log);
         let reached = Arc::new(OnceLock::new());
         let (writer, published) = snapshot::channel(&state);
         let (confirmed, confirmations) = watch::channel(None);
         let (commands, asked) = mpsc::channel(4);
         let (outbox, high_watermark) = (SharedOutbox::default(), HighWatermark::default());
-        let (oldest, reading) = (Oldest::default(), source.outage());
+        let (oldest, reading) = (Oldest::default(), feed.outage());
         outbox.with(|outbox| outbox.extend(pending));
         high_watermark.set(state.progress.next_offset);
         let task = PartitionTask {
@@ -164,9 +165,11 @@ impl Launcher {
                 window_ms: self.settings.window_ms,
                 idle_timeout: self.idle_timeout,
                 end_offset,
+                on_data_loss: self.on_data_loss,
+                on_unreadable: self.on_unreadable,
             },
             channels: Channels {
-                events,
+                feed,
                 confirmed: confirmations,
                 commands: asked,
                 failures: self.failures.clone(),
@@ -174,13 +177,8 @@ impl Launcher {
             },
             clock: self.clock,
             reached: Arc::clone(&reached),
-            recognised: false,
-            sequences: Sequences::default(),
         };
-        let tasks = Tasks {
-            source: tokio::spawn(source.run()).abort_handle(),
-            task: tokio::spawn(task.run()).abort_handle(),
-        };
+        let task = tokio::spawn(task.run()).abort_handle();
         PartitionHandle {
             partition,
             epoch,
@@ -192,7 +190,7 @@ impl Launcher {
             reached,
             confirmed,
             commands,
-            tasks,
+            task,
         }
     }
 }

@@ -1,8 +1,12 @@
-//! The task that holds one partition's state: takes what the source reads, publishes after every batch.
+//! The task that holds one partition's state: takes what its feed gives, publishes after every answer.
 //!
-//! It is the state's only writer. Between batches it lets go of what PostgreSQL has confirmed and answers requests for a
-//! checkpoint, which so is always of one offset. While its outbox is full it takes no more records, but still does
-//! the rest. It reads the clock once a batch, for the rule on future times, and hands it to the pure core.
+//! It is the state's only writer. Between answers it lets go of what PostgreSQL has confirmed and answers requests for a
+//! checkpoint, which so is always of one offset. While its outbox is full it asks for no more records, but still does the
+//! rest. It reads the clock once an answer, for the rule on future times, and hands it to the pure core.
+//!
+//! A batch that cannot be read is asked for again, as another connection or another replica may have it whole; after
+//! some tries its offsets count as lost. One that this program cannot read at all, whoever sends it, pauses the partition
+//! or ends the process, as the user chose: reading on would leave its records out for good.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,17 +14,23 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::config::{OnDataLoss, OnUnreadable};
 use crate::engine::checkpoint::Checkpoint;
-use crate::engine::partition::{Confirmation, Incoming, Partition};
-use crate::engine::state::Position;
+use crate::engine::partition::{Confirmation, Partition};
+use crate::engine::state::{LogIdentity, Position};
 use crate::error::Error;
-use crate::kafka::sequence::Sequences;
-use crate::kafka::source::Event;
+use crate::kafka::batch::{BatchError, Cause, Expander};
+use crate::kafka::fetcher::{Event, Feed, Turn};
+use crate::processor::partition::decode::{self, Read};
 use crate::processor::partition::handle::{
     CheckpointImage, HighWatermark, Oldest, SharedOutbox, TaskCommand,
 };
 use crate::processor::partition::snapshot::Writer;
+use crate::retry::Backoff;
 use crate::time::Clock;
+
+/// Tries at a batch that cannot be read, each on a new connection and later than the last, before it counts as lost.
+const UNREADABLE_TRIES: u32 = 8;
 
 /// What stays the same about a partition while it is owned.
 #[derive(Debug, Clone)]
@@ -37,21 +47,36 @@ pub struct TaskSettings {
     pub idle_timeout: Duration,
     /// The offset at which the work is done, if it has an end; the partition is idle from there on.
     pub end_offset: Option<i64>,
+    /// What to do about records that are gone.
+    pub on_data_loss: OnDataLoss,
+    /// What to do about a batch that this program cannot read.
+    pub on_unreadable: OnUnreadable,
 }
 
-/// What a worker is connected to.
+/// What a partition's task is connected to.
 #[derive(Debug)]
 pub struct Channels {
-    /// From the source.
-    pub events: mpsc::Receiver<Event>,
+    /// From Kafka.
+    pub feed: Feed,
     /// From the flush.
     pub confirmed: watch::Receiver<Option<Confirmation>>,
     /// From the checkpoints.
     pub commands: mpsc::Receiver<TaskCommand>,
-    /// To whoever ends the process when a partition cannot go on.
+    /// To who ends the process when a partition cannot go on.
     pub failures: mpsc::Sender<Error>,
     /// Told whenever there is something new to flush.
     pub changed: Arc<Notify>,
+}
+
+/// Whether records are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// Yes.
+    Open,
+    /// Not until the outbox has room.
+    Full,
+    /// No more: the partition is handed over, cannot be read, or the process ends.
+    Closed,
 }
 
 /// Holds one partition.
@@ -74,97 +99,184 @@ pub struct PartitionTask {
     pub clock: Clock,
     /// Set when a bounded run has come to this partition's end.
     pub reached: Arc<OnceLock<Position>>,
-    /// Whether the source has recognised the log.
-    pub recognised: bool,
-    /// Finds the producer's numbers of records.
-    pub sequences: Sequences,
+}
+
+/// Whether nobody will ever send it in a form that this program can read.
+fn is_final(cause: &Cause) -> bool {
+    match cause {
+        Cause::OldFormat { .. }
+        | Cause::UnknownFormat { .. }
+        | Cause::UnknownCodec(_)
+        | Cause::CodecNotBuiltIn(_)
+        | Cause::TooLarge { .. } => true,
+        Cause::Cut | Cause::Checksum { .. } | Cause::Compression(..) | Cause::Malformed(_) => false,
+    }
+}
+
+/// What the task remembers besides the state.
+struct Working {
+    intake: Intake,
+    last_record: Instant,
+    /// Whether the log was recognised: before, offsets say nothing.
+    recognised: bool,
+    /// Failed tries at the batch at `next_offset`.
+    unreadable: Backoff,
+    expander: Expander,
 }
 
 impl PartitionTask {
     /// Works until its handle is gone.
     pub async fn run(mut self) {
-        let mut last_record = Instant::now();
-        let mut reading = true;
+        let mut working = Working {
+            intake: Intake::Open,
+            last_record: Instant::now(),
+            recognised: false,
+            unreadable: Backoff::default(),
+            expander: Expander::default(),
+        };
         self.publish();
         loop {
-            let take = reading && !self.outbox.with(|outbox| outbox.is_full());
             tokio::select! {
                 biased;
                 told = self.channels.confirmed.changed() => match told {
-                    Ok(()) => self.confirm(),
+                    Ok(()) => self.confirm(&mut working),
                     Err(_) => return,
                 },
                 command = self.channels.commands.recv() => match command {
                     Some(TaskCommand::Checkpoint(reply)) => drop(reply.send(self.checkpoint())),
+                    Some(TaskCommand::Pause) => {
+                        self.channels.feed.pause();
+                        working.intake = Intake::Closed;
+                    }
                     None => return,
                 },
-                event = self.channels.events.recv(), if take => match event {
-                    Some(event) => self.handle(event, &mut last_record).await,
-                    // Paused: the state stays, to be flushed and checkpointed.
-                    None => reading = false,
-                },
+                Some(event) = self.channels.feed.next() => self.handle(event, &mut working),
             }
         }
     }
 
-    async fn handle(&mut self, event: Event, last_record: &mut Instant) {
+    fn handle(&mut self, event: Event, working: &mut Working) {
         match event {
-            Event::Records { mut records, marks, high_watermark } => {
-                self.high_watermark.set(high_watermark);
-                if let Some(first) = records.first() {
-                    self.oldest.note(first.record.timestamp.timestamp_millis());
-                }
-                let aggregated = self.partition.state().progress.aggregated;
-                let incoming = records.iter_mut().map(|record| Incoming {
-                    offset: record.offset,
-                    sequence: self.sequences.of(record),
-                    value: record.record.value.as_deref_mut(),
-                });
-                self.partition.apply(incoming, self.clock.now_ms());
-                marks.into_iter().for_each(|mark| self.partition.remember(mark));
-                // What is rejected moves no watermark, so it must not hold windows back either.
-                if self.partition.state().progress.aggregated > aggregated {
-                    *last_record = Instant::now();
-                    self.partition.set_idle(false);
-                } else if marks[1].offset + 1 >= high_watermark {
-                    self.idle_if_silent(*last_record);
-                }
-            }
-            Event::CaughtUp { high_watermark } => {
-                self.high_watermark.set(high_watermark);
-                if !self.idle_if_silent(*last_record) {
+            Event::Records(turn) if working.intake == Intake::Open => self.read(turn, working),
+            Event::Records(_) => return,
+            Event::CaughtUp { end } => {
+                self.high_watermark.set(end);
+                if !self.idle_if_silent(working) {
                     return;
                 }
             }
-            Event::Recognised => self.recognised = true,
+            Event::Recognised { topic_id } => {
+                working.recognised = true;
+                let leader_epoch = self.partition.state().log.leader_epoch;
+                self.partition.remember(LogIdentity { topic_id, leader_epoch });
+            }
             Event::Skipped { to } => self.partition.skip_to(to),
             Event::Lost { to } => self.partition.lose_to(to),
-            Event::StartedOver { at, end } => {
+            Event::StartedOver { at, end, topic_id, .. } => {
                 self.partition.start_over(at);
-                self.sequences = Sequences::default();
+                self.partition.remember(LogIdentity { topic_id, ..LogIdentity::UNKNOWN });
                 self.settings.end_offset = self.settings.end_offset.map(|_| end);
             }
-            Event::FirstMarkGone => self.partition.forget_first_mark(),
-            Event::Failed(error) => {
-                // The first failure ends the process and stands for all: nobody takes more.
-                let _ = self.channels.failures.try_send(error);
-                return;
-            }
+            Event::Failed(error) => return self.fail(error, working),
         }
-        self.end_if_done();
+        self.end_if_done(working);
         self.publish();
     }
 
+    /// Reads the records of an answer into the state.
+    fn read(&mut self, mut turn: Turn, working: &mut Working) {
+        self.high_watermark.set(turn.end());
+        let end = turn.end();
+        let leader_epoch = turn.epoch();
+        let aggregated = self.partition.state().progress.aggregated;
+        self.partition.begin(self.clock.now_ms());
+        let Read { oldest_ms, error } =
+            decode::read_into(&mut self.partition, &mut turn, &mut working.expander);
+        self.partition.settle();
+        // The bytes go on to the next partition.
+        drop(turn);
+        if let Some(oldest_ms) = oldest_ms {
+            self.oldest.note(oldest_ms);
+        }
+        let topic_id = self.partition.state().log.topic_id;
+        self.partition.remember(LogIdentity { topic_id, leader_epoch });
+        // What is rejected moves no watermark, so it must not hold windows back either.
+        if self.partition.state().progress.aggregated > aggregated {
+            working.last_record = Instant::now();
+            self.partition.set_idle(false);
+        } else if self.partition.state().progress.next_offset >= end {
+            self.idle_if_silent(working);
+        }
+        match error {
+            None => working.unreadable.reset(),
+            Some(error) => self.cannot_read(error, working),
+        }
+        self.pause_if_full(working);
+    }
+
+    /// Deals with a batch that could not be read; what came before it is in the state.
+    fn cannot_read(&mut self, error: BatchError, working: &mut Working) {
+        let at = self.partition.state().progress.next_offset;
+        if is_final(&error.cause) {
+            return match self.settings.on_unreadable {
+                OnUnreadable::Pause => {
+                    let why = format!("{error}; reading of this partition waits (--on-unreadable is pause)");
+                    self.channels.feed.outage().failed(&why);
+                    self.channels.feed.pause();
+                    working.intake = Intake::Closed;
+                }
+                OnUnreadable::Stop => {
+                    self.fail(self.failure(&format!("{error}, and --on-unreadable is stop")), working)
+                }
+            };
+        }
+        let last = error.last_offset.unwrap_or(at).max(at);
+        if working.unreadable.failures() < UNREADABLE_TRIES {
+            let wait = working.unreadable.next_wait();
+            return self.channels.feed.read_again(at, wait);
+        }
+        if self.settings.on_data_loss == OnDataLoss::Stop {
+            let what = format!("{error}: offsets {at} to {last} are lost, and --on-data-loss is stop");
+            return self.fail(self.failure(&what), working);
+        }
+        crate::warn!(format_args!("{error}; its offsets count as lost"), "topic" => self.settings.topic,
+            "partition" => self.settings.partition, "from" => at, "to" => last + 1, "lost" => last + 1 - at);
+        working.unreadable.reset();
+        self.partition.lose_to(last + 1);
+        self.channels.feed.go_on(last + 1);
+    }
+
+    fn failure(&self, what: &str) -> Error {
+        Error::failure(format!(
+            "partition {} of topic {}: {what}",
+            self.settings.partition, self.settings.topic
+        ))
+    }
+
+    fn fail(&mut self, error: Error, working: &mut Working) {
+        self.channels.feed.pause();
+        working.intake = Intake::Closed;
+        // The first failure ends the process and stands for all: nobody takes more.
+        let _ = self.channels.failures.try_send(error);
+    }
+
+    fn pause_if_full(&mut self, working: &mut Working) {
+        if working.intake == Intake::Open && self.outbox.with(|outbox| outbox.is_full()) {
+            self.channels.feed.pause();
+            working.intake = Intake::Full;
+        }
+    }
+
     /// Whether it is news that the partition is idle.
-    fn idle_if_silent(&mut self, last_record: Instant) -> bool {
-        last_record.elapsed() >= self.settings.idle_timeout && self.partition.set_idle(true)
+    fn idle_if_silent(&mut self, working: &Working) -> bool {
+        working.last_record.elapsed() >= self.settings.idle_timeout && self.partition.set_idle(true)
     }
 
     /// Where the work has an end, nothing is waited for behind it. Offsets say nothing before the log is recognised.
-    fn end_if_done(&mut self) {
+    fn end_if_done(&mut self, working: &Working) {
         let progress = &self.partition.state().progress;
         let (offset, position) = (progress.next_offset, progress.position());
-        if self.recognised && self.settings.end_offset.is_some_and(|end| offset >= end) {
+        if working.recognised && self.settings.end_offset.is_some_and(|end| offset >= end) {
             self.partition.set_idle(true);
             // Only the first time counts; what comes later is behind the end.
             let _ = self.reached.set(position);
@@ -172,7 +284,7 @@ impl PartitionTask {
     }
 
     fn publish(&mut self) {
-        // Letters first: whoever sees a state must find all letters that belong to it.
+        // Letters first: a reader of the state must find all letters that belong to it.
         if self.partition.has_rejected() {
             self.outbox.with(|outbox| outbox.extend(self.partition.take_rejected()));
         }
@@ -181,10 +293,17 @@ impl PartitionTask {
         self.channels.changed.notify_one();
     }
 
-    fn confirm(&mut self) {
+    fn confirm(&mut self, working: &mut Working) {
         let Some(confirmation) = *self.channels.confirmed.borrow_and_update() else { return };
         self.partition.confirm(confirmation);
-        self.outbox.with(|outbox| outbox.confirm(confirmation.position));
+        let is_full = self.outbox.with(|outbox| {
+            outbox.confirm(confirmation.position);
+            outbox.is_full()
+        });
+        if working.intake == Intake::Full && !is_full {
+            working.intake = Intake::Open;
+            self.channels.feed.go_on(self.partition.state().progress.next_offset);
+        }
         let changed_from = self.partition.take_changed();
         self.writer.publish(self.partition.state(), changed_from);
     }

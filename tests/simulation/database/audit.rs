@@ -154,8 +154,7 @@ impl Database {
             if record.appended_ms > before_ms {
                 break;
             }
-            let read = record.sequence.is_some_and(|s| ledger.is_some_and(|ledger| ledger.has_seen(s)));
-            if let (Truth::Reading { event_time_ms, .. }, false) = (record.truth, read) {
+            if let Truth::Reading { event_time_ms, .. } = record.truth {
                 let start_ms = event_time_ms - event_time_ms.rem_euclid(self.window_ms);
                 if start_ms + self.window_ms > watermark_ms {
                     windows.push((start_ms, offset));

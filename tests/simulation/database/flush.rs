@@ -119,7 +119,7 @@ fn stored(part: &Part, before: Option<&Stored>) -> Stored {
     // Not columns: what is in the table is flushed.
     progress.flushed_incarnation = progress.incarnation;
     progress.flushed_offset = progress.next_offset;
-    Stored { progress, memory: encode_log_memory(&part.state), ledger: part.ledger.clone() }
+    Stored { progress, memory: encode_log_memory(part.state.log), ledger: part.ledger.clone() }
 }
 
 fn numbers(client: u64, parts: &[Part]) -> Vec<i64> {

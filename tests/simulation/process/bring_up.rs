@@ -29,9 +29,8 @@ impl Claimed {
     fn decoded(&self) -> Checked<recovery::Claimed> {
         let ClaimedRow { partition, epoch, epoch_before, stored } = &self.row;
         let state = |stored: &Stored| {
-            let (marks, runs) =
-                decode_log_memory(&stored.memory).map_err(|e| Violation(format!("log_memory: {e}")))?;
-            Ok(State { progress: stored.progress, windows: self.windows.clone(), runs, marks })
+            let log = decode_log_memory(&stored.memory).map_err(|e| Violation(format!("log_memory: {e}")))?;
+            Ok(State { progress: stored.progress, windows: self.windows.clone(), log })
         };
         let state = stored.as_ref().map(state).transpose()?;
         Ok(recovery::Claimed { partition: *partition, epoch: *epoch, epoch_before: *epoch_before, state })

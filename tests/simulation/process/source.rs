@@ -1,17 +1,17 @@
-//! The task of `src/kafka/source.rs`: the records of one partition from an offset on.
+//! One lane of `src/kafka/fetcher`: the records of one partition from an offset on.
 //!
-//! Every call to Kafka is a step, and may fail. An event is handed over when the channel of one has room. What a failed
-//! answer is isolated from is left out: a fetch here ends before what cannot be read.
+//! Every call to Kafka is a step, and may fail. An event is handed over when the channel of one has room. A fetch here ends
+//! before what cannot be read.
 
 use std::collections::VecDeque;
 
-use weather::engine::state::Mark;
+use weather::engine::state::LogIdentity;
 use weather::retry::Backoff;
 use weather::time::milliseconds;
 
 use super::worker::{Event, Read};
 use crate::env::{Env, NEVER};
-use crate::kafka::{FetchError, Log, Records, Slot, mark_of};
+use crate::kafka::{FetchError, Log, Records, Slot};
 
 /// Tries at a batch that cannot be read before it counts as lost.
 const UNREADABLE_TRIES: u32 = 3;
@@ -26,14 +26,6 @@ enum Step {
     Latest {
         earliest: i64,
     },
-    /// The newer known record, then, unless that is there, the older one.
-    CompareNewest {
-        range: (i64, i64),
-    },
-    CompareOldest {
-        newest: Option<bool>,
-        range: (i64, i64),
-    },
     /// Asks only when what came before was taken.
     Room,
     Poll {
@@ -45,7 +37,7 @@ enum Step {
 pub struct Source {
     partition: i32,
     next_offset: i64,
-    marks: [Option<Mark>; 2],
+    known: LogIdentity,
     unreadable: u32,
     backoff: Backoff,
     step: Step,
@@ -56,11 +48,11 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn new(partition: i32, next_offset: i64, marks: [Option<Mark>; 2]) -> Self {
+    pub fn new(partition: i32, next_offset: i64, known: LogIdentity) -> Self {
         Self {
             partition,
             next_offset,
-            marks,
+            known,
             unreadable: 0,
             backoff: Backoff::default(),
             step: Step::Connect,
@@ -116,23 +108,9 @@ impl Source {
             Step::Connect => self.step = Step::Earliest,
             Step::Earliest => self.step = Step::Latest { earliest: log.earliest() },
             Step::Latest { earliest } => {
-                if self.marks[0].is_some_and(|m| m.offset < earliest) && self.marks[0] != self.marks[1] {
-                    self.marks[0] = self.marks[1];
-                    self.send(Event::FirstMarkGone);
-                }
-                self.step = Step::CompareNewest { range: (earliest, log.latest()) };
+                let (topic_id, latest) = (log.topic_id(), log.latest());
+                self.decide(topic_id, (earliest, latest));
             }
-            Step::CompareNewest { range } => match self.compare(1, range, log) {
-                Err(()) => self.fail(env.now_ms()),
-                Ok(newest) if newest == Some(true) || self.marks[0] == self.marks[1] => {
-                    self.decide(newest, None, range);
-                }
-                Ok(newest) => self.step = Step::CompareOldest { newest, range },
-            },
-            Step::CompareOldest { newest, range } => match self.compare(0, range, log) {
-                Err(()) => self.fail(env.now_ms()),
-                Ok(oldest) => self.decide(newest, oldest, range),
-            },
             _ => self.poll(env),
         }
     }
@@ -145,42 +123,26 @@ impl Source {
         self.sending.push_back(Read { generation: self.generation, event });
     }
 
-    /// Whether the log still has a known record; None if it cannot be told.
-    fn compare(&self, which: usize, range: (i64, i64), log: &Log) -> Result<Option<bool>, ()> {
-        let Some(mark) = self.marks[which].filter(|mark| (range.0..range.1).contains(&mark.offset)) else {
-            return Ok(None);
-        };
-        match log.fetch(mark.offset, 1) {
-            Ok(records) => {
-                let found = records.first().map(|(offset, record)| mark_of(*offset, record));
-                Ok(found.filter(|found| found.offset == mark.offset).map(|found| found == mark))
-            }
-            Err(FetchError::ControlBatch | FetchError::Unreadable) => Ok(None),
-            Err(FetchError::OutOfRange) => Err(()),
+    /// What became of the log, by the topic's id and the log's ends.
+    fn decide(&mut self, topic_id: [u8; 16], (earliest, latest): (i64, i64)) {
+        let known = self.known.topic_id != LogIdentity::UNKNOWN.topic_id;
+        let another = known && self.known.topic_id != topic_id;
+        self.known.topic_id = topic_id;
+        if another {
+            self.start_over(earliest, latest);
+        } else if self.next_offset > latest {
+            let at = if known || earliest > 0 { latest } else { earliest };
+            self.start_over(at, latest);
+        } else if self.next_offset < earliest {
+            self.next_offset = earliest;
+            self.send(Event::Lost { to: earliest });
         }
-    }
-
-    /// What became of the log, by its newest and its oldest known record.
-    fn decide(&mut self, newest: Option<bool>, oldest: Option<bool>, (earliest, latest): (i64, i64)) {
-        match (newest, oldest) {
-            (Some(false), Some(true)) => self.start_over(self.next_offset.min(latest), latest),
-            (Some(false), _) | (None, Some(false)) => self.start_over(earliest, latest),
-            (_, Some(true)) | (Some(true), _) if self.next_offset > latest => self.start_over(latest, latest),
-            _ if self.next_offset > latest && earliest > 0 => self.start_over(latest, latest),
-            _ if self.next_offset > latest => self.start_over(earliest, latest),
-            _ if self.next_offset < earliest => {
-                self.next_offset = earliest;
-                self.send(Event::Lost { to: earliest });
-            }
-            _ => {}
-        }
-        self.send(Event::Recognised);
+        self.send(Event::Recognised { topic_id });
         self.step = Step::Room;
     }
 
     fn start_over(&mut self, at: i64, end: i64) {
         self.next_offset = at;
-        self.marks = [None; 2];
         self.send(Event::StartedOver { at, end });
     }
 
@@ -188,13 +150,12 @@ impl Source {
         let log = env.kafka.log(self.partition);
         self.step = Step::Room;
         match log.fetch(self.next_offset, env.plan.fetch_records) {
-            Ok(records) => {
+            Ok((records, next)) => {
                 self.backoff.reset();
                 self.unreadable = 0;
                 let again = if env.rng.chance(env.chances.replay) { env.rng.between(1, 5) } else { 0 };
-                self.pass_on(env.kafka.log(self.partition), records, again);
+                self.pass_on(env.kafka.log(self.partition), records, next, again);
             }
-            Err(FetchError::ControlBatch) => self.skip(),
             Err(FetchError::Unreadable) => {
                 if self.unreadable < UNREADABLE_TRIES {
                     self.unreadable += 1;
@@ -207,24 +168,15 @@ impl Source {
         }
     }
 
-    fn pass_on(&mut self, log: &Log, records: Records, again: i64) {
-        if let Some((offset, record)) = records.last() {
-            let mark = mark_of(*offset, record);
+    fn pass_on(&mut self, log: &Log, records: Records, next: i64, again: i64) {
+        if next > self.next_offset {
             let mut batch = before(log, self.next_offset, again);
             batch.extend(records);
-            self.next_offset = mark.offset + 1;
-            self.marks = [self.marks[0].or(Some(mark)), Some(mark)];
-            self.send(Event::Records { records: batch, mark, high_watermark: log.latest() });
-        } else if log.latest() <= self.next_offset {
-            self.send(Event::CaughtUp);
+            self.next_offset = next;
+            self.send(Event::Records { records: batch, next, high_watermark: log.latest() });
         } else {
-            self.skip();
+            self.send(Event::CaughtUp);
         }
-    }
-
-    fn skip(&mut self) {
-        self.next_offset += 1;
-        self.send(Event::Skipped { to: self.next_offset });
     }
 }
 

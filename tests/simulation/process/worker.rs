@@ -8,7 +8,7 @@ use std::rc::Rc;
 use weather::engine::checkpoint::Checkpoint;
 use weather::engine::dead_letter::{DeadLetter, Outbox};
 use weather::engine::partition::{Confirmation, Incoming, Partition, Settings};
-use weather::engine::state::{Mark, Position, State};
+use weather::engine::state::{LogIdentity, Position, State};
 use weather::processor::partition::snapshot::{self, Reader, Writer};
 
 use super::source::Source;
@@ -22,13 +22,11 @@ use crate::trace::{Checked, ensure};
 pub enum Event {
     Records {
         records: Records,
-        mark: Mark,
+        /// Behind the last offset that was read.
+        next: i64,
         high_watermark: i64,
     },
     CaughtUp,
-    Skipped {
-        to: i64,
-    },
     Lost {
         to: i64,
     },
@@ -37,9 +35,10 @@ pub enum Event {
         /// The offset after the newest record that the log has now.
         end: i64,
     },
-    FirstMarkGone,
-    /// The log is the one that was read before, or what came of it was told; said after each new connection.
-    Recognised,
+    /// The log is the one that was read before, or what came of it was told; told after each new connection.
+    Recognised {
+        topic_id: [u8; 16],
+    },
 }
 
 /// An event, and which log it is of.
@@ -139,7 +138,7 @@ impl Unit {
             reached: None,
             asked: false,
             image: None,
-            source: Some(Source::new(partition, state.progress.next_offset, state.marks)),
+            source: Some(Source::new(partition, state.progress.next_offset, state.log)),
             event: None,
             core: Partition::new(settings, state),
             ledger,
@@ -220,19 +219,19 @@ impl Unit {
         let Read { generation, event } = read;
         let log = env.kafka.log(self.partition);
         match event {
-            Event::Records { records, mark, high_watermark } => {
+            Event::Records { records, next, high_watermark } => {
                 let aggregated = self.core.state().progress.aggregated;
-                self.apply(&records, clock_ms);
-                self.core.remember(mark);
+                self.apply(&records, next, clock_ms);
                 if self.core.state().progress.aggregated > aggregated {
                     self.last_record_ms = env.trace.now_ms;
                     self.core.set_idle(false);
-                } else if mark.offset + 1 >= high_watermark {
+                } else if next >= high_watermark {
                     self.idle_if_silent(env);
                 }
                 let judging = Judging { settings: self.settings, now_ms: clock_ms, kept: &self.letters };
                 let before = self.ledger.aggregated();
                 Rc::make_mut(&mut self.ledger).apply(log, generation, &records, judging)?;
+                Rc::make_mut(&mut self.ledger).skip_to(log, generation, next)?;
                 if self.ledger.aggregated() > before {
                     self.aggregated_ms = env.trace.now_ms;
                 }
@@ -241,10 +240,6 @@ impl Unit {
                 if !self.idle_if_silent(env) {
                     return Ok(());
                 }
-            }
-            Event::Skipped { to } => {
-                self.core.skip_to(to);
-                Rc::make_mut(&mut self.ledger).skip_to(log, generation, to)?;
             }
             Event::Lost { to } => {
                 self.core.lose_to(to);
@@ -255,8 +250,10 @@ impl Unit {
                 self.end_offset = self.end_offset.map(|_| end);
                 Rc::make_mut(&mut self.ledger).start_over(generation, at)?;
             }
-            Event::FirstMarkGone => self.core.forget_first_mark(),
-            Event::Recognised => self.recognised = true,
+            Event::Recognised { topic_id } => {
+                self.core.remember(LogIdentity { topic_id, ..LogIdentity::UNKNOWN });
+                self.recognised = true;
+            }
         }
         let progress = &self.core.state().progress;
         env.trace
@@ -266,16 +263,18 @@ impl Unit {
         Ok(())
     }
 
-    fn apply(&mut self, records: &Records, clock_ms: i64) {
+    fn apply(&mut self, records: &Records, next: i64, clock_ms: i64) {
         // Parsing scrambles the values.
         let mut values: Vec<Option<Vec<u8>>> =
             records.iter().map(|(_, record)| record.value.as_deref().map(<[u8]>::to_vec)).collect();
         let incoming = records.iter().zip(&mut values).map(|((offset, record), value)| Incoming {
             offset: *offset,
+            append_time_ms: None,
+            bytes: record.value.as_ref().map_or(0, |value| value.len()),
             value: value.as_deref_mut(),
-            sequence: record.sequence,
         });
         self.core.apply(incoming, clock_ms);
+        self.core.skip_to(next);
         self.letters.extend(self.core.take_rejected());
     }
 

@@ -3,12 +3,11 @@
 //!
 //! Everything is written as the definitions read, one record after the other in the order of the log, and not for speed:
 //!
-//! 1. A *duplicate* carries a sequence number that is not above the highest of its run in this partition.
-//! 2. A *dead letter* has a value that [`reading::read`] refuses, or lies in the *future*: more than `max_future_ms` after
+//! 1. A *dead letter* has a value that [`reading::read`] refuses, or lies in the *future*: more than `max_future_ms` after
 //!    `now_ms`.
-//! 3. A *late* record's window had ended when it came: `window_end <= max_event_time - watermark`, where `max_event_time`
+//! 2. A *late* record's window had ended when it came: `window_end <= max_event_time - watermark`, where `max_event_time`
 //!    is that of the aggregated records before it in this partition.
-//! 4. What is left is *aggregated*, in the window `[start, start + window_ms)` with `start = floor(event_time / window_ms)`,
+//! 3. What is left is *aggregated*, in the window `[start, start + window_ms)` with `start = floor(event_time / window_ms)`,
 //!    and alone moves `max_event_time`.
 //!
 //! [`Expected::of_topic`] reads a topic, [`Expected::differences`] compares with a database (`table.rs`).
@@ -18,7 +17,7 @@ mod table;
 
 use super::Kafka;
 use rskafka::record::RecordAndOffset;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// The settings that decide where a record belongs.
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +30,19 @@ pub struct Rules {
     pub max_future_ms: i64,
     /// The clock by which a record is in the future; without one, none is.
     pub now_ms: Option<i64>,
+    /// Offsets that an earlier version, which told retries by their headers, has dropped as seen before.
+    pub duplicates: &'static [i64],
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { window_ms: 3_600_000, watermark_ms: 600_000, max_future_ms: 600_000, now_ms: None }
+        Self {
+            window_ms: 3_600_000,
+            watermark_ms: 600_000,
+            max_future_ms: 600_000,
+            now_ms: None,
+            duplicates: &[],
+        }
     }
 }
 
@@ -49,7 +56,7 @@ pub enum Outcome {
     },
     /// In the table of dead letters, with this reason (`late` among them).
     DeadLetter(&'static str),
-    /// Nowhere: it has been seen.
+    /// Nowhere: an earlier version has dropped it.
     Duplicate,
 }
 
@@ -90,10 +97,6 @@ pub struct Partition {
     pub max_event_time_ms: Option<i64>,
     /// After the last record.
     pub next_offset: i64,
-    highest_sequences: HashMap<u64, u64>,
-    /// Run, number, offset and time stamp of the last record with a mark, and the offset up to which it speaks for others
-    /// of the same time stamp.
-    marked: Option<(u64, u64, i64, i64, i64)>,
 }
 
 impl Partition {
@@ -127,7 +130,7 @@ impl Partition {
     }
 
     fn judge(&mut self, record: &RecordAndOffset, rules: &Rules) -> Outcome {
-        if self.is_duplicate(record) {
+        if rules.duplicates.contains(&record.offset) {
             return Outcome::Duplicate;
         }
         let record = &record.record;
@@ -147,32 +150,6 @@ impl Partition {
         self.max_event_time_ms = self.max_event_time_ms.max(Some(event_time_ms));
         self.windows.entry(window_start_ms).or_default().add(&reading.totals());
         Outcome::Aggregated { window_start_ms }
-    }
-
-    /// Also remembers the sequence number. A header of 16 bytes is run and number of its record; one of 20 says also how
-    /// many records from this one on are numbered in a row; any other is none.
-    fn is_duplicate(&mut self, record: &RecordAndOffset) -> bool {
-        if let Some(header) = record.record.headers.get("weather-seq")
-            && [16, 20].contains(&header.len())
-        {
-            let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number * 256 + u64::from(*byte));
-            let count = if header.len() == 20 { number(&header[16..]) } else { 1 };
-            let end = record.offset + count.max(1) as i64;
-            let stamp = record.record.timestamp.timestamp_millis();
-            self.marked = Some((number(&header[..8]), number(&header[8..16]), record.offset, stamp, end));
-        }
-        let Some((run, first, offset, stamp, end)) = self.marked else { return false };
-        if record.offset >= end || record.record.timestamp.timestamp_millis() != stamp {
-            return false;
-        }
-        let sequence = first + (record.offset - offset) as u64;
-        match self.highest_sequences.get(&run) {
-            Some(&highest) if sequence <= highest => true,
-            _ => {
-                self.highest_sequences.insert(run, sequence);
-                false
-            }
-        }
     }
 }
 

@@ -1,0 +1,207 @@
+//! The records of all partitions of this process, over one connection a broker.
+//!
+//! Each partition has a [`Feed`], by which its owner gets [`Event`]s in the order of the log, and a lane, which says where
+//! to read on. One task routes lanes to the brokers that lead them; one a broker asks for all of its lanes in one
+//! request. While the records of one answer are in parsing the next is on its way, never more: so memory depends on
+//! [`Settings::fetch_bytes`] and not on the number of partitions. Who was served goes to the end of the row, so none
+//! starves. A lane that is paused is not asked for; without anything to read there is one long poll a broker.
+//!
+//! Before the first fetch, and after every new connection, the log is checked: whether it is the one that was read before
+//! (by the topic's id, and by the leader's epoch of the last batch, which the broker compares), and whether the next
+//! offset is still in it. Whatever fails is tried again for ever, on newer metadata and later each time, and reported
+//! once: by [`Cluster`] when a broker cannot be reached, else by the lane.
+
+mod broker;
+mod check;
+mod lanes;
+mod router;
+mod span;
+mod turn;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use self::lanes::{Lane, Lanes};
+pub use self::turn::Turn;
+use super::cluster::Cluster;
+use crate::config::OnDataLoss;
+use crate::engine::state::LogIdentity;
+use crate::error::Error;
+use crate::telemetry::log::Outage;
+
+/// What reading has to know of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Most bytes of answers held together, of all brokers; a single batch that is larger comes all the same.
+    pub fetch_bytes: i32,
+    /// How long a broker may hold back an answer while there is nothing.
+    pub wait: Duration,
+    /// What to do about records that Kafka no longer has.
+    pub on_data_loss: OnDataLoss,
+}
+
+/// What happened to the partition, in the order of its log.
+#[derive(Debug)]
+pub enum Event {
+    /// Record batches.
+    Records(Turn),
+    /// All is read, and nothing came while the broker waited.
+    CaughtUp {
+        /// Behind the newest record that can be read.
+        end: i64,
+    },
+    /// Offsets up to here hold no record.
+    Skipped {
+        /// Reading goes on here.
+        to: i64,
+    },
+    /// Offsets up to here were lost.
+    Lost {
+        /// Reading goes on here.
+        to: i64,
+    },
+    /// The log is the one that was read before, and the next offset is in it; reported after each new connection.
+    Recognised {
+        /// The topic's id.
+        topic_id: [u8; 16],
+    },
+    /// The log is another one, or was cut: reading goes on there.
+    StartedOver {
+        /// Reading goes on here.
+        at: i64,
+        /// The offset after the newest record that the log has now.
+        end: i64,
+        /// The topic's id.
+        topic_id: [u8; 16],
+        /// Which state of the lane begins with this.
+        generation: u64,
+    },
+    /// Reading cannot go on.
+    Failed(Error),
+}
+
+/// What all tasks of a fetcher share.
+#[derive(Debug)]
+struct Shared {
+    cluster: Arc<Cluster>,
+    settings: Settings,
+    lanes: Mutex<Lanes>,
+    /// Told whenever a lane came, went, or has something else to wait for.
+    changed: watch::Sender<()>,
+    /// One permit: for the answer in parsing.
+    parsing: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads partitions. Dropping it ends its tasks.
+#[derive(Debug)]
+pub struct Fetcher {
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+impl Fetcher {
+    /// Starts with no partition.
+    pub fn start(cluster: Arc<Cluster>, settings: Settings) -> Self {
+        let shared = Arc::new(Shared {
+            lanes: Mutex::new(Lanes::new(Arc::clone(&cluster), settings.on_data_loss)),
+            cluster,
+            settings,
+            changed: watch::Sender::new(()),
+            parsing: Arc::new(Semaphore::new(1)),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(router::route(Arc::clone(&shared)));
+        Self { shared, _tasks: tasks }
+    }
+
+    /// Reads a partition from `next_offset` on, of the log that was read before. A partition has one feed at a time.
+    pub fn open(&self, partition: i32, next_offset: i64, known: LogIdentity) -> Feed {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let topic = self.shared.cluster.topic();
+        let outage = Outage::new(format!("partition {partition} of topic {topic}"));
+        let lane = Lane::new(events, outage.clone(), next_offset, known);
+        let id = self.shared.lanes().insert(partition, lane);
+        self.shared.changed.send_replace(());
+        let shared = Arc::clone(&self.shared);
+        Feed { partition, id, generation: id, paused: false, events: receiver, outage, shared }
+    }
+}
+
+/// One partition's events. Dropping it ends the reading of the partition.
+#[derive(Debug)]
+pub struct Feed {
+    partition: i32,
+    /// The lane's number: another feed of the partition has another lane.
+    id: u64,
+    /// What an older state of the lane has asked for is not given.
+    generation: u64,
+    paused: bool,
+    events: mpsc::UnboundedReceiver<Event>,
+    outage: Outage,
+    shared: Arc<Shared>,
+}
+
+impl Feed {
+    /// The next event. Cancelling the wait loses nothing.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            let event = self.events.recv().await?;
+            match &event {
+                Event::Records(turn) if turn.generation() != self.generation => continue,
+                Event::StartedOver { generation, .. } if *generation > self.generation => {
+                    self.generation = *generation;
+                }
+                // Meanwhile it was set to a place of the log before.
+                Event::StartedOver { at, .. } if !self.paused => self.go_on(*at),
+                _ => {}
+            }
+            return Some(event);
+        }
+    }
+
+    /// Asks for no more records; what is under way is not given.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.set(|lane| lane.paused = true);
+    }
+
+    /// Reads on at this offset.
+    pub fn go_on(&mut self, at: i64) {
+        self.paused = false;
+        self.set(|lane| lane.go_on(at));
+    }
+
+    /// Reads again at this offset, after a while and perhaps from another broker: what came could not be read.
+    pub fn read_again(&mut self, at: i64, wait: Duration) {
+        self.paused = false;
+        self.set(|lane| lane.read_again(at, wait));
+    }
+
+    /// Whether this partition cannot be read although the cluster is there.
+    pub fn outage(&self) -> Outage {
+        self.outage.clone()
+    }
+
+    fn set(&mut self, change: impl FnOnce(&mut Lane)) {
+        if let Some(generation) = self.shared.lanes().change(self.partition, self.id, change) {
+            self.generation = generation;
+        }
+        self.shared.changed.send_replace(());
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.shared.lanes().remove(self.partition, self.id);
+        self.shared.changed.send_replace(());
+    }
+}

@@ -1,0 +1,135 @@
+//! Which brokers there are and who leads the partitions of one topic. Never creates the topic.
+
+use rskafka::protocol::api_key::ApiKey;
+
+use super::{Body, Call, NO_TOPIC_ID};
+use crate::kafka::wire::{Malformed, Reader, Writer};
+
+/// Asks about one topic.
+#[derive(Debug)]
+pub struct MetadataCall<'a> {
+    /// Its name.
+    pub topic: &'a str,
+}
+
+/// The cluster as the asked broker knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataAnswer {
+    /// The brokers that are there.
+    pub brokers: Vec<BrokerNode>,
+    /// The cluster's id, where the broker says one.
+    pub cluster_id: Option<String>,
+    /// The broker that creates topics, or passes that on.
+    pub controller: i32,
+    /// The topics that were asked for.
+    pub topics: Vec<TopicMetadata>,
+}
+
+/// A broker as it advertises itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerNode {
+    /// Its number.
+    pub id: i32,
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: i32,
+}
+
+/// What is known of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicMetadata {
+    /// 0, or why there is nothing to say.
+    pub error: i16,
+    /// Its name.
+    pub name: String,
+    /// Its id; [`NO_TOPIC_ID`] where the broker gives none.
+    pub id: [u8; 16],
+    /// Its partitions.
+    pub partitions: Vec<PartitionMetadata>,
+}
+
+/// Who leads a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionMetadata {
+    /// 0, or why there is no leader.
+    pub error: i16,
+    /// Which partition.
+    pub partition: i32,
+    /// The leader's number, -1 if there is none.
+    pub leader: i32,
+    /// Counts the leaders so far, -1 where the broker does not say.
+    pub leader_epoch: i32,
+}
+
+impl Call for MetadataCall<'_> {
+    type Answer = MetadataAnswer;
+    const KEY: ApiKey = ApiKey::Metadata;
+    // From 4 on a request can forbid that the topic is created; 10 brought topic ids.
+    const VERSIONS: (i16, i16) = (4, 12);
+    const FLEXIBLE_FROM: i16 = 9;
+
+    fn write(&self, to: &mut Writer<'_>) {
+        to.array(&[self.topic], |to, topic| {
+            if to.version >= 10 {
+                to.uuid(NO_TOPIC_ID);
+            }
+            to.string(topic);
+            to.tags();
+        });
+        to.boolean(false);
+        if (8..=10).contains(&to.version) {
+            to.boolean(false);
+        }
+        if to.version >= 8 {
+            to.boolean(false);
+        }
+        to.tags();
+    }
+
+    fn read(body: Body) -> Result<MetadataAnswer, Malformed> {
+        body.read(|from| {
+            from.int32()?;
+            let brokers = from.array(read_broker)?;
+            let cluster_id = from.nullable_string()?.map(str::to_owned);
+            let controller = from.int32()?;
+            let topics = from.array(read_topic)?;
+            if (8..=10).contains(&from.version) {
+                from.int32()?;
+            }
+            Ok(MetadataAnswer { brokers, cluster_id, controller, topics })
+        })
+    }
+}
+
+fn read_broker(from: &mut Reader<'_>) -> Result<BrokerNode, Malformed> {
+    let (id, host, port) = (from.int32()?, from.string()?.to_owned(), from.int32()?);
+    from.nullable_string()?;
+    from.tags()?;
+    Ok(BrokerNode { id, host, port })
+}
+
+fn read_topic(from: &mut Reader<'_>) -> Result<TopicMetadata, Malformed> {
+    let error = from.int16()?;
+    let name = from.nullable_string()?.unwrap_or_default().to_owned();
+    let id = if from.version >= 10 { from.uuid()? } else { NO_TOPIC_ID };
+    from.int8()?;
+    let partitions = from.array(read_partition)?;
+    if from.version >= 8 {
+        from.int32()?;
+    }
+    from.tags()?;
+    Ok(TopicMetadata { error, name, id, partitions })
+}
+
+fn read_partition(from: &mut Reader<'_>) -> Result<PartitionMetadata, Malformed> {
+    let (error, partition, leader) = (from.int16()?, from.int32()?, from.int32()?);
+    let leader_epoch = if from.version >= 7 { from.int32()? } else { -1 };
+    from.array(Reader::int32)?;
+    from.array(Reader::int32)?;
+    if from.version >= 5 {
+        from.array(Reader::int32)?;
+    }
+    from.tags()?;
+    Ok(PartitionMetadata { error, partition, leader, leader_epoch })
+}

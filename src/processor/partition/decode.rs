@@ -1,0 +1,51 @@
+//! From the record batches of one answer into a partition's state, record by record and where they are.
+
+use crate::engine::partition::{Incoming, MAX_READING_BYTES, Partition};
+use crate::kafka::batch::{Batch, BatchError, Batches, Expander, TimestampType};
+use crate::kafka::fetcher::Turn;
+
+/// A longer record is oversized, and only what it begins with is looked at: a reading may be so long, and beside it there is
+/// room for a key and headers.
+const MOST_BYTES: usize = MAX_READING_BYTES + 16 * 1024;
+
+/// How reading the answer went.
+pub(super) struct Read {
+    /// Kafka's timestamp of the first record; None if there was none.
+    pub(super) oldest_ms: Option<i64>,
+    /// Why reading stopped before the end, at the state's `next_offset`.
+    pub(super) error: Option<BatchError>,
+}
+
+/// Reads all batches, up to the first that cannot be read.
+pub(super) fn read_into(partition: &mut Partition, turn: &mut Turn, expander: &mut Expander) -> Read {
+    let (from, aborted) = (turn.from(), turn.take_aborted());
+    let mut batches = Batches::new(turn.batches(), from, aborted, MOST_BYTES, expander);
+    let mut oldest_ms = None;
+    while let Some(batch) = batches.next_batch() {
+        match batch.and_then(|batch| read_batch(partition, batch)) {
+            Ok(first_ms) => oldest_ms = oldest_ms.or(first_ms),
+            Err(error) => return Read { oldest_ms, error: Some(error) },
+        }
+    }
+    Read { oldest_ms, error: None }
+}
+
+/// Reads one batch; the timestamp of its first record.
+fn read_batch(partition: &mut Partition, mut batch: Batch<'_>) -> Result<Option<i64>, BatchError> {
+    let header = *batch.header();
+    let broker_stamps = header.timestamp_type == TimestampType::LogAppendTime;
+    let mut first_ms = None;
+    while let Some(record) = batch.next_record() {
+        let record = record?;
+        first_ms = first_ms.or(Some(record.timestamp_ms));
+        partition.take(Incoming {
+            offset: record.offset,
+            append_time_ms: broker_stamps.then_some(record.timestamp_ms),
+            bytes: record.value_bytes,
+            value: record.value,
+        });
+    }
+    // Offsets behind the last record hold none: compacted away, a marker, an aborted transaction.
+    partition.skip_to(header.next_offset());
+    Ok(first_ms)
+}
