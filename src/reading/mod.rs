@@ -25,6 +25,7 @@
 //!
 //! Absent on purpose: `future`, `late` and `oversized` need a clock, a watermark and a limit; who has these decides.
 
+pub mod explain;
 mod fields;
 pub mod format;
 mod names;
@@ -37,6 +38,8 @@ pub mod timestamp;
 pub mod units;
 pub mod zone;
 
+#[cfg(test)]
+mod forms;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]

@@ -34,7 +34,9 @@ pub(super) fn round_half_away(value: f64) -> i64 {
 pub(super) fn float_from_text(text: &str) -> Option<f64> {
     let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
     let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
-    if !is_digit(digits.first()) || !is_digit(digits.last()) {
+    // Rust's parser takes `1.e5`.
+    let has_bare_point = digits.windows(2).any(|pair| pair[0] == b'.' && !pair[1].is_ascii_digit());
+    if !is_digit(digits.first()) || !is_digit(digits.last()) || has_bare_point {
         return None;
     }
     text.parse::<f64>().ok().filter(|value| value.is_finite())
@@ -173,7 +175,7 @@ mod tests {
         ] {
             assert_eq!(Decimal::read(text.as_bytes()).map(|decimal| decimal.length), length, "{text}");
         }
-        for (text, value) in [("21.50", Some(21.5)), ("-1e2", Some(-100.0)), ("1e999", None), ("inf", None)] {
+        for (text, value) in [("21.50", Some(21.5)), ("-1e2", Some(-100.0)), ("1e999", None), ("inf", None), ("1.e5", None)] {
             assert_eq!(float_from_text(text), value, "{text}");
         }
     }

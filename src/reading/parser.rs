@@ -149,7 +149,7 @@ impl Parser {
         let nodes = if is_json { tape.0.as_slice() } else { &[] };
         let result = match nodes.first() {
             Some(Node::Object { .. }) => {
-                let plan = plan(&self.format, nodes, &mut self.found);
+                let (plan, _) = plan(&self.format, nodes, &mut self.found);
                 let mut reader =
                     Reader { format: &self.format, cursor: &mut self.cursor, record_ms, wants_station };
                 let result = evaluate(&plan, nodes, &mut reader);
@@ -177,19 +177,23 @@ pub(super) fn body(value: &[u8]) -> &[u8] {
 }
 
 /// Looks for the format's fields, within an envelope if the record is one, and plans for them.
-fn plan(format: &Format, nodes: &[Node<'_>], found: &mut Found) -> Plan {
+///
+/// The plan, and the node of the object that has the fields.
+pub(super) fn plan(format: &Format, nodes: &[Node<'_>], found: &mut Found) -> (Plan, usize) {
     let find = |root: usize, found: &mut Found| {
         found.clear();
         found.resize(format.tree.slots(), ABSENT);
         format.tree.find(nodes, root, found);
     };
-    find(0, found);
+    let mut root = 0;
+    find(root, found);
     // Connect's around Debezium's at most.
     for _ in 0..2 {
         let Some(inner) = enveloped(&format.envelope, nodes, found) else { break };
-        find(inner, found);
+        root = inner;
+        find(root, found);
     }
-    Plan::new(format, nodes, found)
+    (Plan::new(format, nodes, found), root)
 }
 
 /// Where the record stands within its envelope, if it has one.

@@ -218,7 +218,7 @@ impl Tree {
 }
 
 /// How many nodes a value has within.
-fn parts(value: &Node<'_>) -> usize {
+pub(super) fn parts(value: &Node<'_>) -> usize {
     match value {
         Node::Object { count, .. } | Node::Array { count, .. } => *count,
         _ => 0,

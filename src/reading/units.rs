@@ -100,6 +100,8 @@ impl fmt::Display for Unit {
 /// From one unit of a metric to another, in fixed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Conversion {
+    /// The unit that values come in.
+    pub(super) from: Unit,
     before: i64,
     numerator: i64,
     denominator: i64,
@@ -111,13 +113,13 @@ impl Conversion {
     pub(super) fn between(from: Unit, to: Unit) -> Self {
         debug_assert_eq!(from.metric(), to.metric());
         if from == to {
-            return Self { before: 0, numerator: 1, denominator: 1, after: 0 };
+            return Self { from, before: 0, numerator: 1, denominator: 1, after: 0 };
         }
         let (before, up, down) = from.to_base();
         let (after, to_up, to_down) = to.to_base();
         let (numerator, denominator) = (up * to_down, down * to_up);
         let common = greatest_common_divisor(numerator, denominator);
-        Self { before, numerator: numerator / common, denominator: denominator / common, after: -after }
+        Self { from, before, numerator: numerator / common, denominator: denominator / common, after: -after }
     }
 
     /// The same amount in the other unit. `value` is at most [`MAX_FIXED`] either way.

@@ -13,7 +13,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: None,
         help: "By which paths and in which units the records have station, timestamp, temperature, humidity and \
                wind_speed, where names are not known by themselves, such as \
-               station=name,timestamp=dt,temperature=main.temp:K,wind_speed=wind.speed:km/h. Units: C, F, K, %, \
+               timestamp=dt,temperature=main.temp:K. Units: C, F, K, %, \
                m/s, km/h, mph, kn; or :@PATH of a field that says it.",
         set: |o, v| put(&mut o.fields, value::fields(v)),
     },
