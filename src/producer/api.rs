@@ -1,44 +1,56 @@
 //! Readings from a web API that is asked again and again.
 //!
-//! An answer may be one reading, an array, one reading a line, or what two well-known services call the current weather:
-//! Open-Meteo (`current`) and OpenWeatherMap with metric units (`main`, `wind`). Readings in our own form pass
-//! unchanged; one without a timestamp is of now, for that is what such an API tells. What was in the answer
-//! before is not sent again: services update every few minutes, and asking more often must not weigh a reading more.
+//! An answer may be one record, an array of them, or one a line. What is a reading in the format of this run is sent as
+//! it came; one without a time is of now, for that is what such an API tells, and gets a `timestamp`. What was in the
+//! answer before is not sent again: services update every few minutes, and asking more often must not weigh a reading
+//! more. So it is the reading that is compared: an answer often holds a clock besides.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use super::check::Check;
 use super::http::Endpoint;
-use super::json;
-use crate::reading::timestamp;
+use super::records::{objects, one_line};
+use crate::reading::explain::explain;
+use crate::reading::{Format, Reading, Reason};
 use crate::telemetry::log::Outage;
 use crate::time::now_ms;
 
 /// Longest wait for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-const METRICS: [&str; 3] = ["temperature", "humidity", "wind_speed"];
 
 /// The API, and what it has told.
-#[derive(Debug)]
 pub(super) struct Api {
     endpoint: Endpoint,
     poll: Duration,
     next_poll: Instant,
     readings: VecDeque<Vec<u8>>,
-    /// The readings of the last answer.
-    known: HashSet<Vec<u8>>,
+    /// The readings of the last answer, with their stations.
+    known: Vec<(Reading, Option<String>)>,
+    format: Arc<Format>,
+    check: Check,
     outage: Outage,
 }
 
 impl Api {
     /// Asks this URL at once, and then every `poll`.
-    pub(super) fn new(url: &str, poll: Duration) -> Self {
+    pub(super) fn new(url: &str, poll: Duration, format: &Arc<Format>) -> Self {
         let endpoint = Endpoint::new(url);
         let outage = Outage::new(format!("The API at {}", endpoint.name()));
         let next_poll = Instant::now();
-        Self { endpoint, poll, next_poll, readings: VecDeque::new(), known: HashSet::new(), outage }
+        Self {
+            endpoint,
+            poll,
+            next_poll,
+            readings: VecDeque::new(),
+            known: Vec::new(),
+            format: Arc::clone(format),
+            check: Check::new(format),
+            outage,
+        }
     }
 
     /// The next reading; waits until the API has one.
@@ -54,138 +66,67 @@ impl Api {
                 Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
             };
             match answer {
-                Ok(body) => self.take(&body),
+                Ok(body) => self.take(&body, now_ms()),
                 Err(e) => self.outage.failed(&e),
             }
         }
     }
 
-    fn take(&mut self, body: &[u8]) {
-        let found = readings(body, now_ms());
-        if found.is_empty() {
-            let expected =
-                "one reading, an array, one a line, Open-Meteo's or OpenWeatherMap's current weather";
-            return self.outage.failed(&format_args!("no reading in the answer; expected {expected}"));
+    fn take(&mut self, body: &[u8], now_ms: i64) {
+        let mut known = Vec::new();
+        for object in objects(body) {
+            let mut record = one_line(object);
+            if matches!(self.check.read(&record, now_ms).0, Err(Reason::MissingTimestamp)) {
+                record = stamped(&record, now_ms);
+            }
+            let (Ok(reading), station) = self.check.read(&record, now_ms) else { continue };
+            let told = (reading, station.map(str::to_owned));
+            if !self.known.contains(&told) {
+                self.readings.push_back(record);
+            }
+            known.push(told);
+        }
+        if known.is_empty() {
+            let hint = match objects(body).next() {
+                Some(object) => explain(&self.format, object).hint().unwrap_or_default(),
+                None => String::from("it holds no JSON object"),
+            };
+            return self.outage.failed(&format_args!("no reading in the answer: {hint}"));
         }
         self.outage.ok();
-        self.readings.extend(found.iter().filter(|reading| !self.known.contains(*reading)).cloned());
-        self.known = found.into_iter().collect();
+        self.known = known;
     }
 }
 
-/// The readings in an answer, in our form.
-fn readings(body: &[u8], now_ms: i64) -> Vec<Vec<u8>> {
-    json::objects(body)
-        .filter_map(|object| {
-            open_meteo(object, now_ms)
-                .or_else(|| open_weather_map(object, now_ms))
-                .or_else(|| plain(object, now_ms))
-        })
-        .collect()
-}
-
-/// A reading in our own form: unchanged but for line breaks, and a timestamp where there is none.
-fn plain(object: &[u8], now_ms: i64) -> Option<Vec<u8>> {
-    if !json::fields(object).any(|(key, _)| METRICS.iter().any(|metric| metric.as_bytes() == key)) {
-        return None;
-    }
-    // Inside of strings a raw line break is not allowed, so these are all between the fields.
-    let line = object.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte });
-    let has_time = json::get(object, "timestamp").is_some_and(|value| value != b"null");
-    if has_time {
-        return Some(line.collect());
-    }
-    // Last, as of a field that comes twice the last one counts.
-    let mut stamped: Vec<u8> = line.collect();
-    stamped.truncate(stamped.trim_ascii_end().len().saturating_sub(1));
+/// A time for a reading that says none, behind its other fields.
+fn stamped(record: &[u8], now_ms: i64) -> Vec<u8> {
+    let end = record.trim_ascii_end().len().saturating_sub(1);
+    let mut stamped = record.get(..end).unwrap_or_default().to_vec();
     stamped.extend(format!(",\"timestamp\":{now_ms}}}").into_bytes());
-    Some(stamped)
-}
-
-/// <https://open-meteo.com/en/docs>: `current=temperature_2m,relative_humidity_2m,wind_speed_10m`.
-fn open_meteo(object: &[u8], now_ms: i64) -> Option<Vec<u8>> {
-    let current = json::get(object, "current")?;
-    let units = json::get(object, "current_units").unwrap_or_default();
-    let unit = |field| json::get(units, field).and_then(json::text).unwrap_or_default();
-    let value = |field| json::get(current, field).and_then(json::number);
-    let temperature = value("temperature_2m").map(|t| match unit("temperature_2m").as_ref() {
-        b"\xc2\xb0F" => (t - 32.0) / 1.8,
-        _ => t,
-    });
-    let wind = value("wind_speed_10m").map(|speed| match unit("wind_speed_10m").as_ref() {
-        b"m/s" => speed,
-        b"mp/h" => speed * 0.447_04,
-        b"kn" => speed * 0.514_444,
-        // The service's default.
-        _ => speed / 3.6,
-    });
-    let time = json::get(current, "time")?;
-    let event_ms = match json::text(time) {
-        // Local time of the place, unless the caller asked for UTC: the offset is beside it.
-        Some(text) => {
-            let local_ms = timestamp::from_text(std::str::from_utf8(&text).ok()?)?;
-            let offset_s = json::get(object, "utc_offset_seconds").and_then(json::number).unwrap_or(0.0);
-            Some(local_ms - (offset_s * 1000.0) as i64)
-        }
-        None => json::number(time).map(|seconds| (seconds * 1000.0) as i64),
-    };
-    let place = |field| json::get(object, field).and_then(json::number).map(|n| (n * 1e4).round() / 1e4);
-    let station = match (place("latitude"), place("longitude")) {
-        (Some(latitude), Some(longitude)) => Some(format!("\"{latitude},{longitude}\"").into_bytes()),
-        _ => None,
-    };
-    compose(
-        station.as_deref(),
-        event_ms.unwrap_or(now_ms),
-        [temperature, value("relative_humidity_2m"), wind],
-    )
-}
-
-/// <https://openweathermap.org/current> with `units=metric`.
-fn open_weather_map(object: &[u8], now_ms: i64) -> Option<Vec<u8>> {
-    let main = json::get(object, "main")?;
-    let wind = json::get(object, "wind").unwrap_or_default();
-    let value = |object, field| json::get(object, field).and_then(json::number);
-    let event_ms = value(object, "dt").map_or(now_ms, |seconds| (seconds * 1000.0) as i64);
-    // As it stands there, quotes and escapes included.
-    let station = json::get(object, "name").filter(|name| name.starts_with(b"\"") && name.len() > 2);
-    compose(station, event_ms, [value(main, "temp"), value(main, "humidity"), value(wind, "speed")])
-}
-
-/// A reading of ours; None without any metric. `station` is a JSON string.
-fn compose(station: Option<&[u8]>, event_ms: i64, metrics: [Option<f64>; 3]) -> Option<Vec<u8>> {
-    metrics.iter().flatten().next()?;
-    let mut reading = b"{".to_vec();
-    if let Some(station) = station {
-        reading.extend_from_slice(b"\"station\":");
-        reading.extend_from_slice(station);
-        reading.push(b',');
-    }
-    reading.extend_from_slice(format!("\"timestamp\":{event_ms}").as_bytes());
-    for (name, value) in METRICS.iter().zip(metrics) {
-        if let Some(value) = value {
-            // Two digits more than any of these services gives, and no trail of a unit's conversion.
-            let value = (value * 1e4).round() / 1e4;
-            reading.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
-        }
-    }
-    reading.push(b'}');
-    Some(reading)
+    stamped
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::http::tests::serve;
     use super::*;
+    use crate::reading::{self, Settings};
 
     const NOW_MS: i64 = 1_763_803_617_123;
 
     fn shown(body: &str) -> Vec<String> {
-        readings(body.as_bytes(), NOW_MS).into_iter().map(|r| String::from_utf8(r).unwrap()).collect()
+        shown_in(Settings::default(), body)
+    }
+
+    fn shown_in(settings: Settings, body: &str) -> Vec<String> {
+        let format = Arc::new(Format::new(settings));
+        let mut api = Api::new("http://127.0.0.1:1/", Duration::from_secs(1), &format);
+        api.take(body.as_bytes(), NOW_MS);
+        api.readings.into_iter().map(|r| String::from_utf8(r).unwrap()).collect()
     }
 
     #[test]
-    fn our_own_form_in_any_wrapping() {
+    fn records_in_any_wrapping_are_sent_as_they_came() {
         let one = r#"{"city":"Hue","timestamp":1,"temperature":21.50}"#;
         let two = r#"{"station":"b","timestamp":"2025-11-22","humidity":5e1,"wind_speed":null}"#;
         assert_eq!(shown(one), [one]);
@@ -207,56 +148,60 @@ mod tests {
     }
 
     #[test]
-    fn open_meteos_current_weather() {
-        let answer = |units: &str, current: &str| {
-            format!(
-                r#"{{"latitude":52.52,"longitude":13.419998,"utc_offset_seconds":25200,"timezone":"Asia/Bangkok",
-                "current_units":{units},"current":{current}}}"#
-            )
-        };
-        let current = r#"{"time":"2025-11-22T16:15","interval":900,"temperature_2m":2.1,"relative_humidity_2m":84,"wind_speed_10m":18.0}"#;
-        let kmh = answer(r#"{"temperature_2m":"°C","wind_speed_10m":"km/h"}"#, current);
-        let expected = r#"{"station":"52.52,13.42","timestamp":1763802900000,"temperature":2.1,"humidity":84,"wind_speed":5}"#;
-        assert_eq!(shown(&kmh), [expected]);
-        assert_eq!(shown(&format!("[{kmh},{kmh}]")), [expected, expected]);
-        let ms = answer(r#"{"wind_speed_10m":"m/s"}"#, r#"{"time":1763802900,"wind_speed_10m":18.0}"#);
-        assert_eq!(shown(&ms), [r#"{"station":"52.52,13.42","timestamp":1763802900000,"wind_speed":18}"#]);
-        let us = answer(
-            r#"{"temperature_2m":"°F","wind_speed_10m":"mp/h"}"#,
-            r#"{"time":1763802900,"temperature_2m":50,"wind_speed_10m":10}"#,
-        );
+    fn current_weather_of_known_services_is_a_reading() {
+        let open_meteo = r#"{"latitude":52.5,"utc_offset_seconds":25200,"current_units":{"wind_speed_10m":"km/h"},"current":{"time":"2025-11-22T16:15","temperature_2m":2.1,"relative_humidity_2m":84,"wind_speed_10m":18.0}}"#;
+        let weather_api = r#"{"location":{"name":"X"},"current":{"last_updated_epoch":1709633700,"temp_c":9.4,"wind_kph":14.4,"humidity":81}}"#;
+        assert_eq!(shown(open_meteo), [open_meteo]);
+        assert_eq!(shown(weather_api), [weather_api]);
+        // Units that depend on the request have to be told.
+        let open_weather_map =
+            r#"{"main":{"temp":24.3,"humidity":78},"wind":{"speed":3.6},"dt":1763802900,"name":"X"}"#;
+        assert_eq!(shown(open_weather_map), [""; 0]);
+        let fields = reading::fields("timestamp=dt,temperature=main.temp:C,humidity=main.humidity").unwrap();
         assert_eq!(
-            shown(&us),
-            [r#"{"station":"52.52,13.42","timestamp":1763802900000,"temperature":10,"wind_speed":4.4704}"#]
+            shown_in(Settings { fields, ..Settings::default() }, open_weather_map),
+            [open_weather_map]
         );
-        assert_eq!(shown(&answer("{}", r#"{"time":"soon","temperature_2m":1}"#)), [""; 0]);
     }
 
     #[test]
-    fn open_weather_maps_current_weather() {
-        let answer = r#"{"coord":{"lon":105.8,"lat":21.0},"weather":[{"main":"Clouds"}],"main":{"temp":24.3,
-            "feels_like":24.9,"pressure":1013,"humidity":78},"wind":{"speed":3.6,"deg":120},"dt":1763802900,
-            "name":"H\u00e0 N\u1ed9i","cod":200}"#;
-        let expected = r#"{"station":"H\u00e0 N\u1ed9i","timestamp":1763802900000,"temperature":24.3,"humidity":78,"wind_speed":3.6}"#;
-        assert_eq!(shown(answer), [expected]);
-        assert_eq!(shown(r#"{"main":{"temp":"x"},"dt":1}"#), [""; 0]);
+    fn what_the_answer_lacks_is_said() {
+        let mut api = Api::new("http://127.0.0.1:1/", Duration::from_secs(1), &Format::shared());
+        api.take(br#"{"main":{"temp":283.1,"humidity":78},"wind":{"speed":3.6},"dt":1763802900}"#, NOW_MS);
+        let said = api.outage.reason().unwrap();
+        assert!(said.contains("--fields 'temperature=main.temp:K,humidity=main.humidity:%"), "{said}");
+    }
+
+    #[test]
+    fn a_clock_in_the_answer_makes_it_no_other() {
+        let answer = |clock: u32| {
+            format!(
+                r#"{{"location":{{"name":"X","localtime_epoch":{clock}}},"current":{{"last_updated_epoch":1709633700,"temp_c":9.4}}}}"#
+            )
+        };
+        let mut api = Api::new("http://127.0.0.1:1/", Duration::from_secs(1), &Format::shared());
+        for clock in [1_709_633_710, 1_709_633_720, 1_709_633_730] {
+            api.take(answer(clock).as_bytes(), NOW_MS);
+        }
+        assert_eq!(api.readings.len(), 1);
     }
 
     #[tokio::test]
     async fn what_was_told_before_is_not_sent_again() {
         let body = r#"[{"station":"a","timestamp":1,"temperature":1},{"station":"b","timestamp":1,"temperature":2}]"#;
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let mut api = Api::new(&serve(answer).await, Duration::from_millis(10));
+        let mut api = Api::new(&serve(answer).await, Duration::from_millis(10), &Format::shared());
         assert!(api.next().await.starts_with(b"{\"station\":\"a\""));
         assert!(api.next().await.starts_with(b"{\"station\":\"b\""));
         assert!(timeout(Duration::from_millis(100), api.next()).await.is_err(), "the answer is the same");
-        api.take(br#"{"station":"a","timestamp":2,"temperature":1}"#);
+        api.take(br#"{"station":"a","timestamp":2,"temperature":1}"#, NOW_MS);
         assert!(api.next().await.starts_with(b"{\"station\":\"a\",\"timestamp\":2"));
     }
 
     #[tokio::test]
     async fn an_api_that_is_away_is_waited_for() {
-        let mut api = Api::new("http://127.0.0.1:1/x?appid=s3cret", Duration::from_millis(10));
+        let mut api =
+            Api::new("http://127.0.0.1:1/x?appid=s3cret", Duration::from_millis(10), &Format::shared());
         assert!(timeout(Duration::from_millis(100), api.next()).await.is_err());
         assert!(api.outage.reason().is_some());
     }

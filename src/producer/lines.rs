@@ -2,12 +2,15 @@
 //!
 //! Whether a line is a good reading is for the processor to judge, which keeps the bad ones; only blank lines are left
 //! out, and lines longer than [`MAX_LINE_BYTES`], which no broker takes by default: they are counted and said. Memory
-//! is bounded by that, whatever comes in.
+//! is bounded by that, whatever comes in. JSON that was printed over several lines is put together. A byte order mark
+//! at the start is skipped; UTF-16, which looks like text and never is JSON, is refused.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::records::Joiner;
 use crate::error::{Error, Result};
 
 /// The longest line that is passed on.
@@ -27,6 +30,10 @@ pub(super) struct Lines {
     skipping: bool,
     ended: bool,
     too_long: u64,
+    joiner: Joiner,
+    /// Records that are whole, to be handed out.
+    records: VecDeque<Vec<u8>>,
+    has_begun: bool,
 }
 
 impl Lines {
@@ -60,27 +67,59 @@ impl Lines {
             skipping: false,
             ended: false,
             too_long: 0,
+            joiner: Joiner::default(),
+            records: VecDeque::new(),
+            has_begun: false,
         }
     }
 
-    /// The next line that is not blank, without its end; None at the end of the input.
+    /// The next record: a line that is not blank, without its end, or what belongs together of several; None at the end
+    /// of the input.
     ///
     /// Cancelling loses nothing that was read.
     ///
     /// # Errors
-    /// Reading failed.
-    pub(super) async fn next(&mut self) -> Result<Option<&[u8]>> {
+    /// Reading failed, or the input is UTF-16.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
+            if let Some(record) = self.records.pop_front() {
+                return Ok(Some(record));
+            }
             while let Some(line) = self.buffered_line() {
                 if !self.buffer[line.clone()].trim_ascii().is_empty() {
-                    return Ok(Some(&self.buffer[line]));
+                    self.records.extend(self.joiner.push(&self.buffer[line]));
+                    break;
                 }
             }
-            if self.ended {
-                return Ok(None);
+            if self.records.is_empty() && self.ended && self.start == self.buffer.len() {
+                self.records.extend(self.joiner.end());
+                if self.records.is_empty() {
+                    return Ok(None);
+                }
+            } else if self.records.is_empty() && !self.has_line() {
+                self.fill().await?;
             }
-            self.fill().await?;
         }
+    }
+
+    fn has_line(&self) -> bool {
+        self.ended || self.buffer[self.searched..].contains(&b'\n')
+    }
+
+    /// Looks at the first bytes of the input.
+    fn begin(&mut self) -> Result<()> {
+        let is_utf16 = matches!(self.buffer.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..]);
+        if is_utf16 {
+            return Err(Error::usage(format!(
+                "{} is UTF-16, and JSON has to be UTF-8; convert it: iconv -f UTF-16 -t UTF-8, or in PowerShell \
+                 Out-File -Encoding utf8",
+                self.name
+            )));
+        }
+        if self.buffer.starts_with(b"\xef\xbb\xbf") {
+            self.buffer.drain(..3);
+        }
+        Ok(())
     }
 
     /// Takes a line out of the buffer, if a whole one is in it.
@@ -139,6 +178,10 @@ impl Lines {
         let read = self.input.read_buf(&mut self.buffer).await;
         let read = read.map_err(|e| Error::failure(format!("cannot read {}: {e}", self.name)))?;
         self.ended = read == 0;
+        if !self.has_begun && (self.buffer.len() >= 3 || self.ended) {
+            self.has_begun = true;
+            self.begin()?;
+        }
         Ok(())
     }
 }
@@ -159,7 +202,7 @@ mod tests {
         let mut lines = Lines::new(Box::new(reader), "test".into());
         let mut all = Vec::new();
         while let Some(line) = lines.next().await.unwrap() {
-            all.push(line.to_vec());
+            all.push(line);
         }
         (all, lines.too_long)
     }
@@ -170,6 +213,24 @@ mod tests {
         assert_eq!(lines, [&b"{\"a\": 1}"[..], b" not json \xff", b"last"]);
         assert_eq!(read(Vec::new()).await.0.len(), 0);
         assert_eq!(read(b"\n\n".to_vec()).await.0.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_byte_order_mark_is_skipped_and_utf_16_refused() {
+        let bom = read("\u{feff}{\"a\":1}\n{\"b\":2}".as_bytes().to_vec()).await.0;
+        assert_eq!(bom, [&b"{\"a\":1}"[..], b"{\"b\":2}"]);
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let utf16: Vec<u8> = "\u{feff}{\"a\":1}\n".encode_utf16().flat_map(order).collect();
+            let mut lines = Lines::new(Box::new(std::io::Cursor::new(utf16)), "test".into());
+            let refused = lines.next().await.unwrap_err();
+            assert!(refused.exit_code() == 2 && refused.to_string().contains("UTF-16"), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_printed_over_several_lines_is_one_record() {
+        let (records, _) = read(b"{\n  \"a\": 1\n}\n\n{\"b\":2}\n{\n\"c\":3".to_vec()).await;
+        assert_eq!(records, [&b"{   \"a\": 1 }"[..], b"{\"b\":2}", b"{", b"\"c\":3"]);
     }
 
     #[tokio::test]

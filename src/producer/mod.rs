@@ -11,12 +11,13 @@
 //! flushed and acknowledged; only a signal puts a limit to that (`GRACE`), and what could not be sent by then is said.
 
 mod api;
+mod check;
 mod event_time;
 mod http;
-mod json;
 mod line;
 mod lines;
 mod pace;
+mod records;
 mod report;
 mod status;
 mod synthetic;
@@ -35,6 +36,7 @@ use crate::shutdown::Shutdown;
 use crate::telemetry;
 use crate::time::now_ms;
 use api::Api;
+use check::Check;
 use event_time::EventTime;
 use lines::Lines;
 use pace::{Due, Pacer};
@@ -116,6 +118,7 @@ async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: 
     let waits = !matches!(source, Source::Synthetic { .. });
     let mut pacer = Pacer::new(config.pace, waits);
     let mut value = Vec::with_capacity(256);
+    let mut check = Check::new(&config.format);
     while left > 0 {
         sent.room().await;
         let due = pacer.due().await;
@@ -131,11 +134,11 @@ async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: 
                 }
                 Source::Lines(lines) => match lines.next().await? {
                     None => return Ok(()),
-                    Some(line) => sink.send(json::station(line).as_deref(), line, Instant::now()).await,
+                    Some(line) => sink.send(check.key(&line, now_ms), &line, Instant::now()).await,
                 },
                 Source::Api(api) => {
                     let reading = api.next().await;
-                    sink.send(json::station(&reading).as_deref(), &reading, Instant::now()).await
+                    sink.send(check.key(&reading, now_ms), &reading, Instant::now()).await
                 }
             };
             sending.map_err(|e| refused(config, &e))?;
@@ -267,7 +270,7 @@ impl Source {
             },
             ReadingSource::Stdin => Source::Lines(Lines::stdin()),
             ReadingSource::File(path) => Source::Lines(Lines::file(path).await?),
-            ReadingSource::Http(url) => Source::Api(Api::new(url, config.poll)),
+            ReadingSource::Http(url) => Source::Api(Api::new(url, config.poll, &config.format)),
         })
     }
 }

@@ -144,7 +144,9 @@ impl Explanation {
                 // A record without a single metric has no reading that says why: each says so by itself.
                 let cause = match &read {
                     Ok(reading) => reading.left_out[metric.index()],
-                    Err(_) => field(of.at).and_then(|field| self::cause(format, metric, of.conversion, field)),
+                    Err(_) => {
+                        field(of.at).and_then(|field| self::cause(format, metric, of.conversion, field))
+                    }
                 };
                 push(metric.as_str(), Some(of.at), Some(of.conversion.from), cause);
             }
@@ -191,7 +193,12 @@ impl Explanation {
     }
 }
 
-fn cause(format: &Format, metric: Metric, conversion: super::units::Conversion, field: &Field) -> Option<Cause> {
+fn cause(
+    format: &Format,
+    metric: Metric,
+    conversion: super::units::Conversion,
+    field: &Field,
+) -> Option<Cause> {
     let sent = float_from_text(field.example.trim_matches('"').trim());
     let Some(sent) = sent else { return Some(Cause::NotANumber) };
     let fixed = super::number::fixed_from_float(sent);
@@ -237,8 +244,8 @@ fn collect(tape: &[Node<'_>], at: usize, path: String, fields: &mut Vec<Field>) 
 
 /// Names of what is no measurement of now: forecasts, extremes, and what only sounds alike.
 const OTHER_THINGS: [&str; 20] = [
-    "feels", "dew", "min", "max", "gust", "deg", "dir", "chill", "zone", "interval", "hourly", "daily", "forecast",
-    "list[", "periods", "unit", "sunrise", "sunset", "offset", "indoor",
+    "feels", "dew", "min", "max", "gust", "deg", "dir", "chill", "zone", "interval", "hourly", "daily",
+    "forecast", "list[", "periods", "unit", "sunrise", "sunset", "offset", "indoor",
 ];
 
 fn is_another_thing(path: &str) -> bool {
@@ -264,9 +271,12 @@ fn looks_like(metric: Metric, field: &Field) -> Option<Unit> {
     let (before, leaf) = path.rsplit_once('.').unwrap_or(("", &path));
     let is_named = match metric {
         Metric::Temperature => leaf.contains("temp") || leaf == "tmp",
-        Metric::Humidity => leaf.contains("humid") || leaf == "rh" || leaf.starts_with("rh_") || leaf == "hum",
+        Metric::Humidity => {
+            leaf.contains("humid") || leaf == "rh" || leaf.starts_with("rh_") || leaf == "hum"
+        }
         Metric::WindSpeed => {
-            let is_speed = ["speed", "spd", "avg", "kph", "kmh", "mph"].iter().any(|word| leaf.contains(word));
+            let is_speed =
+                ["speed", "spd", "avg", "kph", "kmh", "mph"].iter().any(|word| leaf.contains(word));
             (leaf.contains("wind") && is_speed) || (before.ends_with("wind") && leaf.contains("speed"))
         }
     };
@@ -298,7 +308,9 @@ fn no_json(value: &[u8]) -> &'static str {
         [b'{', rest @ ..] if rest.trim_ascii_start().first().is_some_and(u8::is_ascii_alphabetic) => {
             "The names stand without quotes, so this is no JSON"
         }
-        [b'{', ..] => "This begins like JSON and is none: it is cut off, or has a comma or a quote too many or too few",
+        [b'{', ..] => {
+            "This begins like JSON and is none: it is cut off, or has a comma or a quote too many or too few"
+        }
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "This is UTF-16: JSON has to be UTF-8",
         _ if text.contains(&b',') && !text.contains(&b'{') => {
             "This looks like CSV, not JSON: send one JSON object for each row"
@@ -310,7 +322,9 @@ fn no_json(value: &[u8]) -> &'static str {
 /// What JSON is that is no object.
 fn no_object(tape: &[Node<'_>]) -> &'static str {
     match tape.first() {
-        Some(Node::Array { .. }) => "This is an array, not one reading: send each of its elements as a record",
+        Some(Node::Array { .. }) => {
+            "This is an array, not one reading: send each of its elements as a record"
+        }
         Some(Node::String(text)) if text.trim_start().starts_with('{') => {
             "This is JSON within a JSON string: it was serialized twice"
         }

@@ -175,7 +175,9 @@ mod tests {
         ] {
             assert_eq!(Decimal::read(text.as_bytes()).map(|decimal| decimal.length), length, "{text}");
         }
-        for (text, value) in [("21.50", Some(21.5)), ("-1e2", Some(-100.0)), ("1e999", None), ("inf", None), ("1.e5", None)] {
+        for (text, value) in
+            [("21.50", Some(21.5)), ("-1e2", Some(-100.0)), ("1e999", None), ("inf", None), ("1.e5", None)]
+        {
             assert_eq!(float_from_text(text), value, "{text}");
         }
     }

@@ -74,19 +74,16 @@ impl Parser {
     /// The reason for refusing it: one of `Malformed`, `MissingTimestamp` and `NoMetric`.
     #[inline]
     pub fn parse(&mut self, value: &[u8], record_ms: Option<i64>) -> Result<Reading, Reason> {
-        self.read(value, record_ms, false).map(|(reading, _)| reading)
+        self.read(value, record_ms, false).0
     }
 
-    /// As [`Parser::parse`], and the station: text, or a whole number as text.
-    ///
-    /// # Errors
-    /// As [`Parser::parse`].
+    /// As [`Parser::parse`], and the station, if the record says one: text, or a whole number as text.
     pub fn parse_with_station<'p>(
         &'p mut self,
         value: &'p [u8],
         record_ms: Option<i64>,
-    ) -> Result<(Reading, Option<&'p str>), Reason> {
-        let (reading, station) = self.read(value, record_ms, true)?;
+    ) -> (Result<Reading, Reason>, Option<&'p str>) {
+        let (reading, station) = self.read(value, record_ms, true);
         let station = match station {
             Station::None => None,
             Station::Value(from, to) => {
@@ -94,7 +91,7 @@ impl Parser {
             }
             Station::Kept => Some(self.station.as_str()),
         };
-        Ok((reading, station))
+        (reading, station)
     }
 
     #[inline]
@@ -103,11 +100,11 @@ impl Parser {
         value: &[u8],
         record_ms: Option<i64>,
         wants_station: bool,
-    ) -> Result<(Reading, Station), Reason> {
+    ) -> (Result<Reading, Reason>, Station) {
         let body = body(value);
         let mut reader = Reader { format: &self.format, cursor: &mut self.cursor, record_ms, wants_station };
         if let Some((reading, station)) = self.shapes.read(body, &mut reader) {
-            return Ok((reading, station.map_or(Station::None, |(from, to)| Station::Value(from, to))));
+            return (Ok(reading), station.map_or(Station::None, |(from, to)| Station::Value(from, to)));
         }
         let result = self.read_whole(body, record_ms, wants_station);
         if body.len() > KEPT_VALUE_BYTES || self.buffers.structural_indexes().len() > KEPT_STRUCTURALS {
@@ -121,7 +118,7 @@ impl Parser {
     /// As [`Parser::parse`], without the shapes.
     #[cfg(test)]
     pub(super) fn parse_whole(&mut self, value: &[u8], record_ms: Option<i64>) -> Result<Reading, Reason> {
-        self.read_whole(body(value), record_ms, false).map(|(reading, _)| reading)
+        self.read_whole(body(value), record_ms, false).0
     }
 
     /// Reads a value by simd-json: what this says is what the value means.
@@ -130,7 +127,7 @@ impl Parser {
         body: &[u8],
         record_ms: Option<i64>,
         wants_station: bool,
-    ) -> Result<(Reading, Station), Reason> {
+    ) -> (Result<Reading, Reason>, Station) {
         self.scratch.clear();
         self.scratch.extend_from_slice(body);
         // The tape borrows the value while it is filled, and is handed on empty: so its allocation outlives
@@ -157,9 +154,9 @@ impl Parser {
                     self.shapes.learn(body, &plan);
                 }
                 let name = plan.station.filter(|_| wants_station).and_then(|at| nodes.get(at as usize));
-                result.map(|reading| (reading, keep_station(name, &mut self.station)))
+                (result, keep_station(name, &mut self.station))
             }
-            _ => Err(Reason::Malformed),
+            _ => (Err(Reason::Malformed), Station::None),
         };
         self.tape = tape.reset();
         result

@@ -259,13 +259,15 @@ fn the_station_is_the_first_name_that_is_text() {
         let value = format!(r#"{{"timestamp":{MS},"humidity":1,{fields}}}"#);
         let mut parser = Parser::default();
         for round in 0..3 {
-            let found = parser.parse_with_station(value.as_bytes(), None).unwrap();
-            assert_eq!(found.1, station, "{fields}, round {round}");
-            assert_eq!(found.0.metrics, [None, Some(SCALE), None]);
+            let (read, found) = parser.parse_with_station(value.as_bytes(), None);
+            assert_eq!(found, station, "{fields}, round {round}");
+            assert_eq!(read.unwrap().metrics, [None, Some(SCALE), None]);
             parser.parse(value.as_bytes(), None).unwrap();
         }
     }
-    assert_eq!(Parser::default().parse_with_station(b"[]", None), Err(Malformed));
+    assert_eq!(Parser::default().parse_with_station(b"[]", None), (Err(Malformed), None));
+    let without_time = br#"{"station":"a","humidity":1}"#;
+    assert_eq!(Parser::default().parse_with_station(without_time, None), (Err(MissingTimestamp), Some("a")));
 }
 
 /// Separated by `|`.
