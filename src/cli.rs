@@ -81,6 +81,7 @@ impl Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     Default,
+    OldVariable,
     Variable,
     Flag,
 }
@@ -98,6 +99,7 @@ impl Given {
     fn name(&self, flag: &Flag) -> String {
         match self.origin {
             Origin::Variable => flag.variable(),
+            Origin::OldVariable => flag.old_variable().unwrap_or_default().to_owned(),
             Origin::Flag | Origin::Default => format!("--{}", flag.name),
         }
     }
@@ -208,8 +210,14 @@ fn settle(flag: &Flag, on_command_line: Option<String>, env: &Environment<'_>) -
         return Ok(Some(Given { flag: flag.name, text, origin: Origin::Flag }));
     }
     let takes_empty = (flag.set)(&mut FlagValues::default(), "").is_ok();
-    let variable =
-        environment::raw_text(env, &flag.variable())?.filter(|text| takes_empty || !text.is_empty());
+    let is_given = |text: &String| takes_empty || !text.is_empty();
+    let variable = environment::raw_text(env, &flag.variable())?.filter(is_given);
+    if variable.is_none()
+        && let Some(old) = flag.old_variable()
+        && let Some(text) = environment::raw_text(env, old)?.filter(is_given)
+    {
+        return Ok(Some(Given { flag: flag.name, text, origin: Origin::OldVariable }));
+    }
     Ok(match (variable, flag.default) {
         (Some(text), _) => Some(Given { flag: flag.name, text, origin: Origin::Variable }),
         (None, Some(text)) => Some(Given { flag: flag.name, text: text.to_owned(), origin: Origin::Default }),

@@ -7,9 +7,10 @@ use weather::engine::flush_plan::PartitionFlush;
 use weather::engine::state::{Progress, State};
 use weather::engine::window::{Totals, Window};
 use weather::postgres::leases::LeaseSession;
-use weather::postgres::schema;
+use weather::postgres::schema::{self, Units};
 use weather::postgres::session::Session;
 use weather::postgres::write::FlushSession;
+use weather::reading::Format;
 
 use super::common::figures::{Figures, cpu_time};
 use super::common::table::Table;
@@ -34,7 +35,9 @@ async fn flushes(table: &Table) {
     table.empty().await;
     let config = table.url().parse().expect("a URL of PostgreSQL");
     let open = async || Session::open(&config).await.expect("PostgreSQL answers");
-    schema::set_up(&open().await, "bench", HOUR_MS).await.expect("tables can be made");
+    schema::set_up(&open().await, "bench", HOUR_MS, &Units::of(&Format::default()))
+        .await
+        .expect("tables can be made");
     let leases = LeaseSession::prepare(Arc::new(open().await), "bench", "bench", LEASE)
         .await
         .expect("statements are taken");

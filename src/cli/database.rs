@@ -1,6 +1,7 @@
 //! Where PostgreSQL is: a connection string, filled up from PostgreSQL's own variables, then from defaults.
 //!
-//! Order: `--database-url`, `WEATHER_DATABASE_URL`, `DATABASE_URL`; what the string leaves open comes from `PGHOST`,
+//! Order: `--database-url`, `WEATHER_DATABASE_URL`, `DATABASE_URL`, and the `JDBC_URL` with the `JDBC_USER` of the replaced
+//! system's container; what the string leaves open comes from `PGHOST`,
 //! `PGPORT`, `PGUSER`, `PGDATABASE` and `PGPASSWORD[_FILE]`, as libpq does it. Of several hosts the one that can be
 //! written to is taken.
 //!
@@ -33,7 +34,11 @@ const TLS_SENTENCE: &str = "asks for TLS, which weather does not speak to Postgr
 /// The connection's configuration; `given` is the connection string and where it was given.
 pub(super) fn config(given: Option<(&str, &str)>, env: &Environment<'_>) -> Result<Config> {
     let fallback = text(env, "DATABASE_URL")?;
-    let given = given.or(fallback.as_deref().map(|url| ("DATABASE_URL", url)));
+    let jdbc = text(env, "JDBC_URL")?;
+    let given = given
+        .or(fallback.as_deref().map(|url| ("DATABASE_URL", url)))
+        .or(jdbc.as_deref().map(|url| ("JDBC_URL", url.strip_prefix("jdbc:").unwrap_or(url))));
+    let is_jdbc = given.is_some_and(|(origin, _)| origin == "JDBC_URL");
     let mut config = match given {
         Some((origin, url)) => parse(origin, url)?,
         None => Config::new(),
@@ -44,6 +49,12 @@ pub(super) fn config(given: Option<(&str, &str)>, env: &Environment<'_>) -> Resu
     }
     config.ssl_mode(SslMode::Disable);
     fill_address(&mut config, env)?;
+    if is_jdbc
+        && config.get_user().is_none()
+        && let Some(user) = text(env, "JDBC_USER")?
+    {
+        config.user(user);
+    }
     if config.get_user().is_none() {
         config.user(text(env, "PGUSER")?.unwrap_or_else(|| "postgres".to_owned()));
     }

@@ -7,7 +7,6 @@ use super::table::{FlagValues, Name, flags};
 use super::{Command, Environment, Given, Origin, Run, database, environment, value};
 use crate::config::{Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl};
 use crate::error::{Error, Result};
-use crate::reading::units::BASE_UNITS;
 use crate::reading::{Format, Settings};
 
 /// Above this many windows open at once per partition, a window is too short for the watermark to be meant.
@@ -70,7 +69,7 @@ fn format(options: &mut FlagValues) -> Result<Arc<Format>> {
         zone: options.zone.take(),
         missing_timestamp: present("missing-timestamp", options.missing_timestamp)?,
         missing_values: options.missing_values.take().unwrap_or_default(),
-        output: options.output_units.unwrap_or(BASE_UNITS),
+        output: options.output_units,
     };
     Ok(Arc::new(Format::new(settings)))
 }

@@ -204,3 +204,43 @@ fn help_version_and_unknown_commands() {
     assert!(refused("help nothing").contains("unknown command"));
     assert!(matches!(parse(words("producer --count 1"), &none), Ok(Invocation::Run(_))));
 }
+
+#[test]
+fn variables_of_the_replaced_container_count_where_ours_are_not_set() {
+    let old = [
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka-service:9092"),
+        ("JDBC_URL", "jdbc:postgresql://postgres-service:5433/weather"),
+        ("JDBC_USER", "hanoi"),
+    ];
+    let c = process(&[], &old);
+    assert_eq!(c.kafka.brokers, ["kafka-service:9092"]);
+    let database = c.database.unwrap();
+    assert_eq!((database.get_user(), database.get_dbname()), (Some("hanoi"), Some("weather")));
+    assert_eq!(database.get_ports(), [5433]);
+    let ours = [&old[..], &[("WEATHER_BROKERS", "b:1"), ("DATABASE_URL", "postgres://u@h/d")]].concat();
+    let c = process(&[], &ours);
+    assert_eq!(c.kafka.brokers, ["b:1"]);
+    assert_eq!(c.database.unwrap().get_user(), Some("u"));
+    assert_eq!(process(&["--brokers", "f:2"], &ours).kafka.brokers, ["f:2"]);
+}
+
+#[test]
+fn the_format_comes_from_its_flags() {
+    let c = process(
+        &["--fields", "temperature=t:K", "--time-zone", "Asia/Kolkata", "--missing-values", "-99"],
+        &[],
+    );
+    assert!(c.format.settings().zone.is_some() && c.format.settings().fields.len() == 1);
+    assert!(!c.format.has_chosen_units());
+    let c = process(&["--output-units", "wind_speed=km/h"], &[("WEATHER_MISSING_TIMESTAMP", "kafka")]);
+    assert_eq!(c.format.output_units(), "temperature=°C,humidity=%,wind_speed=km/h");
+    for (flag, value, part) in [
+        ("--time-zone", "Asia/Nowhere", "a place that exists"),
+        ("--fields", "temp=x", "temperature"),
+        ("--output-units", "wind_speed=bft", "km/h"),
+        ("--missing-timestamp", "guess", "kafka"),
+    ] {
+        let refused = super::parse(["process", flag, value].map(Into::into), &|_| None).unwrap_err();
+        assert!(refused.exit_code() == 2 && refused.to_string().contains(part), "{refused}");
+    }
+}

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::leases::LeaseSession;
 use crate::postgres::repair;
-use crate::postgres::schema::{self, SetupError};
+use crate::postgres::schema::{self, SetupError, Units};
 use crate::postgres::session::Session;
 use crate::postgres::write::FlushSession;
 use crate::retry::Backoff;
@@ -32,6 +32,7 @@ pub struct Connector {
     topic: String,
     owner: String,
     window_ms: i64,
+    units: Units,
     lease: Duration,
     connections: AtomicU64,
     shared: Mutex<Option<Arc<Session>>>,
@@ -61,6 +62,7 @@ impl Connector {
             topic: config.kafka.topic.clone(),
             owner: owner.to_owned(),
             window_ms: crate::time::milliseconds(config.window),
+            units: Units::of(&config.format),
             lease: config.lease,
             connections: AtomicU64::new(0),
             shared: Mutex::default(),
@@ -97,7 +99,7 @@ impl Connector {
         let mut backoff = Backoff::default();
         loop {
             let result = match Session::open(&self.config).await {
-                Ok(session) => schema::set_up(&session, &self.topic, self.window_ms).await,
+                Ok(session) => schema::set_up(&session, &self.topic, self.window_ms, &self.units).await,
                 Err(failure) => Err(SetupError::Failed(failure)),
             };
             match result {
@@ -166,7 +168,7 @@ impl Connector {
     async fn open(&self) -> Result<Session, Failure> {
         // Who waits for a lock cannot extend its leases meanwhile.
         let session = Session::open_with(&self.config, (self.lease / 3).max(SHORTEST_LOCK_WAIT)).await?;
-        match schema::set_up(&session, &self.topic, self.window_ms).await {
+        match schema::set_up(&session, &self.topic, self.window_ms, &self.units).await {
             Ok(()) => Ok(session),
             Err(SetupError::Failed(failure)) => Err(failure),
             // At run time it can only be waited for: somebody is changing tables.

@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
-use crate::postgres::write::{LOCK_ROWS, MAKE_ROWS, RECOMPUTE, averages};
+use crate::postgres::write::{LOCK_ROWS, MAKE_ROWS, RECOMPUTE, adopted, averages};
 
 /// Windows that are looked at in one go.
 const PORTION: i64 = 1_000;
@@ -18,6 +18,9 @@ const PORTION: i64 = 1_000;
 const COMPARE: &str = concat!(
     "SELECT t.window_start, (s.reading_count, s.avg_temp, s.avg_humidity, s.avg_wind_speed)
     IS DISTINCT FROM (t.reading_count, t.avg_temp, t.avg_humidity, t.avg_wind_speed)
+    AND (s.reading_count IS NULL OR NOT ",
+    adopted!(),
+    ")
 FROM (",
     averages!(),
     " AND window_start < coalesce($3, 'infinity'::timestamp) GROUP BY window_start ORDER BY window_start DESC LIMIT $4) t

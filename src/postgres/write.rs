@@ -109,6 +109,28 @@ macro_rules! averages {
     };
 }
 
+/// Whether a row `s` is as the old system left it: it counted no readings.
+macro_rules! adopted {
+    () => {
+        "(s.reading_count = 0 AND num_nonnulls(s.avg_temp, s.avg_humidity, s.avg_wind_speed) > 0)"
+    };
+}
+
+/// Whether the averages `t` may take the place of those that the old system left in `s`: none becomes NULL, and they are
+/// not of a part of the window. So every partition was read from its first record on, or from before the window, and to
+/// its end; or the window was still open when the table was adopted: then the old average is of a part itself.
+macro_rules! may_replace {
+    () => {
+        "(s.avg_temp IS NULL OR t.avg_temp IS NOT NULL) AND (s.avg_humidity IS NULL OR t.avg_humidity IS NOT NULL)
+        AND (s.avg_wind_speed IS NULL OR t.avg_wind_speed IS NOT NULL)
+        AND NOT EXISTS (SELECT 1 FROM weather_partition p WHERE p.topic = $1 AND (p.next_offset IS NULL
+        OR p.origin_offset > 0 AND NOT EXISTS (SELECT 1 FROM weather_partial e WHERE e.topic = $1
+            AND e.partition = p.partition AND e.window_start < s.window_start)
+        OR s.window_end <= s.updated_at AT TIME ZONE 'UTC' AND NOT p.idle
+            AND (p.watermark IS NULL OR p.watermark < s.window_end)))"
+    };
+}
+
 pub(super) const RECOMPUTE: &str = concat!(
     "UPDATE weather_summary s SET avg_temp = t.avg_temp, avg_humidity = t.avg_humidity,
     avg_wind_speed = t.avg_wind_speed, reading_count = t.reading_count, updated_at = clock_timestamp()
@@ -116,10 +138,15 @@ FROM (",
     averages!(),
     " AND window_start = ANY($2::timestamp[]) GROUP BY window_start) t
 WHERE s.window_start = t.window_start AND s.window_end = t.window_start + $3 * interval '1 millisecond'
+    AND (NOT ",
+    adopted!(),
+    " OR ",
+    may_replace!(),
+    ")
 RETURNING s.window_start, s.window_end, s.avg_temp, s.avg_humidity, s.avg_wind_speed, s.reading_count, s.is_final"
 );
 
-pub(super) use averages;
+pub(super) use {adopted, averages};
 
 const LETTERS: &str = "\
 INSERT INTO weather_dead_letter (topic, partition, incarnation, \"offset\", reason, payload, payload_bytes)

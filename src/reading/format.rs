@@ -26,7 +26,7 @@ pub enum MissingTimestamp {
 }
 
 /// What users choose; the default is what is known without being told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     /// Paths and units, in the order in which they were given.
     pub fields: Vec<FieldRule>,
@@ -36,20 +36,8 @@ pub struct Settings {
     pub missing_timestamp: MissingTimestamp,
     /// Numbers that stand for a missing value, in fixed point ([`SCALE`]), as they are sent.
     pub missing_values: Vec<i64>,
-    /// The unit in which each metric is averaged.
-    pub output: [Unit; 3],
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            fields: Vec::new(),
-            zone: None,
-            missing_timestamp: MissingTimestamp::default(),
-            missing_values: Vec::new(),
-            output: BASE_UNITS,
-        }
-    }
+    /// The unit in which each metric is averaged; `None` = not told, [`BASE_UNITS`].
+    pub output: Option<[Unit; 3]>,
 }
 
 /// How to read records.
@@ -173,7 +161,7 @@ impl Format {
             operation: builder.known("op"),
         };
         let metrics = Metric::ALL.map(|metric| {
-            let limits = Limits::new(metric, settings.output[metric.index()]);
+            let limits = Limits::new(metric, settings.output.unwrap_or(BASE_UNITS)[metric.index()]);
             MetricNames { names: builder.metric_names(metric, &limits, &settings.fields), limits }
         });
         let times = builder.times(&settings);
@@ -190,7 +178,17 @@ impl Format {
 
     /// The unit in which a metric is averaged.
     pub fn output_unit(&self, metric: Metric) -> Unit {
-        self.settings.output[metric.index()]
+        self.settings.output.unwrap_or(BASE_UNITS)[metric.index()]
+    }
+
+    /// The units of all metrics, as `--output-units` takes them.
+    pub fn output_units(&self) -> String {
+        Metric::ALL.map(|metric| format!("{}={}", metric.as_str(), self.output_unit(metric))).join(",")
+    }
+
+    /// Whether the user said in which units to average.
+    pub fn has_chosen_units(&self) -> bool {
+        self.settings.output.is_some()
     }
 
     /// What was chosen.

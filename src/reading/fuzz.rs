@@ -243,7 +243,7 @@ fn reference(value: &[u8], format: &Format) -> Read {
     let mut reading =
         Reading { event_time_ms: event_time_ms as i64, metrics: [None; 3], left_out: [None; 3] };
     for (index, names) in [TEMPERATURES, HUMIDITIES, WIND_SPEEDS].into_iter().enumerate() {
-        match reference_metric(root, names) {
+        match reference_metric(root, Metric::ALL[index], names) {
             Ok(value) => reading.metrics[index] = Some(value),
             Err(cause) => reading.left_out[index] = Some(cause),
         }
@@ -258,7 +258,7 @@ fn reference(value: &[u8], format: &Format) -> Read {
     if reading.metrics == [None; 3] { Err(Reason::NoMetric) } else { Ok((reading, station.flatten())) }
 }
 
-fn reference_metric(root: &OwnedValue, names: &[(&str, KnownUnit)]) -> Result<i64, Cause> {
+fn reference_metric(root: &OwnedValue, metric: Metric, names: &[(&str, KnownUnit)]) -> Result<i64, Cause> {
     let mut cause = Cause::Absent;
     for (name, known) in names {
         let Some(value) = get(root, name) else { continue };
@@ -289,7 +289,10 @@ fn reference_metric(root: &OwnedValue, names: &[(&str, KnownUnit)]) -> Result<i6
         let unit = match known {
             KnownUnit::Is(unit) => Some(*unit),
             KnownUnit::Stated(by) | KnownUnit::StatedOr(by, _) => match (get(root, by), known) {
-                (Some(OwnedValue::String(unit)), _) => Some(Unit::from_text(unit).ok_or(Cause::NotANumber)?),
+                (Some(OwnedValue::String(unit)), _) => {
+                    let unit = Unit::from_text(unit).filter(|unit| unit.metric() == metric);
+                    Some(unit.ok_or(Cause::NotANumber)?)
+                }
                 (_, KnownUnit::StatedOr(_, unit)) => Some(*unit),
                 _ => None,
             },

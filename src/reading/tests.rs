@@ -463,7 +463,7 @@ fn a_reading_without_a_time_may_take_its_records() {
 fn sentinels_and_output_units() {
     let settings = Settings {
         missing_values: super::missing_values("-9.5,999").unwrap(),
-        output: super::output_units("wind_speed=km/h,temperature=°F").unwrap(),
+        output: Some(super::output_units("wind_speed=km/h,temperature=°F").unwrap()),
         ..Settings::default()
     };
     let format = Arc::new(Format::new(settings));

@@ -22,6 +22,11 @@ async fn pipeline_with_readings(label: &str) -> Pipeline {
     pipeline
 }
 
+/// Works through the topic; of the old rows the user says that their wind is in m/s already.
+async fn drain_in_metres(pipeline: &Pipeline) {
+    pipeline.spawn(&["--until-latest", "--output-units", "wind_speed=m/s"]).succeed(RUN_LIMIT).await;
+}
+
 /// A refusal: exit code 2, nothing printed, and one line that has these words.
 async fn assert_refused(run: Weather, words: &[&str]) {
     assert_eq!(run.wait(RUN_LIMIT).await.code(), Some(2), "{:?}", run.stderr());
@@ -47,7 +52,7 @@ async fn the_old_statements_work_before_and_after() {
         )
         .await;
     let before = database.number("SELECT COUNT(*) FROM weather_summary").await;
-    pipeline.drain().await;
+    drain_in_metres(&pipeline).await;
     let after = database.number("SELECT COUNT(*) FROM weather_summary").await;
     assert!((3..=5).contains(&(after - before)), "{before} rows became {after}");
     let old = database
@@ -72,7 +77,7 @@ async fn duplicate_windows_are_refused_with_the_statement_that_removes_them() {
     database.execute(OLD_TABLE).await;
     let row = "('2025-01-01 00:00', '2025-01-01 01:00', 1, 2, 3)";
     database.execute(&format!("INSERT INTO weather_summary VALUES {row}, {row}, {row}")).await;
-    let run = pipeline.spawn(&["--until-latest"]);
+    let run = pipeline.spawn(&["--until-latest", "--output-units", "wind_speed=m/s"]);
     run.wait(RUN_LIMIT).await;
     let said = run.stderr().into_iter().find(|line| line.starts_with("weather: ")).unwrap_or_default();
     assert_refused(run, &["more than once", "DELETE FROM weather_summary"]).await;
@@ -82,7 +87,7 @@ async fn duplicate_windows_are_refused_with_the_statement_that_removes_them() {
     let statement = said.split_once("run: ").expect("the statement follows").1;
     database.execute(statement).await;
     assert_eq!(database.number("SELECT COUNT(*) FROM weather_summary").await, 1);
-    pipeline.drain().await;
+    drain_in_metres(&pipeline).await;
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ mod demo;
 mod harness;
 mod inspect;
 mod network;
+mod old_system;
 mod oracle;
 mod outages;
 mod owners;

@@ -44,7 +44,8 @@ pub(super) const TABLES: [(&str, &str); 6] = [
     topic TEXT NOT NULL,
     window_ms BIGINT NOT NULL,
     cluster_id TEXT,
-    topic_id TEXT
+    topic_id TEXT,
+    output_units TEXT
 )",
     ),
     (
@@ -121,8 +122,11 @@ pub(super) const TABLES: [(&str, &str); 6] = [
 ];
 
 /// Columns that tables of schema version 1 lack: table, name, definition.
-pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 2] =
-    [("weather_pipeline", "cluster_id", "TEXT"), ("weather_pipeline", "topic_id", "TEXT")];
+pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 3] = [
+    ("weather_pipeline", "cluster_id", "TEXT"),
+    ("weather_pipeline", "topic_id", "TEXT"),
+    ("weather_pipeline", "output_units", "TEXT"),
+];
 
 /// One row a window: the key of a table of ours, an index where the old system made the table.
 pub(super) const UNIQUE_WINDOW: &str = "weather_summary_window";

@@ -8,6 +8,7 @@
 mod build;
 mod found;
 mod layout;
+mod units;
 
 use crate::error::{Error, Result};
 use crate::postgres::failure::Failure;
@@ -15,6 +16,7 @@ use crate::postgres::session::Session;
 
 use found::Found;
 pub use layout::SCHEMA_VERSION;
+pub use units::Units;
 
 /// What set-up can end with besides success.
 #[derive(Debug)]
@@ -39,17 +41,18 @@ impl From<Error> for SetupError {
 
 /// Makes the tables fit for this program, this topic and this window length. Safe in several processes at once. However
 /// long it takes, readers of an adopted table wait for moments only.
-pub async fn set_up(session: &Session, topic: &str, window_ms: i64) -> Result<(), SetupError> {
+pub async fn set_up(session: &Session, topic: &str, window_ms: i64, units: &Units) -> Result<(), SetupError> {
     let found = Found::look(session).await?;
     if found.has_table("weather_pipeline") {
         // Before anything is changed: the tables may be somebody else's.
-        check_identity(session, topic, window_ms).await?;
+        check_identity(session, topic, window_ms, units).await?;
     }
     found.check_summary()?;
+    units.check_adoption(session, &found).await?;
     if !found.missing().is_empty() || !found.without_identity.is_empty() {
         build::build(session, &found).await?;
     }
-    identify(session, topic, window_ms).await
+    identify(session, topic, window_ms, units).await
 }
 
 /// Tables, columns and indexes of ours that the search path does not show.
@@ -78,22 +81,29 @@ pub(super) async fn refuse_duplicates(session: &Session) -> Result<(), SetupErro
 }
 
 /// Notes what the tables are for, once; raises the version of older ones.
-async fn identify(session: &Session, topic: &str, window_ms: i64) -> Result<(), SetupError> {
+async fn identify(session: &Session, topic: &str, window_ms: i64, units: &Units) -> Result<(), SetupError> {
     let client = &session.client;
-    if !check_identity(session, topic, window_ms).await? {
-        let insert = "INSERT INTO weather_pipeline (schema_version, topic, window_ms) VALUES ($1, $2, $3) \
-                      ON CONFLICT DO NOTHING";
-        session.call(client.execute(insert, &[&SCHEMA_VERSION, &topic, &window_ms])).await?;
+    if !check_identity(session, topic, window_ms, units).await? {
+        let insert = "INSERT INTO weather_pipeline (schema_version, topic, window_ms, output_units) \
+                      VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+        session.call(client.execute(insert, &[&SCHEMA_VERSION, &topic, &window_ms, &units.text()])).await?;
         // Another process may have been the first, for another topic.
-        check_identity(session, topic, window_ms).await?;
+        check_identity(session, topic, window_ms, units).await?;
     }
     Ok(())
 }
 
 /// One schema serves one topic and one window length: their sums cannot be mixed. Whether that is noted there, by a
 /// program of this version.
-async fn check_identity(session: &Session, topic: &str, window_ms: i64) -> Result<bool, SetupError> {
-    let select = "SELECT schema_version, topic, window_ms FROM weather_pipeline";
+async fn check_identity(
+    session: &Session,
+    topic: &str,
+    window_ms: i64,
+    units: &Units,
+) -> Result<bool, SetupError> {
+    // As JSON, since older tables lack the column.
+    let select =
+        "SELECT schema_version, topic, window_ms, to_jsonb(p) ->> 'output_units' FROM weather_pipeline p";
     let Some(row) = session.call(session.client.query_opt(select, &[])).await? else { return Ok(false) };
     let column = |e: tokio_postgres::Error| SetupError::Failed(e.into());
     let version: i32 = row.try_get(0).map_err(column)?;
@@ -122,5 +132,7 @@ async fn check_identity(session: &Session, topic: &str, window_ms: i64) -> Resul
         ))
         .into());
     }
+    let its_units: Option<String> = row.try_get(3).map_err(column)?;
+    units.check(its_units.as_deref())?;
     Ok(true)
 }
