@@ -250,7 +250,7 @@ fn refused(config: &Producer, error: &KafkaError) -> Error {
 enum Source {
     Synthetic { stations: Synthetic, time: EventTime },
     Lines(Lines),
-    Api(Api),
+    Api(Box<Api>),
 }
 
 impl Source {
@@ -270,7 +270,7 @@ impl Source {
             },
             ReadingSource::Stdin => Source::Lines(Lines::stdin()),
             ReadingSource::File(path) => Source::Lines(Lines::file(path).await?),
-            ReadingSource::Http(url) => Source::Api(Api::new(url, config.poll, &config.format)),
+            ReadingSource::Http(url) => Source::Api(Box::new(Api::new(url, config.poll, &config.format))),
         })
     }
 }
