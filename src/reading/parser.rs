@@ -178,8 +178,8 @@ pub(super) fn body(value: &[u8]) -> &[u8] {
 /// The plan, and the node of the object that has the fields.
 pub(super) fn plan(format: &Format, nodes: &[Node<'_>], found: &mut Found) -> (Plan, usize) {
     let find = |root: usize, found: &mut Found| {
-        found.clear();
         found.resize(format.tree.slots(), ABSENT);
+        found.fill(ABSENT);
         format.tree.find(nodes, root, found);
     };
     let mut root = 0;

@@ -105,6 +105,8 @@ pub(super) struct Tree {
 struct Branch {
     /// By length, then by text.
     keys: Vec<(Box<[u8]>, Target)>,
+    /// How each of the keys begins: most of one length are told apart by that.
+    beginnings: Vec<u64>,
     /// Where in `keys` those of each length begin.
     starts: Vec<u16>,
     places: Vec<(usize, Target)>,
@@ -155,6 +157,7 @@ impl Tree {
         for branch in &mut self.branches {
             branch.keys.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
             let start = |length| branch.keys.partition_point(|(key, _)| key.len().min(MAX_INDEXED) < length);
+            branch.beginnings = branch.keys.iter().map(|(key, _)| beginning(key)).collect();
             branch.starts = (0..=MAX_INDEXED + 1).map(|length| start(length) as u16).collect();
         }
     }
@@ -217,6 +220,14 @@ impl Tree {
     }
 }
 
+/// The first eight bytes, as a number.
+fn beginning(key: &[u8]) -> u64 {
+    match key.first_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => key.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)),
+    }
+}
+
 /// How many nodes a value has within.
 pub(super) fn parts(value: &Node<'_>) -> usize {
     match value {
@@ -229,8 +240,11 @@ impl Branch {
     fn key(&self, key: &[u8]) -> Option<Target> {
         let length = key.len().min(MAX_INDEXED);
         let (from, to) = (*self.starts.get(length)?, *self.starts.get(length + 1)?);
-        let candidates = self.keys.get(usize::from(from)..usize::from(to))?;
-        candidates.iter().find(|(name, _)| **name == *key).map(|(_, target)| *target)
+        let candidates = usize::from(from)..usize::from(to);
+        let (keys, beginnings) = (self.keys.get(candidates.clone())?, self.beginnings.get(candidates)?);
+        let begins = beginning(key);
+        let mut alike = keys.iter().zip(beginnings).filter(|(_, with)| **with == begins);
+        alike.find(|((name, _), _)| **name == *key).map(|((_, target), _)| *target)
     }
 
     fn target(&mut self, step: &Step) -> &mut Target {

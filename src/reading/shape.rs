@@ -23,6 +23,8 @@ const MAX_STEPS: usize = 128;
 const MAX_SHAPES: usize = 4;
 /// A shape that was met less often than this was not worth learning.
 const WORTH_HITS: u32 = 8;
+/// Beyond this wait only the current shape is tried.
+const RARE_WAIT: u32 = 16;
 /// At most so many records go by before another shape is tried.
 const MAX_WAIT: u32 = 1024;
 
@@ -48,7 +50,9 @@ impl Shapes {
         if let Some(hit) = self.known.get_mut(self.current).and_then(|shape| shape.read(body, reader)) {
             return Some(hit);
         }
-        for index in 0..self.known.len() {
+        // Where hardly two records have one shape, looking at them all would only cost.
+        let tried = if self.waited > RARE_WAIT { 0 } else { self.known.len() };
+        for index in 0..tried {
             if index != self.current
                 && let Some(hit) = self.known[index].read(body, reader)
             {
@@ -65,6 +69,7 @@ impl Shapes {
             self.wait -= 1;
             return;
         }
+
         let Some(shape) = Shape::new(body, plan) else { return };
         if self.known.len() < MAX_SHAPES {
             self.known.push(shape);
