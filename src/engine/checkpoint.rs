@@ -8,7 +8,7 @@
 use std::fmt;
 
 use crate::engine::dead_letter::DeadLetter;
-use crate::engine::state::{LogIdentity, Progress, State, WORDS};
+use crate::engine::state::{FIRST_WORDS, LogIdentity, Progress, State, WORDS};
 use crate::engine::window::{Totals, Window};
 use crate::reading::Reason;
 
@@ -120,7 +120,8 @@ impl Checkpoint {
         let partition = i32::try_from(from.i64()?).map_err(|_| CheckpointError::Corrupt)?;
         let (epoch, window_ms, written_ms) = (from.i64()?, from.i64()?, from.i64()?);
         let mut words = [0; WORDS];
-        for word in &mut words {
+        let stored = if version == 1 { FIRST_WORDS } else { WORDS };
+        for word in &mut words[..stored] {
             *word = from.i64()?;
         }
         let log = decode_log(&mut from, version)?;

@@ -238,6 +238,11 @@ impl Partition {
         self.watermark.observe(time);
         self.deltas.add(start, reading);
         self.state.progress.aggregated += 1;
+        for (counts, cause) in self.state.progress.left_out.iter_mut().zip(reading.left_out) {
+            if let Some(cause) = cause {
+                counts[cause.index()] += 1;
+            }
+        }
         Ok(())
     }
 

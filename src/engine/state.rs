@@ -7,12 +7,17 @@
 
 use crate::engine::watermark;
 use crate::engine::window::Window;
-use crate::reading::Reason;
+use crate::reading::{Cause, Metric, Reason};
 
 /// How many reasons a record can be rejected for.
 pub const REASONS: usize = Reason::ALL.len();
 /// How many words [`Progress`] has.
-pub const WORDS: usize = NUMBERS + REASONS;
+pub const WORDS: usize = FIRST_WORDS + LEFT_OUT;
+/// How many of them the first format of checkpoints had; the others count from 0 then.
+pub const FIRST_WORDS: usize = NUMBERS + REASONS;
+/// How many ways there are for a metric of a reading not to count.
+pub const LEFT_OUT: usize = Metric::ALL.len() * CAUSES;
+const CAUSES: usize = Cause::ALL.len();
 const NUMBERS: usize = 13;
 
 /// The numbers of a partition's state. Offsets are Kafka's, times are ms since 1970, the rest are counts of offsets.
@@ -46,6 +51,9 @@ pub struct Progress {
     pub sampled_out: i64,
     /// Rejected records by reason, in the order of [`Reason::ALL`].
     pub rejected: [i64; REASONS],
+    /// Of the readings in windows, those whose metric does not count: by metric, then by cause. With the metric's own
+    /// counts they make up `aggregated`.
+    pub left_out: [[i64; CAUSES]; 3],
 }
 
 impl Progress {
@@ -66,6 +74,7 @@ impl Progress {
             lost: 0,
             sampled_out: 0,
             rejected: [0; REASONS],
+            left_out: [[0; CAUSES]; 3],
         }
     }
 
@@ -107,14 +116,17 @@ impl Progress {
             self.lost,
             self.sampled_out,
         ]);
-        words[NUMBERS..].copy_from_slice(&self.rejected);
+        words[NUMBERS..FIRST_WORDS].copy_from_slice(&self.rejected);
+        words[FIRST_WORDS..].copy_from_slice(self.left_out.as_flattened());
         words
     }
 
     /// From an array, in the order of the fields.
     pub fn from_words(words: &[i64; WORDS]) -> Self {
         let mut rejected = [0; REASONS];
-        rejected.copy_from_slice(&words[NUMBERS..]);
+        rejected.copy_from_slice(&words[NUMBERS..FIRST_WORDS]);
+        let mut left_out = [[0; CAUSES]; 3];
+        left_out.as_flattened_mut().copy_from_slice(&words[FIRST_WORDS..]);
         Self {
             incarnation: words[0],
             origin_offset: words[1],
@@ -130,6 +142,7 @@ impl Progress {
             lost: words[11],
             sampled_out: words[12],
             rejected,
+            left_out,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::engine::window::{Totals, Window};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::session::Session;
 use crate::postgres::upkeep::FINISH;
-use crate::reading::Reason;
+use crate::reading::{Cause, Metric, Reason};
 use crate::time::{from_timestamp, timestamp};
 
 /// The leases of a topic, as one process sees and changes them: a connection with the frequent statements prepared.
@@ -79,7 +79,7 @@ UPDATE weather_partition p SET owner = $2, idle = false,
 FROM free WHERE p.topic = $1 AND p.partition = free.partition
 RETURNING p.partition, epoch, epoch_before, incarnation, origin_offset, next_offset, max_event_time, watermark, idle,
     aggregated, duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range, future,
-    late, oversized, log_memory";
+    late, oversized, left_out, log_memory";
 
 const OPEN_WINDOWS: &str = "\
 SELECT window_start, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum, wind_speed_sum
@@ -223,6 +223,12 @@ pub(super) fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
     for reason in Reason::ALL {
         rejected[reason.index()] = row.try_get(reason.as_str())?;
     }
+    let mut left_out = [[0; Cause::ALL.len()]; Metric::ALL.len()];
+    // None: written by a version that did not count them.
+    let stored: Option<Vec<i64>> = row.try_get("left_out")?;
+    for (count, stored) in left_out.as_flattened_mut().iter_mut().zip(stored.unwrap_or_default()) {
+        *count = stored;
+    }
     Ok(Some(Progress {
         incarnation,
         origin_offset: row.try_get::<_, Option<i64>>("origin_offset")?.unwrap_or(0),
@@ -238,6 +244,7 @@ pub(super) fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
         lost: row.try_get("lost")?,
         sampled_out: row.try_get("sampled_out")?,
         rejected,
+        left_out,
     }))
 }
 

@@ -75,12 +75,15 @@ pub struct Windows {
     pub changed_ago_s: Option<f64>,
 }
 
+/// `left_out` by way of JSON, since older tables lack the column.
 const PARTITIONS: &str = "\
 SELECT partition, owner, epoch, extract(epoch FROM lease_expires_at - clock_timestamp())::float8 AS lease_left,
     extract(epoch FROM clock_timestamp() - updated_at)::float8 AS changed_ago, high_watermark, incarnation,
     origin_offset, next_offset, max_event_time, watermark, idle, aggregated, duplicates, skipped, lost, sampled_out,
-    malformed, missing_timestamp, no_metric, out_of_range, future, late, oversized
-FROM weather_partition WHERE topic = $1 ORDER BY partition";
+    malformed, missing_timestamp, no_metric, out_of_range, future, late, oversized,
+    (SELECT array_agg(n::bigint ORDER BY at) FROM jsonb_array_elements_text(NULLIF(to_jsonb(p) -> 'left_out', 'null'))
+        WITH ORDINALITY AS counts(n, at)) AS left_out
+FROM weather_partition p WHERE topic = $1 ORDER BY partition";
 
 const PROCESSES: &str = "\
 SELECT owner, extract(epoch FROM expires_at - clock_timestamp())::float8 FROM weather_process WHERE topic = $1

@@ -58,10 +58,10 @@ WITH sent AS (
     SELECT * FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
         $9::timestamp[], $10::timestamp[], $11::bool[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
         $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[],
-        $23::bigint[], $24::bytea[], $25::bigint[], $26::bigint[])
+        $23::bigint[], $24::text[], $25::bytea[], $26::bigint[], $27::bigint[])
     AS s(partition, epoch, incarnation, origin_offset, next_offset, high_watermark, max_event_time, watermark, idle,
         aggregated, duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range,
-        future, late, oversized, log_memory, known_incarnation, known_offset)
+        future, late, oversized, left_out, log_memory, known_incarnation, known_offset)
 ), advanced AS (
     UPDATE weather_partition p SET incarnation = s.incarnation, origin_offset = s.origin_offset,
         next_offset = s.next_offset, high_watermark = s.high_watermark, max_event_time = s.max_event_time,
@@ -69,7 +69,8 @@ WITH sent AS (
         watermark = s.watermark, aggregated = s.aggregated, duplicates = s.duplicates,
         skipped = s.skipped, lost = s.lost, sampled_out = s.sampled_out, malformed = s.malformed,
         missing_timestamp = s.missing_timestamp, no_metric = s.no_metric, out_of_range = s.out_of_range,
-        future = s.future, late = s.late, oversized = s.oversized, log_memory = s.log_memory,
+        future = s.future, late = s.late, oversized = s.oversized, left_out = s.left_out::bigint[],
+        log_memory = s.log_memory,
         lease_expires_at = clock_timestamp() + $2 * interval '1 millisecond', updated_at = clock_timestamp()
     FROM sent s
     WHERE p.topic = $1 AND p.partition = s.partition AND p.epoch = s.epoch
@@ -301,6 +302,8 @@ struct AdvanceColumns {
     idle: Vec<bool>,
     before: [Vec<i64>; 4],
     counts: [Vec<i64>; 5 + REASONS],
+    /// An array each, as text: an array of arrays would lose where one ends.
+    left_out: Vec<String>,
     log_memory: Vec<Vec<u8>>,
     known: [Vec<i64>; 2],
 }
@@ -333,6 +336,7 @@ impl AdvanceColumns {
                 Some(count) => number(*count),
                 None => partitions.iter().map(|p| p.state.progress.rejected[i - counts.len()]).collect(),
             }),
+            left_out: partitions.iter().map(|p| array(p.state.progress.left_out.as_flattened())).collect(),
             log_memory: partitions.iter().map(|p| encode_log_memory(p.state.log)).collect(),
             known: [number(|p| p.known.incarnation), number(|p| p.known.offset)],
         }
@@ -344,10 +348,17 @@ impl AdvanceColumns {
         parameters.extend(self.times.iter().map(|column| column as &(dyn ToSql + Sync)));
         parameters.push(&self.idle);
         parameters.extend(self.counts.iter().map(|column| column as &(dyn ToSql + Sync)));
+        parameters.push(&self.left_out);
         parameters.push(&self.log_memory);
         parameters.extend(self.known.iter().map(|column| column as &(dyn ToSql + Sync)));
         parameters
     }
+}
+
+/// `{1,2,3}`.
+fn array(numbers: &[i64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", numbers.join(","))
 }
 
 /// `weather_partial`'s columns, an array each.

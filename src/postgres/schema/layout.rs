@@ -91,6 +91,7 @@ pub(super) const TABLES: [(&str, &str); 6] = [
     future BIGINT NOT NULL DEFAULT 0,
     late BIGINT NOT NULL DEFAULT 0,
     oversized BIGINT NOT NULL DEFAULT 0,
+    left_out BIGINT[],
     log_memory BYTEA,
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition)
@@ -122,10 +123,11 @@ pub(super) const TABLES: [(&str, &str); 6] = [
 ];
 
 /// Columns that tables of schema version 1 lack: table, name, definition.
-pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 3] = [
+pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 4] = [
     ("weather_pipeline", "cluster_id", "TEXT"),
     ("weather_pipeline", "topic_id", "TEXT"),
     ("weather_pipeline", "output_units", "TEXT"),
+    ("weather_partition", "left_out", "BIGINT[]"),
 ];
 
 /// One row a window: the key of a table of ours, an index where the old system made the table.

@@ -5,7 +5,7 @@
 
 use crate::processor::observe::stats::Phase;
 use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
-use crate::reading::Reason;
+use crate::reading::{Cause, Metric, Reason};
 use crate::telemetry::metrics::Exposition;
 
 /// A number of a partition: name, help, value. None leaves the sample out.
@@ -166,6 +166,19 @@ fn rejected(out: &mut Exposition, partitions: &[PartitionView]) {
             let labels: &crate::telemetry::metrics::Labels<'_> =
                 &[("partition", &p.partition), ("reason", &reason.as_str())];
             family.with(labels, p.progress.rejected[reason.index()]);
+        }
+    }
+    let mut family = out.counter(
+        "weather_left_out_metrics_total",
+        "Readings in windows without this metric, by metric and cause.",
+    );
+    for p in partitions {
+        for metric in Metric::ALL {
+            for cause in Cause::ALL {
+                let labels: &crate::telemetry::metrics::Labels<'_> =
+                    &[("partition", &p.partition), ("metric", &metric.as_str()), ("cause", &cause.as_str())];
+                family.with(labels, p.progress.left_out[metric.index()][cause.index()]);
+            }
         }
     }
     let mut family =
