@@ -96,6 +96,7 @@ fn aggregate() {
     repeat("accumulation/batch", "batch of 1000", BATCH, LENGTH, || {
         let records = values.iter_mut().zip(offset..).map(|(value, offset)| Incoming {
             offset,
+            timestamp_ms: -1,
             append_time_ms: None,
             bytes: value.len(),
             value: Some(value.as_mut_slice()),

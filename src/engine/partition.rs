@@ -37,6 +37,8 @@ pub struct Settings {
 pub struct Incoming<'a> {
     /// Its offset.
     pub offset: i64,
+    /// Kafka's timestamp of it, ms since 1970; below 0 where it has none.
+    pub timestamp_ms: i64,
     /// When the broker appended it, ms since 1970, where the topic stamps records with that.
     pub append_time_ms: Option<i64>,
     /// Its value, or as much of it as a reading may have; parsing scrambles it. None is a tombstone.
@@ -201,7 +203,7 @@ impl Partition {
     }
 
     fn take_new(&mut self, record: Incoming<'_>) {
-        let Incoming { offset, append_time_ms, value, bytes } = record;
+        let Incoming { offset, timestamp_ms, append_time_ms, value, bytes } = record;
         self.state.progress.next_offset = offset + 1;
         let Some(value) = value else {
             return self.reject(Reason::Malformed, offset, None, 0);
@@ -212,8 +214,10 @@ impl Partition {
         // The broker's clock may be right where this one is behind.
         let now_ms = append_time_ms.map_or(self.now_ms, |time_ms| time_ms.max(self.now_ms));
         let future_ms = now_ms.saturating_add(self.settings.max_future_ms);
-        let reading =
-            if bytes > MAX_READING_BYTES { Err(Reason::Oversized) } else { self.parser.parse(value, None) };
+        let reading = match bytes {
+            0..=MAX_READING_BYTES => self.parser.parse(value, Some(timestamp_ms)),
+            _ => Err(Reason::Oversized),
+        };
         if let Err(reason) = reading.and_then(|reading| self.aggregate(&reading, future_ms)) {
             let payload = self.payload.clone();
             self.reject(reason, offset, Some(payload), bytes);

@@ -23,6 +23,7 @@ fn feed_at(p: &mut Partition, values: Vec<(i64, Option<Vec<u8>>)>, now: i64) {
     p.apply(
         values.iter_mut().map(|(offset, value)| Incoming {
             offset: *offset,
+            timestamp_ms: -1,
             append_time_ms: None,
             bytes: value.as_ref().map_or(0, Vec::len),
             value: value.as_deref_mut(),
@@ -95,7 +96,10 @@ fn a_broker_whose_clock_is_ahead_of_ours_is_believed() {
     let mut value = reading(BASE + HOUR, 1.0);
     let take = |p: &mut Partition, offset, append_time_ms, value: &mut [u8]| {
         let bytes = value.len();
-        p.apply(std::iter::once(Incoming { offset, append_time_ms, value: Some(value), bytes }), BASE);
+        p.apply(
+            std::iter::once(Incoming { offset, timestamp_ms: -1, append_time_ms, value: Some(value), bytes }),
+            BASE,
+        );
     };
     take(&mut p, 0, None, &mut value.clone());
     take(&mut p, 1, Some(BASE - HOUR), &mut value.clone());
@@ -224,4 +228,45 @@ fn changed_windows_are_told_from_the_first_on() {
     feed(&mut p, &[reading(BASE + 2 * HOUR, 1.0)]);
     assert_eq!(p.take_changed(), 1);
     assert_eq!(p.take_changed(), 2, "nothing changed");
+}
+
+#[test]
+fn what_a_reading_lacks_is_counted_by_metric_and_cause() {
+    let mut p = partition();
+    let value = |fields: &str| format!(r#"{{"timestamp":{BASE},{fields}}}"#).into_bytes();
+    feed(
+        &mut p,
+        &[
+            value(r#""temperature":1,"humidity":null"#),
+            value(r#""temperature":"warm","humidity":50,"wind_speed":-3"#),
+            value(r#""temperature":1,"humidity":50,"wind_speed":3"#),
+            value(r#""temperature":999"#),
+        ],
+    );
+    let progress = &p.state().progress;
+    assert_eq!(progress.aggregated, 3);
+    // Absent, null, no number, out of range.
+    assert_eq!(progress.left_out, [[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 1]]);
+    assert_eq!(progress.rejected[Reason::NoMetric.index()], 1, "of which nothing is counted here");
+}
+
+#[test]
+fn a_reading_without_a_time_takes_its_records_if_that_is_wanted() {
+    use crate::reading::{MissingTimestamp, Settings};
+    let settings = Settings { missing_timestamp: MissingTimestamp::Kafka, ..Settings::default() };
+    let mut p = partition().reading(std::sync::Arc::new(Format::new(settings)));
+    let mut value = b"{\"temperature\":1}".to_vec();
+    let bytes = value.len();
+    let incoming = |offset, timestamp_ms, value| Incoming {
+        offset,
+        timestamp_ms,
+        append_time_ms: None,
+        value: Some(value),
+        bytes,
+    };
+    p.apply(std::iter::once(incoming(0, BASE, &mut value)), BASE);
+    p.apply(std::iter::once(incoming(1, -1, &mut value)), BASE);
+    assert_eq!(p.state().progress.aggregated, 1);
+    assert_eq!(p.state().progress.max_event_time_ms, BASE);
+    assert_eq!(reasons(&mut p), [(1, Reason::MissingTimestamp)]);
 }

@@ -40,6 +40,7 @@ fn read_batch(partition: &mut Partition, mut batch: Batch<'_>) -> Result<Option<
         first_ms = first_ms.or(Some(record.timestamp_ms));
         partition.take(Incoming {
             offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
             append_time_ms: broker_stamps.then_some(record.timestamp_ms),
             bytes: record.value_bytes,
             value: record.value,

@@ -269,6 +269,7 @@ impl Unit {
             records.iter().map(|(_, record)| record.value.as_deref().map(<[u8]>::to_vec)).collect();
         let incoming = records.iter().zip(&mut values).map(|((offset, record), value)| Incoming {
             offset: *offset,
+            timestamp_ms: -1,
             append_time_ms: None,
             bytes: record.value.as_ref().map_or(0, |value| value.len()),
             value: value.as_deref_mut(),
