@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::NoTls;
 use weather::postgres::leases::LeaseSession;
-use weather::postgres::schema;
+use weather::postgres::schema::{self, Units};
 use weather::postgres::session::Session;
+use weather::reading::Format;
 
 use crate::support::pipeline::{END_LIMIT, RUN_LIMIT};
 use crate::support::{Database, Pipeline, Postgres, Weather, turn};
@@ -24,7 +25,8 @@ async fn session(database: &Database) -> Session {
 
 /// The tables of a topic, as a process sees them.
 async fn leases(database: &Database) -> LeaseSession {
-    schema::set_up(&session(database).await, "t", HOUR_MS).await.expect("tables can be made");
+    let units = Units::of(&Format::default());
+    schema::set_up(&session(database).await, "t", HOUR_MS, &units).await.expect("tables can be made");
     let session = Arc::new(session(database).await);
     LeaseSession::prepare(session, "t", "me", LEASE).await.expect("statements are taken")
 }

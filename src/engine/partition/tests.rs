@@ -255,17 +255,12 @@ fn a_reading_without_a_time_takes_its_records_if_that_is_wanted() {
     use crate::reading::{MissingTimestamp, Settings};
     let settings = Settings { missing_timestamp: MissingTimestamp::Kafka, ..Settings::default() };
     let mut p = partition().reading(std::sync::Arc::new(Format::new(settings)));
-    let mut value = b"{\"temperature\":1}".to_vec();
-    let bytes = value.len();
-    let incoming = |offset, timestamp_ms, value| Incoming {
-        offset,
-        timestamp_ms,
-        append_time_ms: None,
-        value: Some(value),
-        bytes,
-    };
-    p.apply(std::iter::once(incoming(0, BASE, &mut value)), BASE);
-    p.apply(std::iter::once(incoming(1, -1, &mut value)), BASE);
+    for (offset, timestamp_ms) in [(0, BASE), (1, -1)] {
+        let mut value = b"{\"temperature\":1}".to_vec();
+        let bytes = value.len();
+        let value = Some(value.as_mut_slice());
+        p.apply(std::iter::once(Incoming { offset, timestamp_ms, append_time_ms: None, value, bytes }), BASE);
+    }
     assert_eq!(p.state().progress.aggregated, 1);
     assert_eq!(p.state().progress.max_event_time_ms, BASE);
     assert_eq!(reasons(&mut p), [(1, Reason::MissingTimestamp)]);
