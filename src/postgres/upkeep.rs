@@ -49,7 +49,7 @@ DELETE FROM weather_dead_letter WHERE (topic, partition, incarnation, \"offset\"
         SELECT topic, partition, incarnation, \"offset\", recorded_at,
             sum(100 + coalesce(pg_column_size(payload), 0)) OVER (ORDER BY recorded_at, partition, \"offset\") AS bytes
         FROM (SELECT * FROM weather_dead_letter ORDER BY recorded_at LIMIT $2) AS oldest) AS summed
-    WHERE bytes <= $1 + 100)";
+    WHERE bytes <= $1::bigint + 100)";
 
 /// Deleted and replaced versions of rows stay until nobody can see them any more.
 const OLDEST_SNAPSHOT: &str = "\

@@ -118,18 +118,22 @@ async fn what_time_does_not_change_is_told_in_the_servers_words_and_gone_on_from
     pipeline.database.execute(trigger).await;
     pipeline.produce(&["--count", "100", "--rate", "0"]).await;
     let process = pipeline.process("one", &[]);
-    let line = process.wait_for_line("refuses what is asked of it", RUN_LIMIT).await;
+    let line = process.wait_for_line("refuses requests", RUN_LIMIT).await;
     for words in ["not on a Sunday", "SQLSTATE P0001", "a trigger, rule or view of yours"] {
         assert!(line.contains(words), "{words:?} is not in {line}");
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     pipeline.database.execute("DROP TRIGGER no ON weather_summary").await;
-    process.wait_for_line("accepts again", RUN_LIMIT).await;
+    process.wait_for_line("accepts requests again", RUN_LIMIT).await;
     until(&pipeline.database, "SELECT coalesce(sum(reading_count), 0)::bigint FROM weather_summary", 100)
         .await;
     let lines = process.stderr();
     assert!(!lines.iter().any(|line| line.contains("not available")), "{lines:?}");
-    assert_eq!(lines.iter().filter(|line| line.contains("refuses")).count(), 1, "{lines:?}");
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("refuses requests; retrying")).count(),
+        1,
+        "{lines:?}"
+    );
 }
 
 #[tokio::test]
@@ -265,7 +269,8 @@ async fn old_dead_letters_go_by_key_and_the_table_stays_within_its_bytes() {
     assert_eq!((deleted, database.number(young).await), (8, 7));
 
     let flood = "INSERT INTO weather_dead_letter SELECT 't', 1, 0, n, 'late', \
-                 decode(repeat(md5(n::text), 125), 'hex'), 2000, now() + n * interval '1 ms' \
+                 (SELECT string_agg(decode(md5((n * 1000 + k)::text), 'hex'), '') FROM generate_series(1, 125) k), \
+                 2000, now() + n * interval '1 ms' \
                  FROM generate_series(1, 2000) n";
     database.execute(flood).await;
     let max = 2 * 1024 * 1024;
@@ -287,12 +292,12 @@ async fn a_flood_of_dead_letters_is_counted_in_full_and_kept_in_part() {
     let pipeline = Pipeline::with_topic("flood", 1).await;
     pipeline.produce(&["--count", "20000", "--rate", "0", "--malformed-ratio", "1"]).await;
     pipeline.drain().await;
-    let counted = "SELECT malformed FROM weather_partition";
+    let counted = "SELECT next_offset - origin_offset - aggregated FROM weather_partition";
     let sampled = "SELECT sampled_out + (SELECT count(*) FROM weather_dead_letter) FROM weather_partition";
     let kept = pipeline.database.number("SELECT count(*) FROM weather_dead_letter").await;
     assert_eq!(pipeline.database.number(counted).await, 20_000);
     assert_eq!(pipeline.database.number(sampled).await, 20_000);
-    assert!((1_000..=1_000 + RUN_LIMIT.as_secs() as i64).contains(&kept), "{kept} are kept");
+    assert!((1_000..10_000).contains(&kept), "{kept} are kept");
 }
 
 #[tokio::test]
