@@ -26,6 +26,7 @@ pub async fn wait_for(cluster: &Cluster, outage: &Outage) -> BTreeSet<i32> {
                 return partitions;
             }
             Ok(_) => outage.failed(&"it does not exist; `weather producer` creates it"),
+            Err(error) if backoff.failures() > 1 && cluster.outage().is_none() => outage.failed(&error),
             // Reported by `Cluster`.
             Err(_) => {}
         }
@@ -33,14 +34,23 @@ pub async fn wait_for(cluster: &Cluster, outage: &Outage) -> BTreeSet<i32> {
     }
 }
 
-/// The end of each partition; waits for those that do not answer.
-pub async fn end_offsets(cluster: &Cluster, partitions: &BTreeSet<i32>) -> BTreeMap<i32, i64> {
+/// The end of each partition; waits until all are known, and `outage` reports why they are not.
+pub async fn end_offsets(
+    cluster: &Cluster,
+    partitions: &BTreeSet<i32>,
+    outage: &Outage,
+) -> BTreeMap<i32, i64> {
     let partitions: Vec<i32> = partitions.iter().copied().collect();
     let mut backoff = Backoff::default();
     loop {
-        // An error was reported by `Cluster`.
-        if let Ok(ends) = cluster.offsets(&partitions, OffsetAt::Latest).await {
-            return ends;
+        match cluster.offsets(&partitions, OffsetAt::Latest).await {
+            Ok(ends) => {
+                outage.ok();
+                return ends;
+            }
+            // The first failure is often a leader that moves; a broker that is away is reported by `Cluster`.
+            Err(error) if backoff.failures() > 1 && cluster.outage().is_none() => outage.failed(&error),
+            Err(_) => {}
         }
         backoff.wait().await;
     }

@@ -42,8 +42,11 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
     let ends = async {
         let partitions = topic::wait_for(&cluster, &stats.topic).await;
-        let ends =
-            if config.until_latest { Some(topic::end_offsets(&cluster, &partitions).await) } else { None };
+        let ends = if config.until_latest {
+            Some(topic::end_offsets(&cluster, &partitions, &stats.topic).await)
+        } else {
+            None
+        };
         (partitions, ends)
     };
     let (partitions, ends) = tokio::select! {

@@ -96,7 +96,7 @@ async fn prepare(
     stats.enter(Phase::WaitingForTopic);
     let partitions = topic::wait_for(cluster, &stats.topic).await;
     let ends = match config.until_latest {
-        true => Some(topic::end_offsets(cluster, &partitions).await),
+        true => Some(topic::end_offsets(cluster, &partitions, &stats.topic).await),
         false => None,
     };
     Ok((watch::channel(partitions), ends))

@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 /// Kafka's numbers of requests.
 const PRODUCE: i16 = 0;
 const METADATA: i16 = 3;
-/// The host that the brokers of the tests advertise, with its length before it as in Kafka's answers.
-const ADVERTISED: &[u8] = b"\0\x09127.0.0.1";
+/// The host that the brokers of the tests advertise; how its length is written depends on the version of the answer.
+const ADVERTISED: &[u8] = b"127.0.0.1";
 
 /// The protocol that passes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

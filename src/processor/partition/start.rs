@@ -21,6 +21,7 @@ use crate::processor::partition::snapshot;
 use crate::processor::partition::task::{Channels, PartitionTask, TaskSettings};
 use crate::reading::Format;
 use crate::retry::Backoff;
+use crate::telemetry::log::Outage;
 use crate::time::{Clock, milliseconds};
 
 /// How long the broker may hold back an answer while there is nothing to read.
@@ -126,10 +127,18 @@ impl Launcher {
 
     async fn first_offset(&self, partition: i32) -> i64 {
         let mut backoff = Backoff::default();
+        let outage = Outage::new(format!("partition {partition} of topic {}", self.cluster.topic()));
         loop {
-            // An error was said by `Cluster`.
-            if let Ok(offset) = topic::start_offset(&self.cluster, partition, self.from).await {
-                return offset;
+            match topic::start_offset(&self.cluster, partition, self.from).await {
+                Ok(offset) => {
+                    outage.ok();
+                    return offset;
+                }
+                // The first failure is often a leader that moves; a broker that is away is reported by `Cluster`.
+                Err(error) if backoff.failures() > 1 && self.cluster.outage().is_none() => {
+                    outage.failed(&error)
+                }
+                Err(_) => {}
             }
             backoff.wait().await;
         }
