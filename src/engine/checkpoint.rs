@@ -196,7 +196,7 @@ fn decode_letter(from: &mut Decoder<'_>) -> Result<DeadLetter, CheckpointError> 
     let (incarnation, offset) = (from.i64()?, from.i64()?);
     let reason = usize::try_from(from.i64()?).ok().and_then(|i| Reason::ALL.get(i).copied());
     let (payload_bytes, has_payload) = (from.i64()?, from.i64()? != 0);
-    let payload = from.bytes()?.to_vec();
+    let payload = from.bytes()?.into();
     let reason = reason.ok_or(CheckpointError::Corrupt)?;
     Ok(DeadLetter { incarnation, offset, reason, payload: has_payload.then_some(payload), payload_bytes })
 }
@@ -293,7 +293,7 @@ mod tests {
             payload,
             payload_bytes: 3,
         };
-        let pending = vec![letter(None), letter(Some(vec![1, 2, 3])), letter(Some(vec![]))];
+        let pending = vec![letter(None), letter(Some([1, 2, 3].into())), letter(Some([].into()))];
         Checkpoint {
             topic: "weather_data".into(),
             partition: 3,

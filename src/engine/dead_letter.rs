@@ -2,9 +2,11 @@
 //!
 //! They are written in the transaction that moves the offset past them, so that none is lost or written twice. Until
 //! then they wait here, bounded twice: a flood is sampled ([`FloodGate`]; the counts stay complete), and a partition
-//! whose [`Outbox`] is full takes no more records until PostgreSQL has confirmed some.
+//! whose [`Outbox`] is full takes no more records until PostgreSQL has confirmed some. All outboxes of a process share
+//! one bound ([`Shares`]); a payload is kept once, whoever holds a copy of its letter.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::engine::state::{Position, REASONS};
 use crate::reading::Reason;
@@ -15,8 +17,11 @@ pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024;
 const BURST: i64 = 1_000;
 /// Dead letters of one reason that are kept a second after a burst. A flood that lasts must not fill the disk.
 const PER_SECOND: i64 = 1;
-/// Unconfirmed dead letters beyond which a partition takes no more records.
-const MAX_OUTBOX_BYTES: usize = 8 * 1024 * 1024;
+/// Unconfirmed dead letters of all partitions of a process. A partition takes no more records beyond its share of this;
+/// what it has taken by then, an answer of Kafka's at most, comes on top.
+const MAX_UNCONFIRMED_BYTES: usize = 16 * 1024 * 1024;
+/// How much of a payload an example shows.
+const EXAMPLE_BYTES: usize = 200;
 
 /// A rejected record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +33,7 @@ pub struct DeadLetter {
     /// Why it was rejected.
     pub reason: Reason,
     /// The first [`MAX_PAYLOAD_BYTES`] of its value; None for a tombstone.
-    pub payload: Option<Vec<u8>>,
+    pub payload: Option<Arc<[u8]>>,
     /// Length of the whole value.
     pub payload_bytes: i64,
 }
@@ -39,8 +44,19 @@ impl DeadLetter {
     }
 
     /// What it costs to keep, roughly.
-    fn cost(&self) -> usize {
-        size_of::<Self>() + self.payload.as_ref().map_or(0, Vec::len)
+    pub fn cost(&self) -> usize {
+        size_of::<Self>() + self.payload.as_deref().map_or(0, <[u8]>::len)
+    }
+}
+
+/// How many outboxes a process has, and so what each may hold.
+#[derive(Debug, Clone, Default)]
+pub struct Shares(Arc<()>);
+
+impl Shares {
+    fn each(&self) -> usize {
+        // This one and those of the outboxes; an outbox of its own has all.
+        MAX_UNCONFIRMED_BYTES / (Arc::strong_count(&self.0) - 1).max(1)
     }
 }
 
@@ -49,20 +65,38 @@ impl DeadLetter {
 pub struct Outbox {
     letters: VecDeque<DeadLetter>,
     bytes: usize,
+    shares: Shares,
+    /// The first letter of each reason, its payload cut.
+    examples: [Option<DeadLetter>; Reason::ALL.len()],
 }
 
 impl Outbox {
+    /// One more outbox of a process.
+    pub fn new(shares: &Shares) -> Self {
+        Self { shares: shares.clone(), ..Self::default() }
+    }
+
     /// Adds letters; their positions are above all that are here.
     pub fn extend(&mut self, letters: impl IntoIterator<Item = DeadLetter>) {
         for letter in letters {
             self.bytes += letter.cost();
+            let cut = |payload: &Arc<[u8]>| Arc::from(&payload[..payload.len().min(EXAMPLE_BYTES)]);
+            self.examples[letter.reason.index()].get_or_insert_with(|| DeadLetter {
+                payload: letter.payload.as_ref().map(cut),
+                ..letter.clone()
+            });
             self.letters.push_back(letter);
         }
     }
 
+    /// The first letter that there was for this reason, with the beginning of its payload.
+    pub fn example(&self, reason: Reason) -> Option<&DeadLetter> {
+        self.examples[reason.index()].as_ref()
+    }
+
     /// Whether so much waits that no more records may be taken.
     pub fn is_full(&self) -> bool {
-        self.bytes >= MAX_OUTBOX_BYTES
+        self.bytes >= self.shares.each()
     }
 
     /// The letters that belong to a state at this position.
@@ -127,7 +161,7 @@ mod tests {
             incarnation,
             offset,
             reason: Reason::Malformed,
-            payload: Some(vec![0; bytes]),
+            payload: Some(vec![0; bytes].into()),
             payload_bytes: bytes as i64,
         }
     }
@@ -155,11 +189,39 @@ mod tests {
             outbox.extend([letter(0, offset, MAX_PAYLOAD_BYTES)]);
             offset += 1;
         }
-        assert!(offset as usize * MAX_PAYLOAD_BYTES <= MAX_OUTBOX_BYTES);
+        assert!(offset as usize * MAX_PAYLOAD_BYTES <= MAX_UNCONFIRMED_BYTES);
         outbox.confirm(at(0, 1));
         assert!(!outbox.is_full());
         outbox.confirm(at(0, offset));
         assert_eq!(outbox.bytes, 0);
+    }
+
+    #[test]
+    fn a_process_has_one_bound_however_many_partitions_it_has() {
+        for partitions in [1, 30, 1_000] {
+            let shares = Shares::default();
+            let mut outboxes: Vec<Outbox> = (0..partitions).map(|_| Outbox::new(&shares)).collect();
+            for outbox in &mut outboxes {
+                let mut offset = 0;
+                while !outbox.is_full() {
+                    outbox.extend([letter(0, offset, 1_000)]);
+                    offset += 1;
+                }
+            }
+            let bytes: usize = outboxes.iter().map(|outbox| outbox.bytes).sum();
+            let surplus = partitions * letter(0, 0, 1_000).cost();
+            assert!(bytes <= MAX_UNCONFIRMED_BYTES + surplus, "{partitions} partitions: {bytes}");
+        }
+    }
+
+    #[test]
+    fn an_example_of_each_reason_stays() {
+        let mut outbox = Outbox::default();
+        outbox.extend([letter(0, 5, 4_000), letter(0, 6, 1)]);
+        outbox.confirm(at(0, 7));
+        let example = outbox.example(Reason::Malformed).unwrap();
+        assert_eq!((example.offset, example.payload.as_ref().unwrap().len()), (5, EXAMPLE_BYTES));
+        assert_eq!((example.payload_bytes, outbox.example(Reason::Late)), (4_000, None));
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Partition {
         let Incoming { offset, timestamp_ms, append_time_ms, value, bytes } = record;
         self.state.progress.next_offset = offset + 1;
         let Some(value) = value else {
-            return self.reject(Reason::Malformed, offset, None, 0);
+            return self.reject(Reason::Malformed, offset, None);
         };
         // Kept because parsing scrambles the value.
         self.payload.clear();
@@ -219,8 +219,7 @@ impl Partition {
             _ => Err(Reason::Oversized),
         };
         if let Err(reason) = reading.and_then(|reading| self.aggregate(&reading, future_ms)) {
-            let payload = self.payload.clone();
-            self.reject(reason, offset, Some(payload), bytes);
+            self.reject(reason, offset, Some(bytes));
         }
     }
 
@@ -250,7 +249,8 @@ impl Partition {
         Ok(())
     }
 
-    fn reject(&mut self, reason: Reason, offset: i64, payload: Option<Vec<u8>>, bytes: usize) {
+    /// Rejects the record whose value begins with `self.payload` and has this length; None for a tombstone.
+    fn reject(&mut self, reason: Reason, offset: i64, bytes: Option<usize>) {
         let progress = &mut self.state.progress;
         progress.rejected[reason.index()] += 1;
         if !self.flood.admit(reason) {
@@ -258,7 +258,8 @@ impl Partition {
             return;
         }
         let incarnation = progress.incarnation;
-        let payload_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let payload = bytes.map(|_| Arc::from(self.payload.as_slice()));
+        let payload_bytes = i64::try_from(bytes.unwrap_or(0)).unwrap_or(i64::MAX);
         self.rejected.push(DeadLetter { incarnation, offset, reason, payload, payload_bytes });
     }
 

@@ -9,7 +9,7 @@
 use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::BuildHasher;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -59,10 +59,11 @@ impl Identity {
         let readable = file.read_to_string(&mut token).is_ok();
         if !readable || token.len() != 8 || !token.bytes().all(|b| b.is_ascii_hexdigit()) {
             token = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
-            file.rewind()?;
-            file.set_len(0)?;
-            file.write_all(token.as_bytes())?;
-            file.sync_all()?;
+            match replace(&mut file, token.as_bytes()) {
+                // The name is then this run's alone; the next run takes another.
+                Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {}
+                replaced => replaced?,
+            }
         }
         // A copy of the folder has the same tokens, but not the same files.
         let inode = file.metadata()?.ino();
@@ -73,6 +74,13 @@ impl Identity {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+fn replace(file: &mut File, content: &[u8]) -> io::Result<()> {
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 fn host_name() -> String {

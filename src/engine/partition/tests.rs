@@ -133,7 +133,7 @@ fn every_refusal_is_kept_with_its_payload() {
         Some(&b"{\"temperature\":1"[..]),
         "as it came, not as parsing left it"
     );
-    assert_eq!(pending[6].payload.as_ref().map(Vec::len), Some(MAX_PAYLOAD_BYTES));
+    assert_eq!(pending[6].payload.as_deref().map(<[u8]>::len), Some(MAX_PAYLOAD_BYTES));
     assert_eq!(pending[6].payload_bytes, MAX_READING_BYTES as i64 + 1);
 }
 

@@ -4,12 +4,18 @@
 //! is a complete file under the current or the previous name. Blocking calls: run them where blocking is allowed.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
+use std::hash::BuildHasher;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::engine::checkpoint::{Checkpoint, CheckpointError};
 use crate::error::{Error, Result};
+
+/// Nobody writes at a temporary file for so long.
+const LEFT_OVER: Duration = Duration::from_secs(60);
 
 /// The folder of checkpoint files.
 #[derive(Debug, Clone)]
@@ -28,7 +34,8 @@ pub struct Found {
 }
 
 impl CheckpointStore {
-    /// Makes the folder if it is missing and proves that it can be written to.
+    /// Makes the folder if it is missing and proves that it can be written to. A full one is as good: PostgreSQL has the
+    /// state, too.
     ///
     /// Fails with a usage error: the user has to name another folder or mend its rights.
     pub fn open(folder: &Path, topic: &str) -> Result<Self> {
@@ -39,10 +46,45 @@ impl CheckpointStore {
             ))
         };
         fs::create_dir_all(folder).map_err(refuse)?;
-        let probe = folder.join(format!(".probe-{}", std::process::id()));
-        File::create(&probe).and_then(|mut f| f.write_all(b"x")).map_err(refuse)?;
-        fs::remove_file(&probe).map_err(refuse)?;
-        Ok(Self { folder: folder.to_owned(), topic: topic.to_owned() })
+        let store = Self { folder: folder.to_owned(), topic: topic.to_owned() };
+        store.remove_leftovers();
+        match store.probe() {
+            Err(e) if is_full(&e) => crate::warn!(
+                "the checkpoint folder is full; continuing without new checkpoint files until it has room",
+                "folder" => folder.display(), "reason" => e
+            ),
+            probed => probed.map_err(refuse)?,
+        }
+        Ok(store)
+    }
+
+    /// Writes and removes a file.
+    fn probe(&self) -> io::Result<()> {
+        // Two processes that start at once on one folder may each be process 1 of their container.
+        let random = RandomState::new().hash_one(std::process::id());
+        let probe = self.folder.join(format!(".probe-{random:016x}"));
+        let written = File::create(&probe).and_then(|mut file| file.write_all(b"x"));
+        match fs::remove_file(&probe) {
+            Err(e) if written.is_ok() => Err(e),
+            _ => written,
+        }
+    }
+
+    /// Removes what processes that were killed have left of files that they were writing.
+    fn remove_leftovers(&self) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let is_ours = name.to_str().is_some_and(|name| {
+                (name.starts_with(&self.topic) && name.ends_with(".ckpt.tmp")) || name.starts_with(".probe-")
+            });
+            let modified = entry.metadata().and_then(|about| about.modified());
+            let age = modified.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+            if is_ours && age >= LEFT_OVER {
+                // Another process may have removed it; one that cannot be removed costs space only.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// A store that is only read: the folder is left as it is, also if it is not there.
@@ -68,9 +110,11 @@ impl CheckpointStore {
     pub fn write(&self, partition: i32, bytes: &[u8]) -> io::Result<()> {
         let current = self.path(partition);
         let (previous, temporary) = (with_suffix(&current, ".prev"), with_suffix(&current, ".tmp"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        if let Err(e) = write_durably(&temporary, bytes) {
+            // On a full disk it must not keep the room that others need.
+            let _ = fs::remove_file(&temporary);
+            return Err(e);
+        }
         match fs::rename(&current, &previous) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => fs::rename(&temporary, &current)?,
@@ -116,6 +160,17 @@ impl CheckpointStore {
     fn path(&self, partition: i32) -> PathBuf {
         self.folder.join(format!("{}-{partition}.ckpt", self.topic))
     }
+}
+
+/// Whether there is no room, which may change by itself.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

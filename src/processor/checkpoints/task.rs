@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::engine::state::Position;
@@ -17,13 +17,28 @@ use crate::processor::observe::stats::Stats;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::shutdown::Shutdown;
 
+/// Files written at once: most of the time is spent waiting for the volume. Each takes three file descriptors.
+const AT_ONCE: usize = 4;
+
+/// Epoch and positions of a state.
+type Stamp = (i64, (Position, Position));
+
+/// A file that is durable.
+#[derive(Debug)]
+struct WrittenFile {
+    partition: i32,
+    stamp: Stamp,
+    bytes: usize,
+    took: Duration,
+}
+
 /// Writes the files of all partitions that this process owns.
 #[derive(Debug)]
 pub struct CheckpointTask {
     store: Arc<CheckpointStore>,
     registry: Arc<Registry>,
     /// Epoch and positions of the file of each partition.
-    written: HashMap<i32, (i64, (Position, Position))>,
+    written: HashMap<i32, Stamp>,
     stats: Arc<Stats>,
 }
 
@@ -48,12 +63,19 @@ impl CheckpointTask {
     /// Writes the files of all partitions that moved since their last one.
     pub async fn write_all(&mut self) {
         let (mut wrote, mut failure) = (false, None);
+        let mut writing = JoinSet::new();
         for owned in self.registry.all() {
-            self.stats.checkpointing.work();
-            match self.write(&owned).await {
-                Ok(moved) => wrote |= moved,
-                Err(error) => failure = failure.or(Some(error)),
+            while writing.len() >= AT_ONCE
+                && let Some(written) = writing.join_next().await
+            {
+                self.note(written, &mut wrote, &mut failure);
             }
+            self.stats.checkpointing.work();
+            self.begin(&owned, &mut writing).await;
+        }
+        while let Some(written) = writing.join_next().await {
+            self.stats.checkpointing.work();
+            self.note(written, &mut wrote, &mut failure);
         }
         // A full volume may still take the small files: it is well only when all of them could be written.
         match failure {
@@ -64,20 +86,36 @@ impl CheckpointTask {
         self.stats.checkpointing.rest();
     }
 
-    /// Whether there was anything to write.
-    async fn write(&mut self, owned: &PartitionHandle) -> io::Result<bool> {
-        let asked = Instant::now();
-        let Some(image) = owned.checkpoint().await else { return Ok(false) };
+    /// Takes a partition's image, and starts writing it if it is not the one on the volume.
+    async fn begin(&self, owned: &PartitionHandle, writing: &mut JoinSet<io::Result<WrittenFile>>) {
+        let started = Instant::now();
+        let Some(image) = owned.checkpoint().await else { return };
         let (stamp, bytes) = ((owned.epoch, image.positions), image.bytes.len());
         let (store, partition) = (Arc::clone(&self.store), owned.partition);
         if self.written.get(&partition) == Some(&stamp) {
             self.stats.file_is_current(partition, bytes);
-            return Ok(false);
+            return;
         }
-        spawn_blocking(move || store.write(partition, &image.bytes)).await.map_err(io::Error::other)??;
-        self.written.insert(partition, stamp);
-        self.stats.checkpoint.record(asked.elapsed());
-        self.stats.file_is_current(partition, bytes);
-        Ok(true)
+        writing.spawn_blocking(move || {
+            store.write(partition, &image.bytes)?;
+            Ok(WrittenFile { partition, stamp, bytes, took: started.elapsed() })
+        });
+    }
+
+    fn note(
+        &mut self,
+        written: Result<io::Result<WrittenFile>, JoinError>,
+        wrote: &mut bool,
+        failure: &mut Option<io::Error>,
+    ) {
+        match written.map_err(io::Error::other).and_then(|written| written) {
+            Ok(file) => {
+                *wrote = true;
+                self.written.insert(file.partition, file.stamp);
+                self.stats.checkpoint.record(file.took);
+                self.stats.file_is_current(file.partition, file.bytes);
+            }
+            Err(error) => *failure = failure.take().or(Some(error)),
+        }
     }
 }

@@ -132,7 +132,7 @@ impl Sample {
     /// Of a letter; what is no UTF-8 shows as replacement characters.
     pub fn of(partition: i32, letter: &DeadLetter) -> Self {
         let text =
-            |bytes: &Vec<u8>| String::from_utf8_lossy(&bytes[..bytes.len().min(SAMPLE_BYTES)]).into_owned();
+            |bytes: &Arc<[u8]>| String::from_utf8_lossy(&bytes[..bytes.len().min(SAMPLE_BYTES)]).into_owned();
         Self {
             partition,
             offset: letter.offset,
@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn letter(offset: i64, payload: &[u8]) -> DeadLetter {
-        let payload = Some(payload.to_vec());
+        let payload = Some(payload.into());
         DeadLetter { incarnation: 0, offset, reason: Reason::Malformed, payload, payload_bytes: 9 }
     }
 

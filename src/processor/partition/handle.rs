@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use crate::engine::dead_letter::{DeadLetter, Outbox};
+use crate::engine::dead_letter::{DeadLetter, Outbox, Shares};
 use crate::engine::partition::Confirmation;
 use crate::engine::state::{Position, State};
 use crate::processor::observe::rates::Look;
@@ -19,8 +19,17 @@ use crate::processor::partition::snapshot::Reader;
 use crate::telemetry::log::Outage;
 
 /// Dead letters between worker and flush. Locked only while there are some, and for each flush.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SharedOutbox(Arc<Mutex<Outbox>>);
+
+/// What bounds the dead letters of this process.
+static SHARES: LazyLock<Shares> = LazyLock::new(Shares::default);
+
+impl Default for SharedOutbox {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Outbox::new(&SHARES))))
+    }
+}
 
 impl SharedOutbox {
     /// Runs a short piece of work under the lock.
