@@ -24,7 +24,13 @@ pub struct FlushPlan {
     /// Connections there had been when what is written was last relied on.
     connections: u64,
     portions: VecDeque<Vec<PartitionFlush>>,
+    /// What the last of them costs.
+    filled: usize,
 }
+
+/// What is written in one transaction, unless a partition alone is more. Every part of it is in memory several times: as
+/// rows, as parameters, and as bytes on their way. A backlog must not be all at once.
+const MAX_PORTION_BYTES: usize = 2 * 1024 * 1024;
 
 /// What PostgreSQL has of a partition.
 #[derive(Debug, Default)]
@@ -121,10 +127,15 @@ impl FlushPlan {
         }
         let known = written.position.unwrap_or(state.progress.flushed());
         let flush = PartitionFlush { partition, epoch, state, known, high_watermark, windows, letters };
-        if self.portions.is_empty() {
-            self.portions.push_back(Vec::new());
+        let cost = flush.cost();
+        match self.portions.back_mut() {
+            Some(last) if self.filled + cost <= MAX_PORTION_BYTES => last.push(flush),
+            _ => {
+                self.portions.push_back(vec![flush]);
+                self.filled = 0;
+            }
         }
-        self.portions[0].push(flush);
+        self.filled += cost;
         true
     }
 
@@ -211,6 +222,12 @@ pub struct PartitionFlush {
 }
 
 impl PartitionFlush {
+    /// What it costs to send, roughly, in bytes.
+    fn cost(&self) -> usize {
+        let letters: usize = self.letters.iter().map(DeadLetter::cost).sum();
+        letters + size_of::<Window>() * self.windows.len()
+    }
+
     /// Why PostgreSQL does not take it, by how the partition stands there; None if that is not the reason.
     pub fn refusal(&self, row: Option<&Standing>) -> Option<&'static str> {
         let progress = &self.state.progress;

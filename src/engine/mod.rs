@@ -11,6 +11,7 @@
 //! - [`assignment`]: which partitions a process takes and gives up.
 //! - [`flush_plan`]: what a flush writes, and what a refusal means.
 //! - [`bounded`]: when a run that has an end is done.
+//! - [`intake`]: what became of the records of a run, and when somebody has to be told of those that are refused.
 //!
 //! Invariants
 //! - It imports nothing of the project but [`reading`](crate::reading) and [`error`](mod@crate::error).
@@ -21,6 +22,7 @@ pub mod bounded;
 pub mod checkpoint;
 pub mod dead_letter;
 pub mod flush_plan;
+pub mod intake;
 pub mod partition;
 pub mod recovery;
 pub mod state;

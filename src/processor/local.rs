@@ -25,9 +25,11 @@ use crate::postgres::summary::SummaryRow;
 use crate::processor::checkpoints::store::CheckpointStore;
 use crate::processor::checkpoints::task::CheckpointTask;
 use crate::processor::observe::batch_log::BatchLog;
+use crate::processor::observe::intake_log::IntakeLog;
 use crate::processor::observe::stats::Stats;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::processor::partition::start::Launcher;
+use crate::processor::stopped_early;
 use crate::shutdown::{self, Shutdown};
 use crate::time::milliseconds;
 
@@ -50,7 +52,7 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
         (partitions, ends)
     };
     let (partitions, ends) = tokio::select! {
-        () = shutdown.wait() => return Ok(()),
+        () = shutdown.wait() => return stopped_early(&config, "nothing was read"),
         found = ends => found,
     };
     let (known, watched) = watch::channel(partitions);
@@ -100,20 +102,31 @@ impl Local {
         let checkpoints =
             CheckpointTask::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
         let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended));
-        let failure = tokio::select! {
-            () = shutdown.wait() => None,
-            failure = failed.recv() => failure,
-            worked = self.work() => worked.err(),
+        let intake_log = IntakeLog::new(&self.registry);
+        let watching = tokio::spawn(Arc::clone(&intake_log).run());
+        let (failure, is_stopped) = tokio::select! {
+            () = shutdown.wait() => (None, true),
+            failure = failed.recv() => (failure, false),
+            worked = self.work() => (worked.err(), false),
         };
+        watching.abort();
         done.fire();
         let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
-        if let Ok(mut checkpoints) = checkpointing.await {
-            checkpoints.write_all().await;
+        let kept = match checkpointing.await {
+            Ok(mut checkpoints) => checkpoints.write_all().await,
+            Err(_) => false,
+        };
+        intake_log.stopped(&[("partitions", &owned.len()), ("saved", &kept)]);
+        match failure {
+            Some(failure) => Err(failure),
+            None if is_stopped => stopped_early(&self.config, "what was read was printed"),
+            None if !kept => Err(Error::failure(format!(
+                "the checkpoint files could not be written to {}; the next start reads again what they lack",
+                self.config.checkpoint_dir.display()
+            ))),
+            None => Ok(()),
         }
-        let records: i64 = owned.iter().map(|owned| owned.published.progress().accounted()).sum();
-        crate::info!("stopped", "partitions" => owned.len(), "records" => records);
-        failure.map_or(Ok(()), Err)
     }
 
     /// Takes partitions as they come and prints what changes, until a bounded run is done.

@@ -43,6 +43,7 @@ use checkpoints::task::CheckpointTask;
 use flusher::{Flusher, Request, flush_now};
 use identity::Identity;
 use lease_keeper::{LeaseKeeper, Remainder, Rules};
+use observe::intake_log::IntakeLog;
 use observe::stats::{Phase, Stats};
 use observe::status::ProcessorStatus;
 use offset_committer::OffsetCommitter;
@@ -57,7 +58,7 @@ pub const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Longest wait for the last commit of offsets.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
-/// Runs `weather process` until the end is asked for, a bounded run is done, or a partition cannot go on.
+/// Runs `weather process` until shutdown is requested, a bounded run is done, or a partition cannot continue.
 pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let Some(database) = config.database.clone() else { return local::run(config, shutdown).await };
     let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
@@ -72,7 +73,7 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let _live = Live::start(move || watched.live_line());
     let mut asked = shutdown.clone();
     let ((known, partitions), end_offsets) = tokio::select! {
-        () = asked.wait() => return Ok(()),
+        () = asked.wait() => return stopped_early(&config, "nothing was read"),
         prepared = prepare(&config, &database, &cluster, &stats) => prepared?,
     };
     let watching = tokio::spawn(topic::watch(Arc::clone(&cluster), known));
@@ -81,6 +82,14 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let result = pipeline.run(partitions, end_offsets, shutdown).await;
     watching.abort();
     result
+}
+
+/// A bounded run that is stopped has not done what it was started for, and who waits for it must not think so.
+fn stopped_early(config: &Process, outcome: &str) -> Result<()> {
+    if config.until_latest {
+        return Err(Error::failure(format!("stopped by a signal before everything was read; {outcome}")));
+    }
+    Ok(())
 }
 
 type Topic = (watch::Sender<BTreeSet<i32>>, watch::Receiver<BTreeSet<i32>>);
@@ -158,16 +167,16 @@ impl Pipeline {
             failures,
         };
         let mut owning = tokio::spawn(lease_keeper.run(ended.clone()));
+        let intake_log = IntakeLog::new(&self.registry);
+        let watching = tokio::spawn(Arc::clone(&intake_log).run());
 
-        let failure = tokio::select! {
+        let (failure, is_stopped) = tokio::select! {
             biased;
-            () = ended.wait() => None,
-            failure = failed.recv() => failure,
-            // Whoever waits for a bounded run must not take it for done.
-            () = shutdown.wait() => self.config.until_latest.then(|| {
-                Error::failure("ended by a signal before everything was read; what was read is in the table")
-            }),
+            () = ended.wait() => (None, false),
+            failure = failed.recv() => (failure, false),
+            () = shutdown.wait() => (None, true),
         };
+        watching.abort();
         done.fire();
         self.stats.enter(Phase::Stopping);
         // It may be in the middle of a call to a PostgreSQL that does not answer.
@@ -176,7 +185,8 @@ impl Pipeline {
         // A volume may hang; what is on it then is whole all the same.
         let checkpoints = timeout(LAST_WORDS, checkpointing).await.ok().and_then(std::result::Result::ok);
         let partitions: Vec<i32> = topic.borrow().iter().copied().collect();
-        self.finish(&flushes, &partitions, checkpoints, owned.unwrap_or_default()).await;
+        let flushed =
+            self.finish(&flushes, &partitions, checkpoints, owned.unwrap_or_default(), &intake_log).await;
         if let Some(committing) = committing {
             // For looking at only: a broker that is away is not waited for.
             let _ = timeout(LAST_COMMIT, async { committing.await.ok()?.commit().await }).await;
@@ -184,7 +194,15 @@ impl Pipeline {
         drop(flushes);
         // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
         let _ = timeout(LAST_WORDS, flushing).await;
-        failure.map_or(Ok(()), Err)
+        match failure {
+            Some(failure) => Err(failure),
+            None if is_stopped && flushed => stopped_early(&self.config, "what was read is in the table"),
+            None if is_stopped => stopped_early(
+                &self.config,
+                "PostgreSQL did not accept the last flush, so the table lacks the last of what was read",
+            ),
+            None => Ok(()),
+        }
     }
 
     fn rules(&self, end_offsets: Option<BTreeMap<i32, i64>>) -> Rules {
@@ -202,29 +220,35 @@ impl Pipeline {
         }
     }
 
-    /// The last flush, the last checkpoints, and the partitions free for others.
+    /// The last flush, the last checkpoints, and the partitions free for others. Whether everything was flushed.
     async fn finish(
         &self,
         flushes: &mpsc::Sender<Request>,
         partitions: &[i32],
         checkpoints: Option<CheckpointTask>,
         left: Remainder,
-    ) {
+        intake_log: &IntakeLog,
+    ) -> bool {
         let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
         let flushed = flush_now(flushes, LAST_FLUSH).await;
-        if let Some(mut checkpoints) = checkpoints {
-            let _ = timeout(LAST_WORDS, checkpoints.write_all()).await;
-        }
-        if !flushed {
-            crate::warn!(
-                "PostgreSQL did not take the last flush; the checkpoint files keep it for the next start"
-            );
+        let kept = match checkpoints {
+            Some(mut checkpoints) => timeout(LAST_WORDS, checkpoints.write_all()).await.unwrap_or(false),
+            None => false,
+        };
+        match (flushed, kept) {
+            (true, _) => {}
+            (false, true) => crate::warn!(
+                "PostgreSQL did not accept the last flush; the checkpoint files keep it for the next start"
+            ),
+            (false, false) => crate::warn!(
+                "neither PostgreSQL nor the checkpoint folder accepted the last of what was read; the next start reads it again"
+            ),
         }
         let said = timeout(LAST_WORDS, self.last_words(partitions, left)).await;
-        let records: i64 = owned.iter().map(|o| o.published.progress().accounted()).sum();
-        crate::info!("stopped", "partitions" => owned.len(), "records" => records, "flushed" => flushed,
-            "released" => matches!(said, Ok(Ok(()))));
+        let released = matches!(said, Ok(Ok(())));
+        intake_log.stopped(&[("partitions", &owned.len()), ("flushed", &flushed), ("released", &released)]);
+        flushed
     }
 
     async fn last_words(&self, partitions: &[i32], left: Remainder) -> Result<(), Failure> {

@@ -92,6 +92,11 @@ impl CheckpointStore {
         Self { folder: folder.to_owned(), topic: topic.to_owned() }
     }
 
+    /// Where the files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The partitions that have a file of any age.
     pub fn partitions(&self) -> io::Result<BTreeSet<i32>> {
         let mut partitions = BTreeSet::new();

@@ -55,13 +55,13 @@ impl CheckpointTask {
         loop {
             tokio::select! {
                 () = shutdown.wait() => return self,
-                _ = ticks.tick() => self.write_all().await,
+                _ = ticks.tick() => drop(self.write_all().await),
             }
         }
     }
 
-    /// Writes the files of all partitions that moved since their last one.
-    pub async fn write_all(&mut self) {
+    /// Writes the files of all partitions that moved since their last one; whether all of them are as they should be.
+    pub async fn write_all(&mut self) -> bool {
         let (mut wrote, mut failure) = (false, None);
         let mut writing = JoinSet::new();
         for owned in self.registry.all() {
@@ -77,6 +77,7 @@ impl CheckpointTask {
             self.stats.checkpointing.work();
             self.note(written, &mut wrote, &mut failure);
         }
+        let is_whole = failure.is_none();
         // A full volume may still take the small files: it is well only when all of them could be written.
         match failure {
             Some(error) => self.stats.checkpoint_folder.failed(&error),
@@ -84,6 +85,7 @@ impl CheckpointTask {
             None => {}
         }
         self.stats.checkpointing.rest();
+        is_whole
     }
 
     /// Takes a partition's image, and starts writing it if it is not the one on the volume.

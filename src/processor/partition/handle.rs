@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use crate::engine::dead_letter::{DeadLetter, Outbox, Shares};
 use crate::engine::partition::Confirmation;
-use crate::engine::state::{Position, State};
+use crate::engine::state::{Position, Progress, State};
 use crate::processor::observe::rates::Look;
 use crate::processor::partition::snapshot::Reader;
 use crate::telemetry::log::Outage;
@@ -107,6 +107,8 @@ pub struct PartitionHandle {
     pub partition: i32,
     /// The ownership to write under.
     pub epoch: i64,
+    /// How it stood when this process took it.
+    pub began: Progress,
     /// What the worker publishes.
     pub published: Reader,
     /// Dead letters that PostgreSQL does not have.

@@ -101,12 +101,15 @@ impl Launcher {
         let read = spawn_blocking(move || store.read(partition)).await;
         let found = read.map_err(|e| Error::failure(format!("reading checkpoint files: {e}")))??;
         for complaint in &found.complaints {
-            crate::warn!("checkpoint file passed over", "reason" => complaint);
+            crate::warn!("ignoring a checkpoint file", "reason" => complaint);
         }
         let mut files = found.checkpoints;
         let state = match origin(claimed, &Vec::from_iter(&files)) {
             Origin::File(index) => {
                 let file = files.swap_remove(index);
+                if file.window_ms != self.settings.window_ms {
+                    return Err(other_window(self.settings.window_ms, file.window_ms, &self.store));
+                }
                 crate::info!("going on from the checkpoint file", "partition" => partition,
                     "next_offset" => file.state.progress.next_offset);
                 return Ok(resume(file));
@@ -153,7 +156,7 @@ impl Launcher {
     ) -> PartitionHandle {
         let Claimed { partition, epoch, .. } = *claimed;
         let feed = self.fetcher.open(partition, state.progress.next_offset, state.log);
-        let reached = Arc::new(OnceLock::new());
+        let (began, reached) = (state.progress, Arc::new(OnceLock::new()));
         let (writer, published) = snapshot::channel(&state);
         let (confirmed, confirmations) = watch::channel(None);
         let (commands, asked) = mpsc::channel(4);
@@ -191,6 +194,7 @@ impl Launcher {
         PartitionHandle {
             partition,
             epoch,
+            began,
             published,
             outbox,
             high_watermark,
@@ -202,4 +206,15 @@ impl Launcher {
             task,
         }
     }
+}
+
+/// Windows of two lengths cannot be one state.
+fn other_window(asked_ms: i64, found_ms: i64, store: &CheckpointStore) -> Error {
+    let length = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+    Error::usage(format!(
+        "--window {:?} differs from the windows of {:?} in the checkpoint folder {}; use that length, or another folder with --checkpoint-dir",
+        length(asked_ms),
+        length(found_ms),
+        store.folder().display()
+    ))
 }
