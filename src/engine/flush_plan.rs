@@ -297,6 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn a_backlog_goes_in_portions() {
+        let mut plan = FlushPlan::default();
+        let held: Vec<(i32, i64)> = (0..5).map(|partition| (partition, 5)).collect();
+        plan.begin(&held, 1);
+        let half = MAX_PORTION_BYTES / size_of::<DeadLetter>() / 2;
+        for (partition, letters) in [(0, 0), (1, half), (2, 3 * half), (3, half), (4, half / 2)] {
+            plan.add(offer(partition, 3, letters));
+        }
+        let mut portions = Vec::new();
+        while !plan.portion().is_empty() {
+            portions.push(sent(&plan));
+            plan.confirm();
+        }
+        assert_eq!(portions, [vec![0, 1], vec![2], vec![3, 4]]);
+    }
+
+    #[test]
     fn nothing_counts_as_written_before_it_is_confirmed() {
         let mut plan = FlushPlan::default();
         plan.begin(&[(0, 5)], 1);

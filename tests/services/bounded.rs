@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::pipeline::{END_LIMIT, RUN_LIMIT};
-use crate::support::{Pipeline, turn};
+use crate::support::{Folder, Pipeline, Weather, turn};
 
 #[tokio::test]
 async fn a_bounded_run_ends_only_when_everything_is_read() {
@@ -50,4 +50,54 @@ async fn a_bounded_run_ended_by_a_signal_reports_it() {
     holder.succeed(END_LIMIT).await;
     pipeline.drain().await;
     pipeline.assert_table().await;
+}
+
+#[tokio::test]
+async fn a_bounded_run_that_is_stopped_while_it_waits_has_not_succeeded() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("waiting", 2).await;
+    pipeline.produce(&["--count", "1000", "--rate", "0", "--backfill", "3h"]).await;
+    let (away, brokers, url) = ("127.0.0.1:1", pipeline.brokers.as_str(), pipeline.url.as_str());
+    let no_postgres = format!("postgres://postgres@{away}/x");
+    let cases =
+        [(brokers, no_postgres.as_str(), "PostgreSQL"), (away, url, "Kafka"), (away, "none", "Kafka")];
+    for (brokers, url, what) in cases {
+        let folder = Folder::new("waiting");
+        let folder = folder.path().to_str().expect("the folder's name is UTF-8");
+        let run = Weather::spawn([
+            "process",
+            "--brokers",
+            brokers,
+            "--topic",
+            &pipeline.topic,
+            "--database-url",
+            url,
+            "--checkpoint-dir",
+            folder,
+            "--listen",
+            "",
+            "--until-latest",
+        ]);
+        run.wait_for_line(what, RUN_LIMIT).await;
+        run.sigterm();
+        assert_eq!(run.wait(END_LIMIT).await.code(), Some(1), "{url}: {:?}", run.stderr());
+        assert!(run.stderr().join("\n").contains("nothing was read"), "{:?}", run.stderr());
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_refused_in_full_is_not_passed_in_silence() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("refused", 2).await;
+    let lines = Folder::new("lines");
+    let path = lines.path().join("lines");
+    std::fs::write(&path, "no json at all\n".repeat(5)).expect("a file");
+    pipeline.produce(&["--source", path.to_str().expect("UTF-8")]).await;
+    for url in [pipeline.url.as_str(), "none"] {
+        let run = pipeline.process_at(url, &["--until-latest"]);
+        run.succeed(RUN_LIMIT).await;
+        let log = run.stderr().join("\n");
+        assert!(log.contains("rejected records: malformed") && log.contains("no json at all"), "{log}");
+        assert!(log.contains("stopped records=5 aggregated=0 malformed=5"), "{log}");
+    }
 }

@@ -186,6 +186,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::engine::state::State;
 
@@ -254,6 +256,24 @@ mod tests {
         bytes[8] = 9;
         store.write(0, &bytes).unwrap();
         assert_eq!(store.read(0).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn leftovers_of_killed_processes_go_and_those_of_living_ones_stay() {
+        let folder = Folder::new("leftovers");
+        fs::create_dir_all(&folder.0).unwrap();
+        let long_ago = SystemTime::now() - 2 * LEFT_OVER;
+        let names = ["t-0.ckpt.tmp", ".probe-0000000000000001", "t-1.ckpt.tmp", "notes.tmp", "t-0.ckpt"];
+        for name in names {
+            let file = File::create(folder.0.join(name)).unwrap();
+            if name != "t-1.ckpt.tmp" {
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        CheckpointStore::open(&folder.0, "t").unwrap();
+        let left: Vec<&str> = names.into_iter().filter(|name| folder.0.join(name).exists()).collect();
+        assert_eq!(left, ["t-1.ckpt.tmp", "notes.tmp", "t-0.ckpt"]);
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 3, "and no probe is left");
     }
 
     #[test]

@@ -156,6 +156,6 @@ write OK
         (0..25).chain(0..25).for_each(|i| rows.add(&row(i)));
         let text = batch(0, &rows);
         assert!(text.contains("and 5 earlier windows"), "{text}");
-        assert_eq!(text.matches("|1970-01-01").count(), MAX_ROWS, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("|1970")).count(), MAX_ROWS, "{text}");
     }
 }
