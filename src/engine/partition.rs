@@ -106,6 +106,11 @@ impl Partition {
         self
     }
 
+    /// How records are read.
+    pub fn format(&self) -> &Arc<Format> {
+        self.parser.format()
+    }
+
     /// The state after all that was applied.
     pub fn state(&self) -> &State {
         &self.state

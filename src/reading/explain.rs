@@ -18,7 +18,7 @@ use super::{Cause, Metric, Unit, timestamp};
 /// More fields than these are not listed.
 const MAX_FIELDS: usize = 40;
 /// A longer example is cut.
-const MAX_EXAMPLE: usize = 24;
+const MAX_EXAMPLE: usize = 32;
 
 /// A field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,13 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// The time, if it is text without an offset.
+    pub fn local_time(&self) -> Option<&str> {
+        let time = self.understood.iter().find(|field| field.name == "timestamp")?;
+        let is_local = |text: &&str| matches!(timestamp::read(text), Some(timestamp::Time::Local(_)));
+        Some(time.example.trim_matches('"')).filter(is_local)
+    }
+
     /// One line: what is missing, what there is, what to do. `None` if nothing is missing that the record may have.
     pub fn hint(&self) -> Option<String> {
         if let Some(problem) = self.problem {

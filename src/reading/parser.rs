@@ -68,6 +68,11 @@ impl Parser {
         }
     }
 
+    /// How this parser reads.
+    pub fn format(&self) -> &Arc<Format> {
+        &self.format
+    }
+
     /// Reads one record's value. `record_ms` is when the Kafka record was made, ms since 1970, if that is known.
     ///
     /// # Errors

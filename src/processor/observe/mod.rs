@@ -9,6 +9,7 @@
 
 pub mod batch_log;
 mod exposition;
+pub mod hints;
 pub mod intake_log;
 mod live_line;
 mod progress;

@@ -21,6 +21,7 @@ use crate::engine::state::{LogIdentity, Position};
 use crate::error::Error;
 use crate::kafka::batch::{BatchError, Cause, Expander};
 use crate::kafka::fetcher::{Event, Feed, Turn};
+use crate::processor::observe::hints;
 use crate::processor::partition::decode::{self, Read};
 use crate::processor::partition::handle::{
     CheckpointImage, HighWatermark, Oldest, SharedOutbox, TaskCommand,
@@ -286,7 +287,9 @@ impl PartitionTask {
     fn publish(&mut self) {
         // Letters first: a reader of the state must find all letters that belong to it.
         if self.partition.has_rejected() {
-            self.outbox.with(|outbox| outbox.extend(self.partition.take_rejected()));
+            let format = Arc::clone(self.partition.format());
+            let rejected = self.partition.take_rejected().inspect(|letter| hints::look(letter, &format));
+            self.outbox.with(|outbox| outbox.extend(rejected));
         }
         let changed_from = self.partition.take_changed();
         self.writer.publish(self.partition.state(), changed_from);
