@@ -508,7 +508,7 @@ const FLAGS: &[Flag] = &[
         name: "fetch-bytes",
         on: PROCESS,
         metavar: "BYTES",
-        default: Some("4MiB"),
+        default: Some("1MiB"),
         help: "Maximum size of all fetched records held at once, whatever the number of partitions.",
         set: |o, v| put(&mut o.fetch_bytes, value::fetch_bytes(v)),
     },

@@ -72,7 +72,7 @@ fn defaults_are_the_contract() {
     assert_eq!(c.listen, Some("127.0.0.1:8080".parse().unwrap()));
     assert_eq!((c.window, c.watermark), (Duration::from_secs(3600), Duration::from_secs(600)));
     assert_eq!((c.flush_interval, c.lease), (Duration::from_millis(250), Duration::from_secs(15)));
-    assert_eq!((c.until_latest, c.assign, c.fetch_bytes), (false, Assign::Auto, 4 << 20));
+    assert_eq!((c.until_latest, c.assign, c.fetch_bytes), (false, Assign::Auto, 1 << 20));
     assert!(run(Name::Demo, &["--duration", "10s"], &[]).is_ok());
     assert!(run(Name::Inspect, &["--json"], &[]).is_ok());
 }
