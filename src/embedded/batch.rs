@@ -178,7 +178,12 @@ pub struct RawBatch {
     pub record_count: i32,
     /// The encoded records.
     pub records: Vec<u8>,
+    /// Id and epoch of an idempotent producer, and the sequence number of the first record.
+    pub producer: (i64, i16, i32),
 }
+
+/// What stands for no producer in particular.
+pub const NO_PRODUCER: (i64, i16, i32) = (-1, -1, -1);
 
 impl RawBatch {
     /// The marker that ends a transaction: one control record of version 0, type 1 (commit).
@@ -191,6 +196,7 @@ impl RawBatch {
             timestamp_ms,
             record_count: 1,
             records,
+            producer: NO_PRODUCER,
         }
     }
 
@@ -202,6 +208,7 @@ impl RawBatch {
             timestamp_ms,
             record_count: 0,
             records: Vec::new(),
+            producer: NO_PRODUCER,
         }
     }
 
@@ -212,8 +219,10 @@ impl RawBatch {
         checked.extend_from_slice(&self.last_offset_delta.to_be_bytes());
         checked.extend_from_slice(&self.timestamp_ms.to_be_bytes());
         checked.extend_from_slice(&self.timestamp_ms.to_be_bytes());
-        // No producer id, epoch or sequence.
-        checked.extend_from_slice(&[0xFF; 8 + 2 + 4]);
+        let (id, epoch, sequence) = self.producer;
+        checked.extend_from_slice(&id.to_be_bytes());
+        checked.extend_from_slice(&epoch.to_be_bytes());
+        checked.extend_from_slice(&sequence.to_be_bytes());
         checked.extend_from_slice(&self.record_count.to_be_bytes());
         checked.extend_from_slice(&self.records);
 
@@ -241,7 +250,14 @@ mod tests {
 
     fn batch() -> RawBatch {
         let records = [record(0, 0), record(9, 1), record(5, 2)].concat();
-        RawBatch { attributes: 0, last_offset_delta: 2, timestamp_ms: 1_000, record_count: 3, records }
+        RawBatch {
+            attributes: 0,
+            last_offset_delta: 2,
+            timestamp_ms: 1_000,
+            record_count: 3,
+            records,
+            producer: NO_PRODUCER,
+        }
     }
 
     fn refused(change: impl FnOnce(&mut RawBatch)) -> Option<ErrorCode> {

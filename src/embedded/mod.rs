@@ -46,7 +46,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use api::Api;
-pub use batch::RawBatch;
+pub use batch::{NO_PRODUCER, RawBatch};
 pub use codes::ErrorCode;
 use listener::{Command, Order};
 pub use testing::{Fault, Faults, Rule};

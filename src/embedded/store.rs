@@ -43,6 +43,8 @@ struct State {
 pub(super) struct Appended {
     pub(super) base_offset: i64,
     pub(super) log_start_offset: i64,
+    /// The newest timestamp of a batch that was here already, as Kafka says it of these alone; else -1.
+    pub(super) known_time_ms: i64,
 }
 
 /// A topic of the broker. Created again under its name, it has another id.
@@ -239,7 +241,8 @@ impl Store {
         let mut state = self.lock();
         let log = state.log(topic, partition)?;
         if let Some(base_offset) = log.check_sequence(&header)? {
-            return Ok(Appended { base_offset, log_start_offset: log.start_offset() });
+            let known_time_ms = header.max_timestamp_ms;
+            return Ok(Appended { base_offset, log_start_offset: log.start_offset(), known_time_ms });
         }
         self.append_locked(state, topic, partition, batch, header)
     }
@@ -274,7 +277,7 @@ impl Store {
         let log_start_offset = state.log(topic, partition)?.start_offset();
         drop(state);
         notify(waiters);
-        Ok(Appended { base_offset, log_start_offset })
+        Ok(Appended { base_offset, log_start_offset, known_time_ms: -1 })
     }
 
     /// Reads for a fetch; if that is not complete, `waiter` is notified at the next change of any of its partitions.

@@ -1,7 +1,7 @@
 //! The offsets of consumer groups: FindCoordinator, versions 0 to 2, OffsetCommit, 2 to 7, and OffsetFetch, 1 to 5.
 //!
-//! Groups here have no members, so offsets are committed from outside, as administration tools do it; whoever says to be
-//! a member is told that there is none.
+//! Groups here have no members, so offsets are committed from outside, as administration tools do it; whoever claims
+//! a generation of members is told that there is none.
 
 use super::super::codes::ErrorCode;
 use super::super::groups::check_name;
@@ -62,7 +62,7 @@ impl<'a> OffsetCommit<'a> {
     pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let group = reader.string()?;
         let generation = reader.int32()?;
-        let member = reader.string()?;
+        let _member = reader.string()?;
         if reader.version <= 4 {
             let _retention_ms = reader.int64()?;
         }
@@ -70,7 +70,7 @@ impl<'a> OffsetCommit<'a> {
             let _instance = reader.nullable_string()?;
         }
         let topics = reader.array(|reader| Ok((reader.string()?, reader.array(Commit::parse)?)))?;
-        Ok(Self { group, from_member: generation >= 0 || !member.is_empty(), topics })
+        Ok(Self { group, from_member: generation >= 0, topics })
     }
 
     pub(super) fn touches(&self, partition: i32) -> bool {

@@ -64,7 +64,9 @@ impl<'a> ListOffsets<'a> {
                 answer.int64(timestamp_ms);
                 answer.int64(offset);
                 if answer.version >= 4 {
-                    answer.int32(broker.store.leader_epoch(topic, asked.partition).unwrap_or(ANY_EPOCH));
+                    let found = Some(asked.partition).filter(|_| offset >= 0);
+                    let epoch = found.and_then(|found| broker.store.leader_epoch(topic, found).ok());
+                    answer.int32(epoch.unwrap_or(ANY_EPOCH));
                 }
                 answer.no_tagged_fields();
             }

@@ -58,7 +58,7 @@ impl<'a> Produce<'a> {
                 answer.int16(code(&result));
                 answer.int64(result.map_or(-1, |appended| appended.base_offset));
                 // No time of the append: topics keep the producers' timestamps.
-                answer.int64(-1);
+                answer.int64(result.map_or(-1, |appended| appended.known_time_ms));
                 if answer.version >= 5 {
                     answer.int64(result.map_or(-1, |appended| appended.log_start_offset));
                 }

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weather::embedded::RawBatch;
+use weather::embedded::{NO_PRODUCER, RawBatch};
 
 use super::{Both, TIME_MS, Talk, produce};
 use crate::support::turn;
@@ -67,7 +67,14 @@ fn produced(answer: &[u8]) -> (i16, i64, i64, Option<i64>) {
 /// Three records of a key-less, empty kind, as a producer encodes them.
 fn batch() -> RawBatch {
     let records = [[12, 0, 0, 0, 1, 1, 0], [12, 0, 0, 2, 1, 1, 0], [12, 0, 0, 4, 1, 1, 0]].concat();
-    RawBatch { attributes: 0, last_offset_delta: 2, timestamp_ms: *TIME_MS, record_count: 3, records }
+    RawBatch {
+        attributes: 0,
+        last_offset_delta: 2,
+        timestamp_ms: *TIME_MS,
+        record_count: 3,
+        records,
+        producer: NO_PRODUCER,
+    }
 }
 
 /// Batches with something wrong in each, by name.

@@ -1,7 +1,8 @@
 //! The embedded broker against Apache Kafka 4.1: asked the same things, they answer the same.
 //!
 //! Each test runs one script of calls on both and compares what was heard, line by line. rskafka's calls are here; what
-//! rskafka never sends, such as a corrupt batch, is in `frames`.
+//! rskafka's client never sends, such as a corrupt batch, is in `frames`; every version of every call is in `versions`,
+//! also against Apache Kafka 3.9 and 3.5.
 //!
 //! What differs, and so is not asked: the words of error messages; records stamped more than an hour ahead, records
 //! malformed inside a batch and negative limits of a fetch, which Kafka refuses; where within a compressed batch a time
@@ -11,7 +12,9 @@
 // What cannot be unwrapped fails the test, in a helper as in the test itself.
 #![allow(clippy::unwrap_used)]
 
+mod form;
 mod frames;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};

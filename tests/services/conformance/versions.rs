@@ -1,0 +1,504 @@
+//! The calls of today's clients, in every version that the embedded broker knows.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use weather::embedded::{Broker, Options, RawBatch};
+
+use super::TIME_MS;
+use super::form::{Body, Field, Kind, all, read, since};
+use crate::support::kafka::Version;
+use crate::support::{Kafka, turn, unique};
+
+const PRODUCE: Api = Api { key: 0, versions: (3, 8), flexible_from: 9 };
+const FETCH: Api = Api { key: 1, versions: (4, 13), flexible_from: 12 };
+const LIST_OFFSETS: Api = Api { key: 2, versions: (2, 6), flexible_from: 6 };
+const METADATA: Api = Api { key: 3, versions: (4, 12), flexible_from: 9 };
+const OFFSET_COMMIT: Api = Api { key: 8, versions: (2, 7), flexible_from: 8 };
+const OFFSET_FETCH: Api = Api { key: 9, versions: (1, 5), flexible_from: 6 };
+const FIND_COORDINATOR: Api = Api { key: 10, versions: (0, 2), flexible_from: 3 };
+const CREATE_TOPICS: Api = Api { key: 19, versions: (2, 5), flexible_from: 5 };
+const INIT_PRODUCER_ID: Api = Api { key: 22, versions: (0, 1), flexible_from: 2 };
+
+const PRODUCED: &[Field] = &[
+    all(
+        "topics",
+        Kind::Array(&[
+            all("name", Kind::Text),
+            all(
+                "partitions",
+                Kind::Array(&[
+                    all("partition", Kind::I32),
+                    all("error", Kind::I16),
+                    all("base_offset", Kind::I64),
+                    all("append_time", Kind::I64),
+                    since(5, "log_start", Kind::I64),
+                    since(8, "record_errors", Kind::Array(&[])),
+                    since(8, "message", Kind::Text),
+                ]),
+            ),
+        ]),
+    ),
+    all("throttle", Kind::I32),
+];
+const FETCHED_PARTITIONS: Kind = Kind::Array(&[
+    all("partition", Kind::I32),
+    all("error", Kind::I16),
+    all("high_watermark", Kind::I64),
+    all("last_stable_offset", Kind::I64),
+    since(5, "log_start_offset", Kind::I64),
+    all("aborted", Kind::Array(&[all("producer_id", Kind::I64), all("first_offset", Kind::I64)])),
+    since(11, "replica", Kind::I32),
+    all("records", Kind::Bytes),
+]);
+const FETCHED: &[Field] = &[
+    all("throttle", Kind::I32),
+    since(7, "error", Kind::I16),
+    since(7, "session", Kind::I32),
+    all(
+        "topics",
+        Kind::Array(&[
+            Field("name", Kind::Text, 0, 12),
+            since(13, "topic_id", Kind::Uuid),
+            all("partitions", FETCHED_PARTITIONS),
+        ]),
+    ),
+];
+const OFFSETS: &[Field] = &[
+    all("throttle", Kind::I32),
+    all(
+        "topics",
+        Kind::Array(&[
+            all("name", Kind::Text),
+            all(
+                "partitions",
+                Kind::Array(&[
+                    all("partition", Kind::I32),
+                    all("error", Kind::I16),
+                    all("timestamp", Kind::I64),
+                    all("offset", Kind::I64),
+                    since(4, "epoch", Kind::I32),
+                ]),
+            ),
+        ]),
+    ),
+];
+const DESCRIBED: &[Field] = &[
+    all("throttle", Kind::I32),
+    all(
+        "brokers",
+        Kind::Array(&[
+            all("node", Kind::I32),
+            all("host", Kind::Text),
+            all("port", Kind::I32),
+            all("rack", Kind::Text),
+        ]),
+    ),
+    all("cluster", Kind::Text),
+    all("controller", Kind::I32),
+    all(
+        "topics",
+        Kind::Array(&[
+            all("error", Kind::I16),
+            all("name", Kind::Text),
+            since(10, "topic_id", Kind::Uuid),
+            all("internal", Kind::I8),
+            all(
+                "partitions",
+                Kind::Array(&[
+                    all("error", Kind::I16),
+                    all("partition", Kind::I32),
+                    all("leader", Kind::I32),
+                    since(7, "leader_epoch", Kind::I32),
+                    all("replicas", Kind::Brokers),
+                    all("in_sync", Kind::Brokers),
+                    since(5, "offline", Kind::Brokers),
+                ]),
+            ),
+            since(8, "rights", Kind::I32),
+        ]),
+    ),
+    Field("cluster_rights", Kind::I32, 8, 10),
+];
+const COMMITTED: &[Field] = &[
+    since(3, "throttle", Kind::I32),
+    all(
+        "topics",
+        Kind::Array(&[
+            all("name", Kind::Text),
+            all("partitions", Kind::Array(&[all("partition", Kind::I32), all("error", Kind::I16)])),
+        ]),
+    ),
+];
+const KEPT: &[Field] = &[
+    since(3, "throttle", Kind::I32),
+    all(
+        "topics",
+        Kind::Array(&[
+            all("name", Kind::Text),
+            all(
+                "partitions",
+                Kind::Array(&[
+                    all("partition", Kind::I32),
+                    all("offset", Kind::I64),
+                    since(5, "leader_epoch", Kind::I32),
+                    all("note", Kind::Text),
+                    all("error", Kind::I16),
+                ]),
+            ),
+        ]),
+    ),
+    since(2, "error", Kind::I16),
+];
+const COORDINATOR: &[Field] = &[
+    since(1, "throttle", Kind::I32),
+    all("error", Kind::I16),
+    since(1, "message", Kind::Text),
+    all("node", Kind::I32),
+    all("host", Kind::Text),
+    all("port", Kind::I32),
+];
+const CREATED: &[Field] = &[
+    all("throttle", Kind::I32),
+    all(
+        "topics",
+        Kind::Array(&[
+            all("name", Kind::Text),
+            all("error", Kind::I16),
+            all("message", Kind::Text),
+            since(5, "partitions", Kind::I32),
+            since(5, "replicas", Kind::I16),
+            since(5, "configuration", Kind::Array(CONFIGURATION)),
+        ]),
+    ),
+];
+const CONFIGURATION: &[Field] = &[
+    all("name", Kind::Text),
+    all("value", Kind::Text),
+    all("read_only", Kind::I8),
+    all("source", Kind::I8),
+    all("sensitive", Kind::I8),
+];
+const NAMED: &[Field] = &[
+    all("throttle", Kind::I32),
+    all("error", Kind::I16),
+    all("producer_id", Kind::I64),
+    all("producer_epoch", Kind::I16),
+];
+
+/// No leader, another leader, and a coordinator that is still loading or not there yet.
+const NOT_READY: [&str; 4] = ["error = 5", "error = 6", "error = 14", "error = 15"];
+
+/// A kind of call.
+struct Api {
+    key: i16,
+    versions: (i16, i16),
+    flexible_from: i16,
+}
+
+/// A conversation with one broker in bare frames, and what it said.
+struct Talk {
+    stream: TcpStream,
+    lines: Vec<String>,
+}
+
+impl Talk {
+    async fn ask(&mut self, api: &Api, body: &Body) -> Vec<u8> {
+        let mut frame =
+            [&api.key.to_be_bytes()[..], &body.version.to_be_bytes(), &[0, 0, 0, 1], &[0xFF; 2]].concat();
+        frame.extend(body.is_flexible().then_some(0));
+        frame.extend(&body.bytes);
+        self.stream.write_i32(frame.len() as i32).await.unwrap();
+        self.stream.write_all(&frame).await.unwrap();
+        let mut answer = vec![0; self.stream.read_i32().await.unwrap() as usize];
+        self.stream.read_exact(&mut answer).await.unwrap();
+        answer.split_off(4 + usize::from(body.is_flexible()))
+    }
+
+    /// Asks in each version, and notes what is said.
+    async fn note(&mut self, step: &str, api: Api, schema: &[Field], write: impl Fn(&mut Body)) {
+        for version in api.versions.0..=api.versions.1 {
+            let flexible = version >= api.flexible_from;
+            let mut body = Body::new(version, flexible);
+            write(&mut body);
+            let lines = loop {
+                let lines = read(schema, version, flexible, &self.ask(&api, &body).await);
+                // A broker that has just started is not ready for everything, and on a busy machine one loses the lead of
+                // all its partitions for a moment.
+                if !lines.iter().any(|line| NOT_READY.iter().any(|error| line.ends_with(error))) {
+                    break lines;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            };
+            self.lines.extend(
+                lines.into_iter().map(|line| format!("{step}, {} version {version}: {line}", api.key)),
+            );
+        }
+    }
+
+    /// A number that an answer gives at the end of the line that begins so.
+    fn number(&self, step: &str) -> Option<i64> {
+        let line = self.lines.iter().rev().find(|line| line.contains(step))?;
+        line.rsplit_once(" = ")?.1.parse().ok()
+    }
+}
+
+/// One record of an idempotent producer.
+fn batch(producer: i64, epoch: i16, sequence: i32, time_ms: i64) -> Vec<u8> {
+    let records = vec![12, 0, 0, 0, 1, 1, 0];
+    let raw = RawBatch {
+        attributes: 0,
+        last_offset_delta: 0,
+        timestamp_ms: time_ms,
+        record_count: 1,
+        records,
+        producer: (producer, epoch, sequence),
+    };
+    raw.encode()
+}
+
+fn produce(body: &mut Body, topic: &str, batch: &[u8]) {
+    body.null_text();
+    body.put((-1_i16).to_be_bytes());
+    body.put(10_000_i32.to_be_bytes());
+    body.length(1);
+    body.text(topic);
+    body.length(1);
+    body.put([0; 4]);
+    body.length(batch.len());
+    body.bytes.extend(batch);
+}
+
+/// A fetch of one partition: offset, the leader's epoch, and the epoch that was read last.
+fn fetch(body: &mut Body, topic: &str, id: [u8; 16], partition: i32, from: (i64, i32, i32)) {
+    body.put((-1_i32).to_be_bytes());
+    body.put([0; 4]);
+    body.put(1_i32.to_be_bytes());
+    body.put(1_000_000_i32.to_be_bytes());
+    body.put([1]);
+    body.since(7, [0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    body.length(1);
+    if body.version >= 13 {
+        body.put(id)
+    } else {
+        body.text(topic)
+    }
+    body.length(1);
+    body.put(partition.to_be_bytes());
+    body.since(9, from.1.to_be_bytes());
+    body.put(from.0.to_be_bytes());
+    body.since(12, from.2.to_be_bytes());
+    body.since(5, (-1_i64).to_be_bytes());
+    body.put(1_000_000_i32.to_be_bytes());
+    body.tags();
+    body.tags();
+    if body.version >= 7 {
+        body.length(0);
+    }
+    if body.version >= 11 {
+        body.text("");
+    }
+    body.tags();
+}
+
+fn list_offsets(body: &mut Body, topic: &str, partition: i32, epoch: i32, time: i64) {
+    body.put((-1_i32).to_be_bytes());
+    body.put([1]);
+    body.length(1);
+    body.text(topic);
+    body.length(1);
+    body.put(partition.to_be_bytes());
+    body.since(4, epoch.to_be_bytes());
+    body.put(time.to_be_bytes());
+    body.tags();
+    body.tags();
+    body.tags();
+}
+
+fn metadata(body: &mut Body, topics: &[&str]) {
+    body.length(topics.len());
+    for topic in topics {
+        body.since(10, [0; 16]);
+        body.text(topic);
+        body.tags();
+    }
+    body.put([0]);
+    if (8..=10).contains(&body.version) {
+        body.put([0]);
+    }
+    body.since(8, [0]);
+    body.tags();
+}
+
+fn commit(body: &mut Body, group: &str, member: (i32, &str), topic: &str, offset: (i32, i64)) {
+    body.text(group);
+    body.put(member.0.to_be_bytes());
+    body.text(member.1);
+    if body.version <= 4 {
+        body.put((-1_i64).to_be_bytes());
+    }
+    if body.version >= 7 {
+        body.null_text();
+    }
+    body.length(1);
+    body.text(topic);
+    body.length(1);
+    body.put(offset.0.to_be_bytes());
+    body.put(offset.1.to_be_bytes());
+    body.since(6, (-1_i32).to_be_bytes());
+    body.text("");
+}
+
+fn create(body: &mut Body, topic: &str, partitions: i32, only_check: bool) {
+    body.length(1);
+    body.text(topic);
+    body.put(partitions.to_be_bytes());
+    body.put(1_i16.to_be_bytes());
+    body.length(0);
+    body.length(0);
+    body.tags();
+    body.put(10_000_i32.to_be_bytes());
+    body.put([only_check.into()]);
+    body.tags();
+}
+
+#[tokio::test]
+async fn every_version_of_every_call() {
+    let _turn = turn::light().await;
+    compare(&Kafka::shared()).await;
+}
+
+#[tokio::test]
+async fn every_version_of_every_call_on_older_brokers() {
+    let _turn = turn::heavy().await;
+    for version in [Version::V3_9, Version::V3_5] {
+        compare(&Kafka::private(version, &[]).await).await;
+    }
+}
+
+async fn compare(kafka: &Kafka) {
+    let embedded = Broker::start(Options::default()).await.unwrap();
+    let topic = unique("versions");
+    let expected = script(&kafka.brokers(), &topic, *TIME_MS).await;
+    let found = script(&embedded.address().to_string(), &topic, *TIME_MS).await;
+    for (expected, found) in expected.iter().zip(&found) {
+        assert_eq!(expected, found, "Kafka on the left");
+    }
+    assert_eq!(expected.len(), found.len());
+}
+
+/// Everything that is asked of a broker; what it said.
+async fn script(address: &str, topic: &str, time_ms: i64) -> Vec<String> {
+    let mut talk = Talk { stream: TcpStream::connect(address).await.unwrap(), lines: Vec::new() };
+    topics(&mut talk, topic).await;
+    let id = topic_id(&mut talk, topic).await;
+    records(&mut talk, topic, time_ms).await;
+    reading(&mut talk, topic, id).await;
+    groups(&mut talk, topic).await;
+    talk.lines
+}
+
+async fn topics(talk: &mut Talk, topic: &str) {
+    talk.note("may be made", CREATE_TOPICS, CREATED, |body| create(body, topic, 1, true)).await;
+    talk.note("no partitions", CREATE_TOPICS, CREATED, |body| create(body, topic, 0, true)).await;
+    let mut body = Body::new(5, true);
+    create(&mut body, topic, 1, false);
+    talk.ask(&CREATE_TOPICS, &body).await;
+    // Until every part of the broker knows it.
+    while topic_id(talk, topic).await == [0; 16] {}
+    talk.note("described", METADATA, DESCRIBED, |body| metadata(body, &[topic])).await;
+    talk.note("unknown", METADATA, DESCRIBED, |body| metadata(body, &["not.there", "not a name"])).await;
+}
+
+/// The topic's id, once its partition has a leader; zeros until then.
+async fn topic_id(talk: &mut Talk, topic: &str) -> [u8; 16] {
+    let mut body = Body::new(10, true);
+    metadata(&mut body, &[topic]);
+    let answer = talk.ask(&METADATA, &body).await;
+    let lines = read(DESCRIBED, 10, true, &answer);
+    let led = lines.iter().filter(|line| line.ends_with("leader = there")).count() == 1;
+    let name = [&[topic.len() as u8 + 1], topic.as_bytes()].concat();
+    let at =
+        answer.windows(name.len()).position(|window| window == name).expect("the topic's name") + name.len();
+    if led { answer[at..at + 16].try_into().unwrap() } else { [0; 16] }
+}
+
+async fn records(talk: &mut Talk, topic: &str, time_ms: i64) {
+    talk.note("a producer", INIT_PRODUCER_ID, NAMED, |body| {
+        body.null_text();
+        body.put(60_000_i32.to_be_bytes());
+    })
+    .await;
+    // The same six batches in each version: all but the first time they are known, and have their old offsets.
+    for sequence in [0, 1, 2, 3, 4, 5, 5, 4, 1] {
+        let batch = batch(77, 0, sequence, time_ms);
+        talk.note(&format!("record {sequence}"), PRODUCE, PRODUCED, |body| produce(body, topic, &batch))
+            .await;
+    }
+    for (epoch, sequence) in [(0, 7), (0, 0), (1, 3), (1, 0), (0, 6), (1, 1)] {
+        let batch = batch(77, epoch, sequence, time_ms);
+        let step = format!("record {sequence} of epoch {epoch}");
+        talk.note(&step, PRODUCE, PRODUCED, |body| produce(body, topic, &batch)).await;
+    }
+    // A producer that the broker does not know may begin anywhere.
+    let unknown = batch(78, 3, 99, time_ms);
+    talk.note("somebody", PRODUCE, PRODUCED, |body| produce(body, topic, &unknown)).await;
+    let end = talk.number("base_offset").expect("the offset of the last record") + 1;
+    for (time, epoch) in [(-1, -1), (-2, -1), (time_ms, -1), (time_ms + 1, -1), (-1, 0), (-1, 5)] {
+        let step = format!("offset at {} of epoch {epoch}", time - time_ms.min(time.max(0)));
+        talk.note(&step, LIST_OFFSETS, OFFSETS, |body| list_offsets(body, topic, 0, epoch, time)).await;
+    }
+    talk.note("no partition", LIST_OFFSETS, OFFSETS, |body| list_offsets(body, topic, 9, -1, -1)).await;
+    talk.lines.push(format!("the end is {end}"));
+}
+
+async fn reading(talk: &mut Talk, topic: &str, id: [u8; 16]) {
+    let end = talk.number("base_offset").expect("an offset") + 1;
+    for from in [
+        (0, -1, -1),
+        (3, 0, -1),
+        (3, 0, 0),
+        (end, -1, -1),
+        (end + 1, -1, -1),
+        (-1, -1, -1),
+        (3, 1, -1),
+        (end + 1, 0, 0),
+    ] {
+        talk.note(&format!("from {from:?}"), FETCH, FETCHED, |body| fetch(body, topic, id, 0, from)).await;
+    }
+    talk.note("no partition", FETCH, FETCHED, |body| fetch(body, topic, id, 9, (0, -1, -1))).await;
+    talk.note("no topic", FETCH, FETCHED, |body| fetch(body, "not.there", [7; 16], 0, (0, -1, -1))).await;
+}
+
+async fn groups(talk: &mut Talk, topic: &str) {
+    let group = format!("{topic}.group");
+    let find = |body: &mut Body| {
+        body.text(&group);
+        body.since(1, [0]);
+    };
+    // The first question makes the place where a cluster keeps offsets.
+    loop {
+        let mut body = Body::new(2, false);
+        find(&mut body);
+        if read(COORDINATOR, 2, false, &talk.ask(&FIND_COORDINATOR, &body).await)[1] == "error = 0" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    talk.note("who keeps them", FIND_COORDINATOR, COORDINATOR, find).await;
+    let ask = |body: &mut Body| {
+        body.text(&group);
+        body.length(1);
+        body.text(topic);
+        body.length(2);
+        body.put(0_i32.to_be_bytes());
+        body.put(1_i32.to_be_bytes());
+    };
+    talk.note("before", OFFSET_FETCH, KEPT, ask).await;
+    for (member, offset) in
+        [((-1, ""), (0, 5)), ((-1, ""), (7, 5)), ((-1, "member"), (0, 6)), ((-1, ""), (0, 4))]
+    {
+        let step = format!("commit {offset:?} by {member:?}");
+        talk.note(&step, OFFSET_COMMIT, COMMITTED, |body| commit(body, &group, member, topic, offset)).await;
+    }
+    talk.note("after", OFFSET_FETCH, KEPT, ask).await;
+}
