@@ -412,13 +412,15 @@ impl Lanes {
         permit: OwnedSemaphorePermit,
     ) -> usize {
         let mut parts = Vec::new();
+        // Where others filled the answer, a partition without records in it may have some all the same.
+        let filled = answer.partitions.iter().any(|fetched| !fetched.records.is_empty());
         let asked: HashMap<i32, u64> =
             asked.iter().map(|wanted| (wanted.from.partition, wanted.generation)).collect();
         for fetched in answer.partitions {
             let current = self.lanes.get(&fetched.partition).map(|lane| lane.generation);
             // What was asked for before reading went on elsewhere is of no more use.
             if current.is_some() && current.as_ref() == asked.get(&fetched.partition) {
-                parts.extend(self.take_one(fetched, &answer.bytes));
+                parts.extend(self.take_one(fetched, &answer.bytes, filled));
             }
         }
         let bytes = parts.iter().map(|part| part.range.len()).sum();
@@ -429,7 +431,7 @@ impl Lanes {
     }
 
     /// Moves one lane on; what the answer holds for it.
-    fn take_one(&mut self, fetched: FetchedPartition, bytes: &[u8]) -> Option<Part> {
+    fn take_one(&mut self, fetched: FetchedPartition, bytes: &[u8], filled: bool) -> Option<Part> {
         let partition = fetched.partition;
         let what = format_args!("partition {partition} of topic {}", self.cluster.topic());
         if let Err(error) = KafkaError::check(fetched.error, None, what) {
@@ -449,7 +451,7 @@ impl Lanes {
         lane.outage.ok();
         lane.backoff.reset();
         if fetched.records.is_empty() {
-            lane.found_nothing(fetched.last_stable_offset);
+            lane.found_nothing(fetched.last_stable_offset, filled);
             return None;
         }
         let span = span::of(bytes.get(fetched.records.clone())?);
@@ -472,8 +474,8 @@ impl Lanes {
 }
 
 impl Lane {
-    /// An answer without records.
-    fn found_nothing(&mut self, end: i64) {
+    /// No records in an answer, which others may have filled.
+    fn found_nothing(&mut self, end: i64, filled: bool) {
         if end <= self.next_offset {
             self.empty = 0;
             // A broker answers whenever one of the partitions has something.
@@ -481,6 +483,9 @@ impl Lane {
                 self.caught_up = Some(Instant::now());
                 self.tell(Event::CaughtUp { end });
             }
+            return;
+        }
+        if filled {
             return;
         }
         if self.empty < EMPTY_TRIES {
