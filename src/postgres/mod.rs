@@ -4,7 +4,7 @@
 //! - [`session`]: a connection with its statements prepared, and its settings.
 //! - [`schema`]: the tables; set-up that may run in several processes at once; adoption of the old system's table.
 //! - [`connector`]: connections for the processor, with the tables checked.
-//! - [`write`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
+//! - [`mod@write`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
 //! - [`leases`]: who owns which partition.
 //! - [`overview`]: what all tables say, for those who look at them.
 //! - [`repair`]: rows of the output that somebody changed.

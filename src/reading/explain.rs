@@ -1,6 +1,6 @@
 //! What a record was understood as, what it carries beside that, and what to do about it, for people.
 //!
-//! Not for the hot path: this allocates as it likes. It looks at one record at a time, a sample; the same [`Plan`]
+//! Not for the hot path: this allocates as it likes. It looks at one record at a time, a sample; the same `Plan`
 //! decides here as in the parser, so it never says anything that the parser does not do.
 
 use std::fmt::Write as _;

@@ -76,7 +76,7 @@ fn unit_of(metric: Metric, text: &str) -> Result<Unit, String> {
     })
 }
 
-/// Reads `-99,-9999`: fixed point numbers ([`SCALE`]).
+/// Reads `-99,-9999`: fixed point numbers (`SCALE`).
 ///
 /// # Errors
 /// What is expected instead.

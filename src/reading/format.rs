@@ -1,6 +1,6 @@
 //! A format: by which paths the fields of a reading may come, in which units and zone, and in which unit they are kept.
 //!
-//! It is the names that are known without being told ([`super::names`]), behind those that the user gave (`--fields`).
+//! It is the names that are known without being told (`super::names`), behind those that the user gave (`--fields`).
 //! Of several paths of a field, the first in order whose field is in the record, is not null and is no object or array
 //! decides, whatever it holds: which one it is depends on the record's names alone, not on a value's luck.
 //!

@@ -11,8 +11,8 @@
 //!          simd-json ─▶ path (one walk finds all fields) ─▶ plan (which of them count) ─▶ number, timestamp, units
 //! ```
 //!
-//! Both ways end in the same functions: one place where a number becomes fixed point ([`number`]), one where text
-//! becomes time ([`timestamp`], [`zone`]), one that judges a metric ([`format::Limits`]). simd-json's result is the
+//! Both ways end in the same functions: one place where a number becomes fixed point (`number`), one where text
+//! becomes time ([`timestamp`], [`zone`]), one that judges a metric (`format::Limits`). simd-json's result is the
 //! definition; that the shape agrees with it is what the differential fuzz is for.
 //!
 //! Invariants:

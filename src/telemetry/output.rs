@@ -1,6 +1,6 @@
 //! Everything that the program prints: log lines, `Sent: {...}` lines, batches, the live block at a terminal's bottom.
 //!
-//! Those who print only leave their text in a bounded queue; a thread for each stream ([`writer`]) writes it. So a
+//! Those who print only leave their text in a bounded queue; a thread for each stream (`writer`) writes it. So a
 //! terminal, pipe or disk that stands still never holds up the work: what does not fit any more is dropped and counted,
 //! and the log reports the number once the stream takes text again. Standard output and standard error have a queue each,
 //! unless both are the same terminal, pipe or file: then one queue keeps their lines in order.

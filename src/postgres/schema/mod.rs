@@ -1,7 +1,7 @@
 //! The tables: made where they are missing, adopted where the old system made them, refused with a sentence where they
 //! cannot be used.
 //!
-//! What is there is looked at first ([`found`]), and only what is missing is made ([`build`]), so that a role without the
+//! What is there is looked at first (`found`), and only what is missing is made (`build`), so that a role without the
 //! right to create tables can start once somebody has made them, and so that a look is all that a reconnect costs.
 //! Nothing here deletes a row.
 

@@ -1,9 +1,9 @@
 //! What the processor knows of itself and shows: nothing here decides anything.
 //!
 //! - [`stats`], [`rates`]: what the tasks note while they work.
-//! - [`status`]: all of it in one place, with health; shown by [`site`] (HTTP), [`exposition`] (`/metrics`), [`progress`]
-//!   (`/progress`) and [`live_line`] (a terminal).
-//! - [`summary_cache`]: the newest rows of the table, for the dashboard.
+//! - [`status`]: all of it in one place, with health; shown by `site` (HTTP), `exposition` (`/metrics`), `progress`
+//!   (`/progress`) and `live_line` (a terminal).
+//! - `summary_cache`: the newest rows of the table, for the dashboard.
 //! - [`hints`]: what refused records carry, and the flag that reads them.
 //! - [`intake_log`]: warnings about records that are rejected, and the counts at the end.
 //! - [`batch_log`]: `Batch {id}:`, rows and `write OK` on standard output.
