@@ -1,7 +1,7 @@
-//! `weather demo`: the whole pipeline in one command, to look at, with what goes wrong in earnest done on purpose.
+//! `weather demo`: the whole pipeline in one command, with the failures of real life made on purpose.
 //!
 //! ```text
-//! this process: producer ─▶ embedded broker ─▶ recount (verify)      child: weather process ─▶ PostgreSQL of our own
+//! this process: producer ─▶ embedded broker ─▶ recount (verify)      child: weather process ─▶ PostgreSQL of its own
 //!                           cuts connections now and then                   killed in the middle    or checkpoint files
 //! ```
 //!
@@ -51,20 +51,20 @@ const PARTITIONS: i32 = 4;
 /// An hour in three seconds.
 const SPEEDUP: f64 = 1_200.0;
 const BACKFILL: Duration = Duration::from_secs(24 * 60 * 60);
-/// What the broker keeps: some minutes; the recount follows, so nobody needs more.
+/// What the broker keeps: some minutes; the recount follows, so no more is needed.
 const LOG_BYTES: usize = 12 << 20;
-/// How often the result is looked at.
+/// How often the result is read.
 const TICK: Duration = Duration::from_millis(250);
-/// How often an answer to the producer is lost, so that it sends a batch twice.
+/// How often an answer to the producer is lost, so that it sends a batch again.
 const CUT_EVERY: Duration = Duration::from_millis(1_500);
 /// When the processor is killed, or after a third of a shorter run.
 const KILL_AT: Duration = Duration::from_secs(10);
-/// Longest wait for the processor to work off what is left at the end, or for its return.
+/// Longest wait for the processor to read the rest at the end, or to come back.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// Ticks over which the rate is averaged.
 const RATE_TICKS: usize = 8;
 
-/// Runs the demo for its duration, or until the end is asked for.
+/// Runs the demo for its duration, or until shutdown is requested.
 ///
 /// # Errors
 /// A part cannot be started or ends by itself, or the result is not what the log says.
@@ -142,13 +142,14 @@ async fn play(config: &Demo) -> Result<(), Ended> {
         scratch,
         seen: Outcome::default(),
         log: VecDeque::new(),
+        cuts: 0,
         dashboard: config.listen.is_none(),
     };
     stage.show(start, config.duration).await?;
     stage.finish().await
 }
 
-/// Starts a PostgreSQL if there is one to be started; says so, or how to get one.
+/// Starts a PostgreSQL if one is installed; prints its address, or how to get one.
 async fn postgres(
     config: &Demo,
     scratch: &Scratch,
@@ -206,7 +207,7 @@ fn arguments(config: &Demo, brokers: &str, server: Option<&Server>, folder: &Pat
     let database = server.map_or_else(|| "none".to_owned(), Server::url);
     let listen = config.listen.map_or_else(String::new, |address| address.to_string());
     let checkpoints = checkpoints(folder).display().to_string();
-    // Without PostgreSQL the files are what is looked at.
+    // Without PostgreSQL the result is read from the files.
     let every = if server.is_some() { "1s" } else { "250ms" };
     let flags = [
         ("--brokers", brokers),
@@ -299,16 +300,18 @@ struct Stage {
     _server: Option<Server>,
     broker: Broker,
     scratch: Scratch,
-    /// The processor's result when last looked at.
+    /// The processor's result when last read.
     seen: Outcome,
-    /// When the log had how many records.
+    /// Number of records in the log at some times.
     log: VecDeque<(Instant, i64)>,
-    /// Whether the dashboard's address was said, or there is none.
+    /// How often an answer to the producer was to be lost.
+    cuts: usize,
+    /// Whether the dashboard's address was printed, or there is none.
     dashboard: bool,
 }
 
 impl Stage {
-    /// Looks and shows until the time is over; kills the processor in between.
+    /// Shows the progress until the time is over; kills the processor in between.
     async fn show(&mut self, start: Instant, duration: Duration) -> Result<(), Ended> {
         let kill_at = KILL_AT.min(duration / 3);
         let mut ticks = interval(TICK);
@@ -320,6 +323,7 @@ impl Stage {
             self.look().await?;
             if cut.is_none_or(|cut| cut.elapsed() >= CUT_EVERY) {
                 self.broker.faults().arm(Rule::next(Api::Produce, Fault::CutAfter));
+                self.cuts += 1;
                 cut = Some(Instant::now());
             }
             if !killed && start.elapsed() >= kill_at && !self.seen.windows.is_empty() {
@@ -330,7 +334,7 @@ impl Stage {
         Ok(())
     }
 
-    /// One look at everything.
+    /// Reads and shows everything once.
     async fn look(&mut self) -> Result<(), Ended> {
         let ends = ends(&self.broker)?;
         self.recount.catch_up(&ends).await?;
@@ -359,7 +363,8 @@ impl Stage {
         let killed = self.processor.id();
         self.processor.kill();
         let at = ends(&self.broker)?.iter().sum::<i64>();
-        self.view.note(Tone::Bad, &format!("SIGKILL to the processor (process {killed}), unprepared"))?;
+        self.view
+            .note(Tone::Bad, &format!("SIGKILL to the processor (process {killed}), without warning"))?;
         // Long enough to be seen.
         for _ in 0..4 {
             sleep(TICK).await;
@@ -385,9 +390,8 @@ impl Stage {
             false => ("but the counts do not add up", Tone::Bad),
         };
         let counts = format!(
-            "{text}: {} averaged, {} duplicates, {} dead letters",
+            "{text}: {} averaged, {} dead letters",
             Grouped(self.seen.in_windows()),
-            Grouped(self.seen.count("duplicates")),
             Grouped(self.seen.dead_letters())
         );
         Ok(self.view.note(tone, &counts)?)
@@ -395,7 +399,8 @@ impl Stage {
 
     /// Everything to its end, and the comparison.
     async fn finish(mut self) -> Result<(), Ended> {
-        self.view.note(Tone::Plain, "the stations fall silent; the processor works off what is left")?;
+        self.view.note(Tone::Plain, "the stations stop; the processor reads the rest")?;
+        let lost = self.cuts - self.broker.faults().armed();
         self.broker.faults().clear();
         self.feed.stop().await?;
         let ends = ends(&self.broker)?;
@@ -403,7 +408,7 @@ impl Stage {
         while self.seen.read() < ends.iter().sum() {
             self.look().await?;
             self.processor.check()?;
-            give_up_after(started, "did not work off the log")?;
+            give_up_after(started, "did not read the log to its end")?;
             sleep(TICK / 5).await;
         }
         self.processor.stop().await?;
@@ -419,18 +424,18 @@ impl Stage {
         }
         self.view.table(&self.seen)?;
         let counts = format!(
-            "{} records = {} averaged + {} duplicates + {} dead letters, {} windows",
+            "{} records = {} averaged + {} dead letters, {} windows; {lost} answers to the producer lost on purpose",
             Grouped(expected.read()),
             Grouped(expected.count("aggregated")),
-            Grouped(expected.count("duplicates")),
             Grouped(expected.dead_letters()),
             expected.windows.len()
         );
         if differences.is_empty() {
-            let text = format!("exact: the log recomputed by other code says the same\n  {counts}");
+            let text = format!("exact: a recomputation of the log by other code agrees\n  {counts}");
             return Ok(self.view.say(Tone::Good, &text)?);
         }
-        self.view.say(Tone::Bad, &format!("differs from the log recomputed by other code ({counts})"))?;
+        self.view
+            .say(Tone::Bad, &format!("differs from a recomputation of the log by other code ({counts})"))?;
         Err(Error::failure(format!("the result is not exact: {}", differences.join("; "))).into())
     }
 }
