@@ -20,7 +20,6 @@ use crate::engine::watermark;
 use crate::engine::window::{Totals, Window};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::session::Session;
-use crate::postgres::upkeep::FINISH;
 use crate::reading::{Cause, Metric, Reason};
 use crate::time::{from_timestamp, timestamp};
 
@@ -88,6 +87,21 @@ FROM weather_partial WHERE topic = $1 AND partition = $2 AND window_start > $3 O
 const RELEASE: &str = "\
 UPDATE weather_partition SET owner = NULL, lease_expires_at = NULL, updated_at = clock_timestamp()
 WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($3::int[], $4::bigint[]))";
+
+/// An idle partition's event time is taken to run with the database's clock: it holds nothing back, and nothing that
+/// may still come on time is final. Without an owner nobody knows whether a partition is still idle, and one that has no
+/// row yet has passed nothing.
+const FINISH: &str = "\
+UPDATE weather_summary SET is_final = true, updated_at = clock_timestamp()
+WHERE (window_start, window_end) IN (
+    SELECT window_start, window_end FROM weather_summary
+    WHERE NOT is_final AND reading_count > 0 AND window_end <= (
+        SELECT CASE WHEN count(*) = cardinality($3::int[])
+            THEN min(CASE WHEN idle AND lease_expires_at > clock_timestamp()
+                THEN greatest(watermark, (now() AT TIME ZONE 'UTC') - $2 * interval '1 millisecond')
+                ELSE coalesce(watermark, '-infinity') END) END
+        FROM weather_partition WHERE topic = $1 AND partition = ANY($3::int[]))
+    FOR UPDATE SKIP LOCKED)";
 
 impl LeaseSession {
     /// Takes a connection whose tables are set up. A lease lasts so long without being extended.

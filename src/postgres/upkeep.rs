@@ -13,21 +13,6 @@ use crate::postgres::session::Session;
 /// Dead letters deleted at a time: quickly done, so that nobody waits for the locks.
 pub const PRUNE_PORTION: u64 = 10_000;
 
-/// An idle partition's event time is taken to run with the database's clock: it holds nothing back, and nothing that
-/// may still come on time is final. Without an owner nobody knows whether a partition is still idle, and one that has no
-/// row yet has passed nothing.
-pub(super) const FINISH: &str = "\
-UPDATE weather_summary SET is_final = true, updated_at = clock_timestamp()
-WHERE (window_start, window_end) IN (
-    SELECT window_start, window_end FROM weather_summary
-    WHERE NOT is_final AND reading_count > 0 AND window_end <= (
-        SELECT CASE WHEN count(*) = cardinality($3::int[])
-            THEN min(CASE WHEN idle AND lease_expires_at > clock_timestamp()
-                THEN greatest(watermark, (now() AT TIME ZONE 'UTC') - $2 * interval '1 millisecond')
-                ELSE coalesce(watermark, '-infinity') END) END
-        FROM weather_partition WHERE topic = $1 AND partition = ANY($3::int[]))
-    FOR UPDATE SKIP LOCKED)";
-
 /// By key and time: in a table that is divided into others, a row's place is not its own.
 const PRUNE: &str = "\
 DELETE FROM weather_dead_letter

@@ -10,11 +10,9 @@ use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::records::Joiner;
+use super::records::{Joiner, MAX_LINE_BYTES};
 use crate::error::{Error, Result};
 
-/// The longest line that is passed on.
-pub(super) const MAX_LINE_BYTES: usize = 1024 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 
 /// Lines of a stream.

@@ -69,7 +69,7 @@ impl Joiner {
             self.open.clear();
             self.open_bytes = 0;
             records.extend(whole(&joined));
-        } else if self.open_bytes > super::lines::MAX_LINE_BYTES || self.open.len() > MAX_LINES {
+        } else if self.open_bytes > MAX_LINE_BYTES || self.open.len() > MAX_LINES {
             records.extend(self.end());
         }
         records
@@ -82,6 +82,8 @@ impl Joiner {
     }
 }
 
+/// The longest line that is passed on, and the most that is joined to one value.
+pub(super) const MAX_LINE_BYTES: usize = 1024 * 1024;
 /// Nothing that is printed for people has more lines.
 const MAX_LINES: usize = 5_000;
 

@@ -250,9 +250,9 @@ fn collect(tape: &[Node<'_>], at: usize, path: String, fields: &mut Vec<Field>) 
 }
 
 /// Names of what is no measurement of now: forecasts, extremes, and what only sounds alike.
-const OTHER_THINGS: [&str; 20] = [
+const OTHER_THINGS: [&str; 21] = [
     "feels", "dew", "min", "max", "gust", "deg", "dir", "chill", "zone", "interval", "hourly", "daily",
-    "forecast", "list[", "periods", "unit", "sunrise", "sunset", "offset", "indoor",
+    "forecast", "start", "list[", "periods", "unit", "sunrise", "sunset", "offset", "indoor",
 ];
 
 fn is_another_thing(path: &str) -> bool {
