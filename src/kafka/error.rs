@@ -62,7 +62,7 @@ impl ErrorKind {
             | C::CoordinatorNotAvailable => Self::Moved,
             C::UnsupportedCompressionType => Self::CodecNotAllowed,
             C::MessageTooLarge | C::RecordListTooLarge => Self::TooLarge,
-            C::InvalidRecord | C::InvalidTimestamp => Self::Rejected,
+            C::InvalidRecord => Self::Rejected,
             C::SaslAuthenticationFailed | C::UnsupportedSaslMechanism | C::IllegalSaslState => {
                 Self::Authentication
             }
@@ -115,7 +115,13 @@ impl KafkaError {
         let Some(kind) = ErrorKind::of(code) else { return Ok(()) };
         let name = Code::new(code).map_or_else(String::new, |code| format!("{code:?}"));
         let message = message.map_or_else(String::new, |message| format!(" ({message})"));
-        Err(Self::new(kind, format!("{what}: {name}, error {code}{message}")))
+        let cause = match Code::new(code) {
+            Some(Code::InvalidTimestamp) => {
+                "; records are stamped by this machine's clock: compare it with the broker's"
+            }
+            _ => "",
+        };
+        Err(Self::new(kind, format!("{what}: {name}, error {code}{message}{cause}")))
     }
 }
 
@@ -141,6 +147,8 @@ mod tests {
             (6, Some(ErrorKind::Moved)),
             (10, Some(ErrorKind::TooLarge)),
             (19, Some(ErrorKind::Transient)),
+            // The clock may be set right, or time may pass; nothing is dropped for it.
+            (32, Some(ErrorKind::Transient)),
             (29, Some(ErrorKind::Authorization)),
             (45, Some(ErrorKind::Sequence)),
             (46, Some(ErrorKind::Duplicate)),

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::cluster::Cluster;
-use super::error::KafkaError;
+use super::error::{ErrorKind, KafkaError};
 use super::message::offsets::OffsetAt;
 use crate::config::StartFrom;
+use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::telemetry::log::Outage;
 
@@ -17,15 +18,21 @@ use crate::telemetry::log::Outage;
 const WATCH_EVERY: Duration = Duration::from_secs(10);
 
 /// Waits until the topic exists and returns its partitions; `outage` reports that it does not.
-pub async fn wait_for(cluster: &Cluster, outage: &Outage) -> BTreeSet<i32> {
+///
+/// # Errors
+/// The broker speaks no version of a call that is needed: waiting does not change that.
+pub async fn wait_for(cluster: &Cluster, outage: &Outage) -> Result<BTreeSet<i32>> {
     let mut backoff = Backoff::default();
     loop {
         match cluster.partitions().await {
             Ok(Some(partitions)) if !partitions.is_empty() => {
                 outage.ok();
-                return partitions;
+                return Ok(partitions);
             }
             Ok(_) => outage.failed(&"it does not exist; `weather producer` creates it"),
+            Err(error) if error.kind == ErrorKind::Unsupported => {
+                return Err(Error::usage(format!("Kafka cannot be used: {error}")));
+            }
             Err(error) if backoff.failures() > 1 && cluster.outage().is_none() => outage.failed(&error),
             // Reported by `Cluster`.
             Err(_) => {}
@@ -57,7 +64,11 @@ pub async fn end_offsets(
 }
 
 /// The offset at which reading starts where no state exists.
-pub async fn start_offset(cluster: &Cluster, partition: i32, from: StartFrom) -> Result<i64, KafkaError> {
+pub async fn start_offset(
+    cluster: &Cluster,
+    partition: i32,
+    from: StartFrom,
+) -> std::result::Result<i64, KafkaError> {
     let at = match from {
         StartFrom::Earliest => OffsetAt::Earliest,
         StartFrom::Latest => OffsetAt::Latest,

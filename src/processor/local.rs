@@ -43,17 +43,17 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
     let ends = async {
-        let partitions = topic::wait_for(&cluster, &stats.topic).await;
+        let partitions = topic::wait_for(&cluster, &stats.topic).await?;
         let ends = if config.until_latest {
             Some(topic::end_offsets(&cluster, &partitions, &stats.topic).await)
         } else {
             None
         };
-        (partitions, ends)
+        Ok((partitions, ends))
     };
     let (partitions, ends) = tokio::select! {
         () = shutdown.wait() => return stopped_early(&config, "nothing was read"),
-        found = ends => found,
+        found = ends => found?,
     };
     let (known, watched) = watch::channel(partitions);
     let watching = tokio::spawn(topic::watch(Arc::clone(&cluster), known));

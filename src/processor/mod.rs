@@ -103,7 +103,7 @@ async fn prepare(
 ) -> Result<(Topic, Option<BTreeMap<i32, i64>>)> {
     database.set_up().await?;
     stats.enter(Phase::WaitingForTopic);
-    let partitions = topic::wait_for(cluster, &stats.topic).await;
+    let partitions = topic::wait_for(cluster, &stats.topic).await?;
     let ends = match config.until_latest {
         true => Some(topic::end_offsets(cluster, &partitions, &stats.topic).await),
         false => None,
