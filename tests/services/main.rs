@@ -4,7 +4,7 @@
 //!   earlier versions.
 //! - What happens to it: [`crashes`], [`owners`] of partitions, [`scale`] under full load, [`volume`] of the checkpoint
 //!   files; a [`bounded`] run.
-//! - What happens around it: [`outages`], [`network`], [`topics`], what the [`database`] refuses and costs, [`tables`]
+//! - What happens around it: [`outages`], [`network`], [`topics`], [`transactions`], what the [`database`] refuses and costs, [`tables`]
 //!   changed by others, a database [`set_back`].
 //! - What it shows: its output [`streams`], [`telemetry`], [`inspect`], [`dashboard`], [`demo`]; who may connect: [`security`].
 //! - What all of this stands on: [`conformance`] of the embedded broker, the [`oracle`], and the [`harness`].
@@ -39,6 +39,7 @@ mod streams;
 mod tables;
 mod telemetry;
 mod topics;
+mod transactions;
 mod upgrade;
 mod volume;
 mod windows;

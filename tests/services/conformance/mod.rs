@@ -12,7 +12,7 @@
 // What cannot be unwrapped fails the test, in a helper as in the test itself.
 #![allow(clippy::unwrap_used)]
 
-mod form;
+pub mod form;
 mod frames;
 mod versions;
 
