@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::{Assign, Process};
 use crate::engine::recovery::Claimed;
@@ -29,7 +29,7 @@ use crate::processor::observe::intake_log::IntakeLog;
 use crate::processor::observe::stats::Stats;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::processor::partition::start::Launcher;
-use crate::processor::stopped_early;
+use crate::processor::{END, stopped_early};
 use crate::shutdown::{self, Shutdown};
 use crate::time::milliseconds;
 
@@ -113,10 +113,9 @@ impl Local {
         done.fire();
         let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
-        let kept = match checkpointing.await {
-            Ok(mut checkpoints) => checkpoints.write_all().await,
-            Err(_) => false,
-        };
+        // A volume may hang.
+        let files = async { Some(checkpointing.await.ok()?.write_all().await) };
+        let kept = timeout(END, files).await.ok().flatten().unwrap_or(false);
         intake_log.stopped(&[("partitions", &owned.len()), ("saved", &kept)]);
         match failure {
             Some(failure) => Err(failure),

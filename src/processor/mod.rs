@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::Process;
 use crate::engine::bounded::BoundedRun;
@@ -50,12 +51,17 @@ use offset_committer::OffsetCommitter;
 use partition::handle::Registry;
 use partition::start::Launcher;
 
-/// Longest wait for the last flush; what PostgreSQL then lacks is in the checkpoint files. With the waits below, a process
-/// whose services are silent ends within 15 s.
+/// The whole end, whatever is silent. With the last lines of the output a process ends within 15 s.
+const END: Duration = Duration::from_secs(11);
+/// Longest wait for the task that keeps the leases: it may be in the middle of a call to a silent PostgreSQL.
+pub const LAST_TICK: Duration = Duration::from_secs(2);
+/// Longest wait for the last flush; what PostgreSQL then lacks is in the checkpoint files.
 pub const LAST_FLUSH: Duration = Duration::from_secs(5);
+/// Longest wait for the last checkpoint files.
+const LAST_FILES: Duration = Duration::from_secs(3);
 /// Longest wait for handing the partitions back.
 pub const LAST_WORDS: Duration = Duration::from_secs(3);
-/// Longest wait for the last commit of offsets.
+/// Longest wait for the last commit of offsets, and for the last batch to be printed.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 /// Runs `weather process` until shutdown is requested, a bounded run is done, or a partition cannot continue.
@@ -109,6 +115,30 @@ async fn prepare(
         false => None,
     };
     Ok((watch::channel(partitions), ends))
+}
+
+/// The moment at which the process ends, done or not.
+#[derive(Debug, Clone, Copy)]
+struct Deadline(Instant);
+
+impl Deadline {
+    fn after(limit: Duration) -> Self {
+        Self(Instant::now() + limit)
+    }
+
+    /// What the work comes to, if it is done within this limit and before the end.
+    async fn within<T>(self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        timeout_at(self.0.min(Instant::now() + limit), work).await.ok()
+    }
+}
+
+/// What the end of the work begins with.
+struct Last {
+    end: Deadline,
+    partitions: Vec<i32>,
+    checkpointing: JoinHandle<CheckpointTask>,
+    committing: Option<JoinHandle<OffsetCommitter>>,
+    left: Remainder,
 }
 
 struct Pipeline {
@@ -179,21 +209,17 @@ impl Pipeline {
         watching.abort();
         done.fire();
         self.stats.enter(Phase::Stopping);
-        // It may be in the middle of a call to a PostgreSQL that does not answer.
-        let owned = timeout(LAST_WORDS, &mut owning).await.ok().and_then(std::result::Result::ok);
+        let end = Deadline::after(END);
+        let left = end.within(LAST_TICK, &mut owning).await.and_then(std::result::Result::ok);
         owning.abort();
-        // A volume may hang; what is on it then is whole all the same.
-        let checkpoints = timeout(LAST_WORDS, checkpointing).await.ok().and_then(std::result::Result::ok);
         let partitions: Vec<i32> = topic.borrow().iter().copied().collect();
-        let flushed =
-            self.finish(&flushes, &partitions, checkpoints, owned.unwrap_or_default(), &intake_log).await;
-        if let Some(committing) = committing {
-            // For looking at only: a broker that is away is not waited for.
-            let _ = timeout(LAST_COMMIT, async { committing.await.ok()?.commit().await }).await;
-        }
+        let last = Last { end, partitions, checkpointing, committing, left: left.unwrap_or_default() };
+        let flushed = self.finish(&flushes, last, &intake_log).await;
         drop(flushes);
         // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
-        let _ = timeout(LAST_WORDS, flushing).await;
+        if flushed {
+            end.within(LAST_COMMIT, flushing).await;
+        }
         match failure {
             Some(failure) => Err(failure),
             None if is_stopped && flushed => stopped_early(&self.config, "what was read is in the table"),
@@ -221,21 +247,13 @@ impl Pipeline {
     }
 
     /// The last flush, the last checkpoints, and the partitions free for others. Whether everything was flushed.
-    async fn finish(
-        &self,
-        flushes: &mpsc::Sender<Request>,
-        partitions: &[i32],
-        checkpoints: Option<CheckpointTask>,
-        left: Remainder,
-        intake_log: &IntakeLog,
-    ) -> bool {
+    async fn finish(&self, flushes: &mpsc::Sender<Request>, last: Last, intake_log: &IntakeLog) -> bool {
         let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
         let flushed = flush_now(flushes, LAST_FLUSH).await;
-        let kept = match checkpoints {
-            Some(mut checkpoints) => timeout(LAST_WORDS, checkpoints.write_all()).await.unwrap_or(false),
-            None => false,
-        };
+        // A volume may hang; what is on it then is whole all the same.
+        let files = async { Some(last.checkpointing.await.ok()?.write_all().await) };
+        let kept = last.end.within(LAST_FILES, files).await.flatten().unwrap_or(false);
         match (flushed, kept) {
             (true, _) => {}
             (false, true) => crate::warn!(
@@ -245,8 +263,14 @@ impl Pipeline {
                 "neither PostgreSQL nor the checkpoint folder accepted the last of what was read; the next start reads it again"
             ),
         }
-        let said = timeout(LAST_WORDS, self.last_words(partitions, left)).await;
-        let released = matches!(said, Ok(Ok(())));
+        let words = last.end.within(LAST_WORDS, self.last_words(&last.partitions, last.left));
+        let commit = async {
+            // For looking at only: a broker that is away is not waited for, and without a flush nothing has moved.
+            let committing = last.committing.filter(|_| flushed)?;
+            last.end.within(LAST_COMMIT, async { committing.await.ok()?.commit().await }).await
+        };
+        let (said, _) = tokio::join!(words, commit);
+        let released = matches!(said, Some(Ok(())));
         intake_log.stopped(&[("partitions", &owned.len()), ("flushed", &flushed), ("released", &released)]);
         flushed
     }

@@ -21,7 +21,7 @@ use writer::{Target, Writer};
 /// A stream that has taken nothing for so long is no longer waited for.
 const STALLED: Duration = Duration::from_secs(1);
 /// Longest wait at the end for a stream that takes its text slowly.
-const LAST_LINES: Duration = Duration::from_secs(4);
+const LAST_LINES: Duration = Duration::from_secs(3);
 
 static OUTPUT: LazyLock<Output> = LazyLock::new(Output::start);
 

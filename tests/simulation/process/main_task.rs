@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use weather::engine::bounded::BoundedRun;
-use weather::processor::{LAST_FLUSH, LAST_WORDS};
+use weather::processor::{LAST_FLUSH, LAST_TICK, LAST_WORDS};
 use weather::retry::Backoff;
 use weather::time::milliseconds;
 
@@ -112,13 +112,13 @@ impl Main {
                 process.begin(env);
                 Step::Running
             }
-            Step::Running => Step::WaitForOwnership { until_ms: now_ms + milliseconds(LAST_WORDS) },
+            Step::Running => Step::WaitForOwnership { until_ms: now_ms + milliseconds(LAST_TICK) },
             Step::WaitForOwnership { .. } => {
                 process.ownership.give_up();
-                Step::WaitForCheckpoints
+                process.last_flush(now_ms)
             }
-            Step::WaitForCheckpoints => process.last_flush(now_ms),
-            Step::Flushing { .. } => {
+            Step::Flushing { .. } => Step::WaitForCheckpoints,
+            Step::WaitForCheckpoints => {
                 process.checkpoints.write_all(&process.shared);
                 Step::Writing
             }
