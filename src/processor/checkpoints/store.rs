@@ -115,11 +115,7 @@ impl CheckpointStore {
     pub fn write(&self, partition: i32, bytes: &[u8]) -> io::Result<()> {
         let current = self.path(partition);
         let (previous, temporary) = (with_suffix(&current, ".prev"), with_suffix(&current, ".tmp"));
-        if let Err(e) = write_durably(&temporary, bytes) {
-            // On a full disk it must not keep the room that others need.
-            let _ = fs::remove_file(&temporary);
-            return Err(e);
-        }
+        write_durably(&temporary, bytes)?;
         match fs::rename(&current, &previous) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => fs::rename(&temporary, &current)?,
@@ -174,8 +170,12 @@ fn is_full(error: &io::Error) -> bool {
 
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // On a full disk it must not keep the room that others need. The empty file is what the next try starts with.
+        let _ = file.set_len(0);
+    }
+    written
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
