@@ -60,6 +60,14 @@ impl Found {
         self.tables.get(table).is_some_and(|columns| columns.contains_key(column))
     }
 
+    /// Whether there is a `weather_summary` with none of the columns that the program adds. Where only some of them are
+    /// missing, somebody has dropped them from a table that was adopted before.
+    pub(super) fn has_summary_of_old_system(&self) -> bool {
+        let added = layout::SUMMARY_COLUMNS.iter().filter(|(_, _, addition)| addition.is_some());
+        self.has_table("weather_summary")
+            && added.map(|(name, ..)| name).all(|name| !self.has_column("weather_summary", name))
+    }
+
     /// Whether an index is there at all, and if so, whether it can be used.
     pub(super) fn index(&self, name: &str) -> Option<bool> {
         self.indexes.get(name).copied()

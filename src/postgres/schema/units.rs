@@ -47,9 +47,7 @@ impl Units {
 
     /// Asks for a choice where a table of the old system comes with rows.
     pub(super) async fn check_adoption(&self, session: &Session, found: &Found) -> Result<(), SetupError> {
-        let is_old =
-            found.has_table("weather_summary") && !found.has_column("weather_summary", "reading_count");
-        if self.is_chosen || !is_old {
+        if self.is_chosen || !found.has_summary_of_old_system() {
             return Ok(());
         }
         let has_wind = "SELECT EXISTS (SELECT 1 FROM weather_summary WHERE avg_wind_speed IS NOT NULL)";
