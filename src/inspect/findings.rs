@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::KafkaError;
 use crate::kafka::message::offsets::OffsetAt;
+use crate::postgres::failure::Failure;
 use crate::postgres::overview::{self, Overview};
 use crate::postgres::session::Session;
 use crate::processor::checkpoints::store::{CheckpointStore, Found};
@@ -21,7 +22,7 @@ pub(super) struct Findings {
     /// The topic's partitions; None if there is no such topic.
     pub topic: Result<Option<BTreeMap<i32, Range>>, String>,
     /// What the tables say.
-    pub tables: Result<Overview, String>,
+    pub tables: Result<Overview, Failure>,
     /// The checkpoint files of each partition.
     pub files: Result<BTreeMap<i32, Result<Found, Error>>, String>,
 }
@@ -77,12 +78,9 @@ async fn look_at_topic(cluster: &Cluster) -> Result<Option<BTreeMap<i32, Range>>
     look.await.map_err(|e: KafkaError| e.to_string())
 }
 
-async fn look_at_tables(config: &Inspect) -> Result<Overview, String> {
-    let look = async {
-        let session = Session::open(&config.database).await?;
-        overview::look(&session, &config.kafka.topic).await
-    };
-    look.await.map_err(|failure| failure.to_string())
+async fn look_at_tables(config: &Inspect) -> Result<Overview, Failure> {
+    let session = Session::open(&config.database).await?;
+    overview::look(&session, &config.kafka.topic).await
 }
 
 async fn look_at_files(folder: &Path, topic: &str) -> Result<BTreeMap<i32, Result<Found, Error>>, String> {

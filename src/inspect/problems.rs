@@ -42,24 +42,25 @@ pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
 }
 
 fn places(report: &Report, findings: &Findings, problems: &mut Vec<Problem>) {
-    for (place, error) in &report.errors {
-        problems.push(match *place {
-            "kafka" => Problem::error(
-                format!("Kafka at {} is not available: {error}", report.brokers),
-                "check that the broker runs and that --brokers, --sasl-mechanism and the password are right; a broker \
-                 that has just been started takes a minute",
-            ),
-            "postgresql" => Problem::error(
-                format!("PostgreSQL at {} {error}", report.database),
-                "check that it runs and that --database-url (or PGHOST, PGUSER, PGPASSWORD) is right; `weather process` \
-                 continues to read meanwhile and writes when it is back",
-            ),
-            _ => Problem::note(
-                format!("the checkpoint folder {} cannot be read: {error}", report.checkpoint_dir),
-                "set --checkpoint-dir to the folder of `weather process`; without files it continues from PostgreSQL's \
-                 state",
-            ),
-        });
+    if let Err(error) = &findings.topic {
+        problems.push(Problem::error(
+            format!("Kafka at {} is not available: {error}", report.brokers),
+            "check that the broker runs and that --brokers, --sasl-mechanism and the password are right; a broker that \
+             has just been started takes a minute",
+        ));
+    }
+    if let Err(failure) = &findings.tables {
+        problems.push(Problem::error(
+            format!("PostgreSQL at {} {}", report.database, failure.verdict()),
+            "check that it runs and that --database-url (or PGHOST, PGUSER, PGPASSWORD) is right; `weather process` \
+             continues to read meanwhile and writes when it is back",
+        ));
+    }
+    if let Err(error) = &findings.files {
+        problems.push(Problem::note(
+            format!("the checkpoint folder {} cannot be read: {error}", report.checkpoint_dir),
+            "set --checkpoint-dir to the folder of `weather process`; without files it continues from PostgreSQL's state",
+        ));
     }
     if let Ok(None) = &findings.topic {
         problems.push(Problem::error(

@@ -11,6 +11,7 @@ use crate::engine::state::Progress;
 use crate::engine::watermark;
 use crate::inspect::findings::{Findings, Range};
 use crate::postgres::connector;
+use crate::postgres::failure::Failure;
 use crate::postgres::overview::{PartitionRow, Windows};
 use crate::processor::checkpoints::store::Found;
 use crate::reading::Reason;
@@ -171,10 +172,10 @@ impl Report {
         let partitions =
             partitions.into_iter().map(|partition| InspectedPartition::of(partition, findings)).collect();
         let mut errors = BTreeMap::new();
-        let mut note = |place, error: Option<&String>| errors.extend(error.map(|e| (place, e.clone())));
-        note("kafka", findings.topic.as_ref().err());
-        note("postgresql", findings.tables.as_ref().err());
-        note("checkpoint_dir", findings.files.as_ref().err());
+        let mut note = |place, error: Option<String>| errors.extend(error.map(|e| (place, e)));
+        note("kafka", findings.topic.as_ref().err().cloned());
+        note("postgresql", findings.tables.as_ref().err().map(Failure::to_string));
+        note("checkpoint_dir", findings.files.as_ref().err().cloned());
         let tables = findings.tables.as_ref().ok();
         let process = |(name, left): &(String, f64)| InspectedProcess {
             name: name.clone(),
@@ -196,7 +197,7 @@ impl Report {
 
     /// The services that could not be reached. A folder that is not here may be on another machine.
     pub(super) fn unreachable(&self) -> Vec<&'static str> {
-        let services = [("kafka", "KafkaRange"), ("postgresql", "PostgreSQL")];
+        let services = [("kafka", "Kafka"), ("postgresql", "PostgreSQL")];
         services
             .into_iter()
             .filter(|(place, _)| self.errors.contains_key(place))
