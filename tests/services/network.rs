@@ -1,6 +1,6 @@
 //! The network between the program and its services: cut, stalled, half open, slow, and answers that get lost.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::kafka::record;
 use crate::support::pipeline::RESUMED;
@@ -152,7 +152,7 @@ async fn ended_while_nothing_answers() {
     pipeline.assert_exact(&[&producer, &second]).await;
 }
 
-/// More dead letters than are kept in memory, and nowhere to write them.
+/// More dead letters than are kept in memory, and nowhere to write them. Of no reason so many that only a sample is kept.
 #[tokio::test]
 async fn dead_letters_that_cannot_be_written_wait() {
     let _turn = turn::heavy().await;
@@ -160,17 +160,35 @@ async fn dead_letters_that_cannot_be_written_wait() {
     let process = pipeline.process("one", &[]);
     process.wait_for_line("took a partition", RESUMED).await;
     proxy.set(Network::Cut);
-    // Below the rate from which on only a sample is kept.
-    for _ in 0..80 {
-        pipeline.kafka.produce(&pipeline.topic, 0, (0..60).map(|_| record("x".repeat(4096))).collect()).await;
+    let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis();
+    let send = async |values: Vec<String>| {
+        pipeline.kafka.produce(&pipeline.topic, 0, values.into_iter().map(record).collect()).await;
+    };
+    send(vec![format!(r#"{{"timestamp":{now_ms},"temperature":20}}"#)]).await;
+    // What is kept of each is the first 4 KiB: 18 MB in all, and 8 MiB may wait in memory.
+    let rest = "x".repeat(4096);
+    let refused = [
+        ("malformed", rest.clone()),
+        ("missing_timestamp", format!(r#"{{"temperature":20,"rest":"{rest}"}}"#)),
+        ("no_metric", format!(r#"{{"timestamp":{now_ms},"rest":"{rest}"}}"#)),
+        ("late", format!(r#"{{"timestamp":{},"temperature":20,"rest":"{rest}"}}"#, now_ms - 10_800_000)),
+    ];
+    let (rounds, of_each, oversized) = (50, 19, 10);
+    for _ in 0..rounds {
+        send(refused.iter().flat_map(|(_, value)| vec![value.clone(); of_each]).collect()).await;
+        send(vec!["x".repeat((64 << 10) + 1); oversized]).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     proxy.set(Network::Well);
-    let expected = pipeline.assert_exact(&[&process]).await;
-    assert_eq!(expected.counts()["malformed"], 4_800);
+    let counts = pipeline.assert_exact(&[&process]).await.counts();
+    let all = |each: usize| i64::try_from(rounds * each).expect("not so many");
+    for (reason, _) in &refused {
+        assert_eq!(counts[reason], all(of_each), "{reason}");
+    }
+    assert_eq!(counts["oversized"], all(oversized));
     let kept = pipeline.database.number("SELECT count(*) FROM weather_dead_letter").await;
     let peak_mib = process.usage().peak_rss_bytes >> 20;
-    println!("{kept} of 4,800 dead letters kept, with a peak of {peak_mib} MiB of memory");
-    // What was in memory is all there. What waited in Kafka then came all at once, of which a sample is kept.
-    assert!(kept > 2_000 && peak_mib < 96);
+    println!("{kept} dead letters kept, with a peak of {peak_mib} MiB of memory");
+    assert_eq!(kept, all(refused.len() * of_each + oversized));
+    assert!(peak_mib < 96);
 }
