@@ -16,6 +16,7 @@ async fn a_reader_that_stands_still_holds_nothing_up() {
     let process = ["process", "--brokers", brokers, "--topic", topic, "--database-url", url, "--listen", ""];
     let options = ["--checkpoint-dir", pipeline.folder(), "--log-level", "debug"];
     let (process, _unread) = Weather::command(process.iter().chain(&options)).spawn_unread();
+    pipeline.wait_for_tables().await;
     // Every session ended: the process has much to log, and to do again.
     for _ in 0..3 {
         pipeline.wait_for_more().await;

@@ -109,14 +109,7 @@ async fn tables_changed_by_hand_are_repaired() {
         pipeline.database.execute(&change).await;
         // A change in rows is noticed at the next connection; a change of tables breaks the present one.
         end_connections(&pipeline, "one").await;
-        let mut waited = 0;
-        while !pipeline.database.has_table("weather_summary").await
-            || !pipeline.database.has_table("weather_partition").await
-        {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            waited += 1;
-            assert!(waited < 300, "{change}: not made again");
-        }
+        pipeline.wait_for_tables().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         println!("{change}: goes on after {:?}", pipeline.wait_for_more().await);
     }

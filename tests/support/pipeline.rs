@@ -158,6 +158,17 @@ impl Pipeline {
         self.database.number("SELECT coalesce(sum(reading_count), 0)::bigint FROM weather_summary").await
     }
 
+    /// Waits until a process has made the tables, or made again what somebody has dropped of them.
+    pub async fn wait_for_tables(&self) {
+        let columns = "SELECT count(*) FROM pg_attribute WHERE attname IN ('reading_count', 'next_offset') AND \
+                       attrelid IN (to_regclass('weather_summary'), to_regclass('weather_partition'))";
+        let start = Instant::now();
+        while self.database.number(columns).await < 2 {
+            assert!(start.elapsed() < RESUMED, "the tables are not made");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until the table counts more readings than now; how long that took.
     pub async fn wait_for_more(&self) -> Duration {
         let (before, start) = (self.readings().await, Instant::now());
