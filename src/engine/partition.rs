@@ -207,6 +207,12 @@ impl Partition {
         }
     }
 
+    /// How many windows have ended and wait for PostgreSQL's confirmation: what memory they take is bounded by whoever reads.
+    pub fn closed_windows(&self) -> usize {
+        let closed = self.state.progress.watermark_ms.saturating_sub(self.settings.window_ms);
+        self.state.windows.partition_point(|window| window.start_ms <= closed)
+    }
+
     fn take_new(&mut self, record: Incoming<'_>) {
         let Incoming { offset, timestamp_ms, append_time_ms, value, bytes } = record;
         self.state.progress.next_offset = offset + 1;

@@ -168,11 +168,12 @@ fn a_window_leaves_when_its_last_totals_are_confirmed() {
     feed(&mut p, &[reading(BASE + 30 * MINUTE, 1.0), reading(BASE + 2 * HOUR, 1.0)]);
     // The confirmed state is from before the first window closed: its totals there are not its last.
     p.confirm(Confirmation { position: flushed.position(), watermark_ms: flushed.watermark_ms });
-    assert_eq!(p.state().windows.len(), 3);
+    assert_eq!((p.state().windows.len(), p.closed_windows()), (3, 1));
     let now = p.state().progress;
     p.confirm(Confirmation { position: now.position(), watermark_ms: now.watermark_ms });
     let starts: Vec<_> = p.state().windows.iter().map(|w| w.start_ms).collect();
     assert_eq!(starts, [BASE + HOUR, BASE + 2 * HOUR]);
+    assert_eq!(p.closed_windows(), 0);
     assert_eq!(p.state().progress.flushed_offset, 4);
 }
 

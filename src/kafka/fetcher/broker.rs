@@ -14,7 +14,7 @@ use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::fetch::{BY_ID, BY_NAME, FetchAnswer, FetchCall};
 
 /// How long an answer that is held back may still come when another lane wants to be asked for.
-const GRACE: Duration = Duration::from_millis(20);
+const GRACE: Duration = Duration::from_millis(100);
 /// After an answer with little in it, the next is asked for a moment later: each costs the broker and this process
 /// more than the few records in it.
 const BREATH: Duration = Duration::from_millis(10);

@@ -26,6 +26,8 @@ use crate::time::{Clock, milliseconds};
 
 /// How long the broker may hold back an answer while there is nothing to read.
 const FETCH_WAIT: Duration = Duration::from_secs(2);
+/// Windows of a partition that may have ended and wait for PostgreSQL: more than a year of the default ones.
+const MAX_CLOSED_WINDOWS: usize = 10_000;
 
 /// What every partition of this process is run with.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct Launcher {
     pub on_data_loss: OnDataLoss,
     /// What to do about a batch that cannot be read.
     pub on_unreadable: OnUnreadable,
+    /// With so many windows that have ended and are not confirmed, reading waits.
+    pub max_closed_windows: usize,
     /// Where to start where no state exists.
     pub from: StartFrom,
     /// Silence after which a caught-up partition is idle.
@@ -82,6 +86,8 @@ impl Launcher {
             format: Arc::clone(&config.format),
             on_data_loss: config.on_data_loss,
             on_unreadable: config.on_unreadable,
+            // Without PostgreSQL nothing is ever confirmed, and every window stays.
+            max_closed_windows: if config.database.is_some() { MAX_CLOSED_WINDOWS } else { usize::MAX },
             from: config.from,
             idle_timeout: config.idle_timeout,
             clock: Clock::start(),
@@ -179,6 +185,7 @@ impl Launcher {
                 end_offset,
                 on_data_loss: self.on_data_loss,
                 on_unreadable: self.on_unreadable,
+                max_closed_windows: self.max_closed_windows,
             },
             channels: Channels {
                 feed,

@@ -52,6 +52,8 @@ pub struct TaskSettings {
     pub on_data_loss: OnDataLoss,
     /// What to do about a batch that this program cannot read.
     pub on_unreadable: OnUnreadable,
+    /// With so many windows that have ended and are not confirmed, reading waits.
+    pub max_closed_windows: usize,
 }
 
 /// What a partition's task is connected to.
@@ -262,10 +264,16 @@ impl PartitionTask {
     }
 
     fn pause_if_full(&mut self, working: &mut Working) {
-        if working.intake == Intake::Open && self.outbox.with(|outbox| outbox.is_full()) {
+        if working.intake == Intake::Open && self.is_full() {
             self.channels.feed.pause();
             working.intake = Intake::Full;
         }
+    }
+
+    /// Whether what waits for PostgreSQL takes as much memory as it may.
+    fn is_full(&self) -> bool {
+        self.partition.closed_windows() >= self.settings.max_closed_windows
+            || self.outbox.with(|outbox| outbox.is_full())
     }
 
     /// Whether it is news that the partition is idle.
@@ -299,11 +307,8 @@ impl PartitionTask {
     fn confirm(&mut self, working: &mut Working) {
         let Some(confirmation) = *self.channels.confirmed.borrow_and_update() else { return };
         self.partition.confirm(confirmation);
-        let is_full = self.outbox.with(|outbox| {
-            outbox.confirm(confirmation.position);
-            outbox.is_full()
-        });
-        if working.intake == Intake::Full && !is_full {
+        self.outbox.with(|outbox| outbox.confirm(confirmation.position));
+        if working.intake == Intake::Full && !self.is_full() {
             working.intake = Intake::Open;
             self.channels.feed.go_on(self.partition.state().progress.next_offset);
         }
