@@ -12,18 +12,19 @@
 //! ```
 //!
 //! # Invariants
-//! - The partition is the unit of everything: one owner, one worker, one watermark, one state, one checkpoint file, one
+//! - The partition is the unit of everything: one owner, one task, one watermark, one state, one checkpoint file, one
 //!   row and one epoch in PostgreSQL.
 //! - A state is always taken and stored whole, at one offset. Every record is in exactly one of aggregated, late, dead
 //!   letter and duplicate, exactly once, whatever crashes, restarts, moves or is replayed.
 //! - Every write to PostgreSQL names the epoch under which the partition is held; an older epoch writes nothing.
-//! - The core ([`engine::partition`], [`engine::window`], [`engine::watermark`], [`engine::checkpoint`],
-//!   [`engine::assignment`]) does no I/O and reads no clock.
+//! - Every decision is made in [`engine`], which does no I/O and reads no clock: late readings in [`engine::partition`],
+//!   refused flushes in [`engine::flush_plan`], file or table in [`engine::recovery`], shares in [`engine::assignment`].
+//! - No state is seen by anybody before [`engine::invariants`] has found nothing wrong with it.
 //!
 //! # Where things live
 //! - [`cli`], [`config`], [`mod@error`]: from the command line to checked values; from failures to one line and an exit code.
 //! - [`reading`]: the format of a reading.
-//! - [`engine`]: the pure core: windows, watermarks, state, checkpoints, and what to take, flush and recover from.
+//! - [`engine`]: the pure core: windows, watermarks, state, checkpoints, and what to claim, flush and recover from.
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
 //! - [`producer`], [`processor`], [`inspect`]: the subcommands; [`demo`]: producer and processor at once, to look at.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.

@@ -6,6 +6,7 @@
 //! - [`partition`]: the state machine of one partition: records in, state and dead letters out. Here a reading is judged
 //!   late.
 //! - [`window`], [`watermark`], [`dead_letter`]: its parts.
+//! - [`invariants`]: what must be true of every state, checked in the release, too.
 //! - [`checkpoint`]: the bytes of a checkpoint file.
 //! - [`recovery`]: file or database, when a partition is taken.
 //! - [`assignment`]: which partitions a process takes and gives up.
@@ -23,6 +24,7 @@ pub mod checkpoint;
 pub mod dead_letter;
 pub mod flush_plan;
 pub mod intake;
+pub mod invariants;
 pub mod partition;
 pub mod recovery;
 pub mod state;

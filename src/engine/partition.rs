@@ -14,6 +14,7 @@
 use std::sync::Arc;
 
 use crate::engine::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
+use crate::engine::invariants;
 use crate::engine::state::{LogIdentity, Position, State};
 use crate::engine::watermark::Watermark;
 use crate::engine::window::{Deltas, Window, start_of};
@@ -126,9 +127,13 @@ impl Partition {
         self.rejected.drain(..)
     }
 
-    /// The index of the first window that changed since the last call.
-    pub fn take_changed(&mut self) -> usize {
-        std::mem::replace(&mut self.changed_from, self.state.windows.len())
+    /// Before the state is shown to others: the index of the first window that changed since the last call.
+    ///
+    /// # Errors
+    /// The state cannot be right and must not be shown; see [`invariants`].
+    pub fn take_changed(&mut self) -> Result<usize, String> {
+        invariants::check(&self.state, self.settings.window_ms, self.changed_from)?;
+        Ok(std::mem::replace(&mut self.changed_from, self.state.windows.len()))
     }
 
     /// Applies records in the order of their offsets. `now_ms` is the wall clock.
@@ -192,7 +197,6 @@ impl Partition {
     /// Lets go of what PostgreSQL has confirmed.
     pub fn confirm(&mut self, confirmed: Confirmation) {
         let progress = &mut self.state.progress;
-        debug_assert!(confirmed.position <= progress.position());
         if confirmed.position <= progress.flushed() {
             return;
         }
@@ -292,7 +296,6 @@ impl Partition {
         }
         self.state.progress.max_event_time_ms = self.watermark.max_event_time_ms();
         self.state.progress.watermark_ms = self.watermark.watermark_ms();
-        debug_assert!(self.state.progress.accounts_for_every_offset(), "{:?}", self.state.progress);
     }
 }
 

@@ -155,3 +155,33 @@ async fn partitions_added_while_running_are_read_too() {
     assert!(shared.is_some(), "{} and {} partitions", took(&first), took(&second));
     pipeline.assert_exact(&[&first, &second]).await;
 }
+
+#[tokio::test]
+async fn a_topic_recreated_with_fewer_partitions_is_shared_whole() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("fewer", 6).await;
+    let processes = ["first", "second"].map(|name| pipeline.process(name, &[]));
+    let owned = async |which: &str, count: i64| {
+        let query = format!(
+            "SELECT count(*) FROM weather_partition WHERE {which} AND lease_expires_at > clock_timestamp()"
+        );
+        let start = std::time::Instant::now();
+        while !pipeline.database.has_table("weather_partition").await
+            || pipeline.database.number(&query).await != count
+        {
+            assert!(start.elapsed() < RUN_LIMIT, "not {count} partitions with an owner where {which}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    owned("true", 6).await;
+    for process in &processes {
+        process.wait_for_line("took a partition", RUN_LIMIT).await;
+    }
+    delete(&pipeline).await;
+    pipeline.kafka.create_topic(&pipeline.topic, 2).await;
+    owned("partition >= 2", 0).await;
+    owned("partition < 2", 2).await;
+    pipeline.produce(&["--count", "1000", "--rate", "0", "--partitions", "2"]).await;
+    pipeline.assert_exact(&[&processes[0], &processes[1]]).await;
+    assert_eq!(pipeline.readings().await, 1_000);
+}

@@ -173,3 +173,29 @@ async fn a_file_of_a_newer_version_is_refused() {
     assert_eq!(run.wait(RUN_LIMIT).await.code(), Some(2));
     assert!(run.stderr().join("\n").contains("newer than this program"), "{:?}", run.stderr());
 }
+
+/// A file whose numbers contradict each other though its checksum is right: as a bug would write it.
+#[tokio::test]
+async fn a_state_that_cannot_be_right_stops_the_process_before_anything_is_written() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("impossible", 1).await;
+    pipeline.produce(&["--count", "500", "--rate", "0", "--partitions", "1"]).await;
+    pipeline.drain().await;
+    let before = pipeline.table().await;
+    let file = pipeline.checkpoints.path().join(format!("{}-0.ckpt", pipeline.topic));
+    let bytes = std::fs::read(&file).expect("a run that ended has written it");
+    let mut checkpoint = Checkpoint::decode(&bytes).expect("it is whole");
+    checkpoint.state.progress.aggregated += 1;
+    std::fs::write(&file, checkpoint.encode()).expect("the folder is ours");
+    pipeline.produce(&["--count", "500", "--rate", "0", "--partitions", "1"]).await;
+
+    let run = pipeline.spawn(&[]);
+    assert_eq!(run.wait(RUN_LIMIT).await.code(), Some(1));
+    let said = run.stderr().join("\n");
+    assert!(said.contains("internal error: not every offset is accounted for exactly once"), "{said}");
+    assert_eq!(pipeline.table().await, before, "nothing of it is written");
+    // What is in the table is right: without the file the next run goes on from it.
+    std::fs::remove_file(&file).expect("the folder is ours");
+    pipeline.drain().await;
+    assert_eq!(pipeline.readings().await, 1_000);
+}

@@ -223,12 +223,12 @@ fn a_restored_partition_decides_as_one_that_never_stopped() {
 fn changed_windows_are_told_from_the_first_on() {
     let mut p = partition();
     feed(&mut p, &[reading(BASE + HOUR, 1.0)]);
-    assert_eq!(p.take_changed(), 0);
+    assert_eq!(p.take_changed(), Ok(0));
     feed(&mut p, &[reading(BASE + 100 * MINUTE, 1.0)]);
-    assert_eq!(p.take_changed(), 0);
+    assert_eq!(p.take_changed(), Ok(0));
     feed(&mut p, &[reading(BASE + 2 * HOUR, 1.0)]);
-    assert_eq!(p.take_changed(), 1);
-    assert_eq!(p.take_changed(), 2, "nothing changed");
+    assert_eq!(p.take_changed(), Ok(1));
+    assert_eq!(p.take_changed(), Ok(2), "nothing changed");
 }
 
 #[test]

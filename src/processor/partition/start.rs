@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::{OnDataLoss, OnUnreadable, Process, StartFrom};
 use crate::engine::dead_letter::DeadLetter;
+use crate::engine::invariants;
 use crate::engine::partition::{Partition, Settings};
 use crate::engine::recovery::{Claimed, Origin, origin, resume};
 use crate::engine::state::State;
@@ -99,6 +100,12 @@ impl Launcher {
     /// Starts a partition. Waits for Kafka only where no state exists.
     pub async fn start(&self, claimed: Claimed, end_offset: Option<i64>) -> Result<PartitionHandle> {
         let (state, pending) = self.state_of(&claimed).await?;
+        // Before the first of the others sees it.
+        invariants::check(&state, self.settings.window_ms, 0).map_err(|what| {
+            let (partition, topic) = (claimed.partition, self.cluster.topic());
+            let what = format!("partition {partition} of topic {topic} stops: internal error: {what}");
+            Error::failure(what)
+        })?;
         Ok(self.launch(&claimed, state, pending, end_offset))
     }
 

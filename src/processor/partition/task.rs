@@ -82,6 +82,9 @@ enum Intake {
     Closed,
 }
 
+/// The state cannot be right: nobody may see it, and this is why.
+struct Broken(String);
+
 /// Holds one partition.
 pub struct PartitionTask {
     /// What it holds.
@@ -128,8 +131,15 @@ struct Working {
 }
 
 impl PartitionTask {
-    /// Works until its handle is gone.
+    /// Works until its handle is gone, or the state cannot be right.
     pub async fn run(mut self) {
+        if let Err(Broken(what)) = self.work().await {
+            // The first failure ends the process and stands for all.
+            let _ = self.channels.failures.try_send(self.failure(&format!("internal error: {what}")));
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), Broken> {
         let mut working = Working {
             intake: Intake::Open,
             last_record: Instant::now(),
@@ -137,13 +147,13 @@ impl PartitionTask {
             unreadable: Backoff::default(),
             expander: Expander::default(),
         };
-        self.publish();
+        self.publish()?;
         loop {
             tokio::select! {
                 biased;
                 told = self.channels.confirmed.changed() => match told {
-                    Ok(()) => self.confirm(&mut working),
-                    Err(_) => return,
+                    Ok(()) => self.confirm(&mut working)?,
+                    Err(_) => return Ok(()),
                 },
                 command = self.channels.commands.recv() => match command {
                     Some(TaskCommand::Checkpoint(reply)) => drop(reply.send(self.checkpoint())),
@@ -151,21 +161,21 @@ impl PartitionTask {
                         self.channels.feed.pause();
                         working.intake = Intake::Closed;
                     }
-                    None => return,
+                    None => return Ok(()),
                 },
-                Some(event) = self.channels.feed.next() => self.handle(event, &mut working),
+                Some(event) = self.channels.feed.next() => self.handle(event, &mut working)?,
             }
         }
     }
 
-    fn handle(&mut self, event: Event, working: &mut Working) {
+    fn handle(&mut self, event: Event, working: &mut Working) -> Result<(), Broken> {
         match event {
             Event::Records(turn) if working.intake == Intake::Open => self.read(turn, working),
-            Event::Records(_) => return,
+            Event::Records(_) => return Ok(()),
             Event::CaughtUp { end } => {
                 self.high_watermark.set(end);
                 if !self.idle_if_silent(working) {
-                    return;
+                    return Ok(());
                 }
             }
             Event::Recognised { topic_id } => {
@@ -180,10 +190,13 @@ impl PartitionTask {
                 self.partition.remember(LogIdentity { topic_id, ..LogIdentity::UNKNOWN });
                 self.settings.end_offset = self.settings.end_offset.map(|_| end);
             }
-            Event::Failed(error) => return self.fail(error, working),
+            Event::Failed(error) => {
+                self.fail(error, working);
+                return Ok(());
+            }
         }
         self.end_if_done(working);
-        self.publish();
+        self.publish()
     }
 
     /// Reads the records of an answer into the state.
@@ -292,28 +305,34 @@ impl PartitionTask {
         }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self) -> Result<(), Broken> {
         // Letters first: a reader of the state must find all letters that belong to it.
         if self.partition.has_rejected() {
             let format = Arc::clone(self.partition.format());
             let rejected = self.partition.take_rejected().inspect(|letter| hints::look(letter, &format));
             self.outbox.with(|outbox| outbox.extend(rejected));
         }
-        let changed_from = self.partition.take_changed();
-        self.writer.publish(self.partition.state(), changed_from);
+        self.show()?;
         self.channels.changed.notify_one();
+        Ok(())
     }
 
-    fn confirm(&mut self, working: &mut Working) {
-        let Some(confirmation) = *self.channels.confirmed.borrow_and_update() else { return };
+    fn confirm(&mut self, working: &mut Working) -> Result<(), Broken> {
+        let Some(confirmation) = *self.channels.confirmed.borrow_and_update() else { return Ok(()) };
         self.partition.confirm(confirmation);
         self.outbox.with(|outbox| outbox.confirm(confirmation.position));
         if working.intake == Intake::Full && !self.is_full() {
             working.intake = Intake::Open;
             self.channels.feed.go_on(self.partition.state().progress.next_offset);
         }
-        let changed_from = self.partition.take_changed();
+        self.show()
+    }
+
+    /// Lets the others see the state, unless it cannot be right.
+    fn show(&mut self) -> Result<(), Broken> {
+        let changed_from = self.partition.take_changed().map_err(Broken)?;
         self.writer.publish(self.partition.state(), changed_from);
+        Ok(())
     }
 
     fn checkpoint(&self) -> CheckpointImage {

@@ -15,7 +15,7 @@ use super::source::Source;
 use crate::env::{Env, NEVER};
 use crate::kafka::Records;
 use crate::ledger::{Judging, Ledger};
-use crate::trace::{Checked, ensure};
+use crate::trace::{Checked, Violation, ensure};
 
 /// What a source tells, in the order of its log.
 #[derive(Debug)]
@@ -183,7 +183,7 @@ impl Unit {
                 self.step = Step::Publish { notify: true };
             }
             Step::Publish { notify } => {
-                let changed_from = self.core.take_changed();
+                let changed_from = self.core.take_changed().map_err(Violation)?;
                 self.writer.publish(self.core.state(), changed_from);
                 self.published_ledger = Rc::clone(&self.ledger);
                 ensure!(self.published.read() == *self.core.state(), "what is published is not the state");
