@@ -59,7 +59,8 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let watching = tokio::spawn(topic::watch(Arc::clone(&cluster), known));
     let (failures, failed) = mpsc::channel(1);
     let changed = Arc::new(Notify::new());
-    let launcher = Launcher::new(&config, &cluster, &store, Arc::clone(&changed), failures);
+    let first = watched.borrow().clone();
+    let launcher = Launcher::new(&config, &cluster, &store, first, Arc::clone(&changed), failures);
     let local =
         Local { config, store, registry: Arc::default(), stats, launcher, changed, ends, topic: watched };
     let result = local.run(failed, shutdown).await;

@@ -184,6 +184,7 @@ impl Pipeline {
                 &self.config,
                 &self.cluster,
                 &self.store,
+                topic.borrow().clone(),
                 changed,
                 failures.clone(),
             )),

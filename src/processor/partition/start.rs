@@ -1,5 +1,6 @@
 //! From a partition that was just taken to its running tasks: which state to go on from, then its task and feed.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct Launcher {
     pub max_closed_windows: usize,
     /// Where to start where no state exists.
     pub from: StartFrom,
+    /// The partitions that the topic had when this process started. One that appears later is read from its beginning,
+    /// else what is written before it is noticed would be neither read nor counted.
+    pub first_partitions: BTreeSet<i32>,
     /// Silence after which a caught-up partition is idle.
     pub idle_timeout: Duration,
     /// The clock that future times are judged by.
@@ -67,6 +71,7 @@ impl Launcher {
         config: &Process,
         cluster: &Arc<Cluster>,
         store: &Arc<CheckpointStore>,
+        first_partitions: BTreeSet<i32>,
         changed: Arc<Notify>,
         failures: mpsc::Sender<Error>,
     ) -> Self {
@@ -90,6 +95,7 @@ impl Launcher {
             // Without PostgreSQL nothing is ever confirmed, and every window stays.
             max_closed_windows: if config.database.is_some() { MAX_CLOSED_WINDOWS } else { usize::MAX },
             from: config.from,
+            first_partitions,
             idle_timeout: config.idle_timeout,
             clock: Clock::start(),
             changed,
@@ -142,10 +148,14 @@ impl Launcher {
     }
 
     async fn first_offset(&self, partition: i32) -> i64 {
+        let from = match self.first_partitions.contains(&partition) {
+            true => self.from,
+            false => StartFrom::Earliest,
+        };
         let mut backoff = Backoff::default();
         let outage = Outage::new(format!("partition {partition} of topic {}", self.cluster.topic()));
         loop {
-            match topic::start_offset(&self.cluster, partition, self.from).await {
+            match topic::start_offset(&self.cluster, partition, from).await {
                 Ok(offset) => {
                     outage.ok();
                     return offset;
