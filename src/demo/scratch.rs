@@ -176,6 +176,10 @@ mod tests {
         let mut foreign = Command::new("sleep").arg("30").spawn().unwrap();
         fs::write(leftover.join("processor.pid"), working.id().to_string()).unwrap();
         fs::write(leftover.join("pg/postmaster.pid"), format!("{}\n/x\n", foreign.id())).unwrap();
+        // A process that was just started may not have its arguments yet.
+        while !system::works_in(working.id(), &leftover) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // Reaped at once, as init would.
         let reaper = std::thread::spawn(move || working.wait().unwrap());
         assert_eq!(second.remove_leftovers(), 1);
