@@ -208,6 +208,7 @@ async fn only_what_is_committed_counts_and_what_is_open_is_waited_for() {
 
     // 150 records and 20 markers lie before the open transaction; all but the 50 aborted ones count.
     let run = pipeline.spawn(&[]);
+    pipeline.wait_for_tables().await;
     wait_for(&pipeline, 100, 170).await;
     assert_eq!(average(&pipeline).await, (50 * 10 + 50 * 20) * 1_000 / 100);
 
