@@ -90,16 +90,16 @@ fn aggregate() {
     let settings =
         Settings { window_ms: HOUR_MS, out_of_orderness_ms: HOUR_MS / 6, max_future_ms: HOUR_MS / 6 };
     let mut partition = Partition::new(settings, State::starting_at(0));
-    let mut values = values(Form::EpochMs, BATCH);
+    let values = values(Form::EpochMs, BATCH);
     let mut offset = 0;
     let now_ms = now_ms();
     repeat("accumulation/batch", "batch of 1000", BATCH, LENGTH, || {
-        let records = values.iter_mut().zip(offset..).map(|(value, offset)| Incoming {
+        let records = values.iter().zip(offset..).map(|(value, offset)| Incoming {
             offset,
             timestamp_ms: -1,
             append_time_ms: None,
             bytes: value.len(),
-            value: Some(value.as_mut_slice()),
+            value: Some(value.as_slice()),
         });
         partition.apply(records, now_ms);
         offset += BATCH as i64;

@@ -42,8 +42,8 @@ pub struct Incoming<'a> {
     pub timestamp_ms: i64,
     /// When the broker appended it, ms since 1970, where the topic stamps records with that.
     pub append_time_ms: Option<i64>,
-    /// Its value, or as much of it as a reading may have; parsing scrambles it. None is a tombstone.
-    pub value: Option<&'a mut [u8]>,
+    /// Its value, or as much of it as a reading may have. None is a tombstone.
+    pub value: Option<&'a [u8]>,
     /// Bytes of the whole value.
     pub bytes: usize,
 }
@@ -70,7 +70,6 @@ pub struct Partition {
     // Reused from batch to batch.
     parser: Parser,
     deltas: Deltas,
-    payload: Vec<u8>,
     /// The wall clock as of [`Self::begin`].
     now_ms: i64,
     last_window: (i64, i64),
@@ -94,7 +93,6 @@ impl Partition {
             changed_from: 0,
             parser: Parser::default(),
             deltas: Deltas::default(),
-            payload: Vec::with_capacity(MAX_PAYLOAD_BYTES),
             now_ms: 0,
             last_window: (0, 0),
         }
@@ -221,11 +219,8 @@ impl Partition {
         let Incoming { offset, timestamp_ms, append_time_ms, value, bytes } = record;
         self.state.progress.next_offset = offset + 1;
         let Some(value) = value else {
-            return self.reject(Reason::Malformed, offset, None);
+            return self.reject(Reason::Malformed, offset, None, 0);
         };
-        // Kept because parsing scrambles the value.
-        self.payload.clear();
-        self.payload.extend_from_slice(&value[..value.len().min(MAX_PAYLOAD_BYTES)]);
         // The broker's clock may be right where this one is behind.
         let now_ms = append_time_ms.map_or(self.now_ms, |time_ms| time_ms.max(self.now_ms));
         let future_ms = now_ms.saturating_add(self.settings.max_future_ms);
@@ -234,7 +229,7 @@ impl Partition {
             _ => Err(Reason::Oversized),
         };
         if let Err(reason) = reading.and_then(|reading| self.aggregate(&reading, future_ms)) {
-            self.reject(reason, offset, Some(bytes));
+            self.reject(reason, offset, Some(value), bytes);
         }
     }
 
@@ -264,8 +259,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Rejects the record whose value begins with `self.payload` and has this length; None for a tombstone.
-    fn reject(&mut self, reason: Reason, offset: i64, bytes: Option<usize>) {
+    /// Rejects a record; what it begins with is kept. The value, or as much of it as was given, is None for a tombstone.
+    #[cold]
+    fn reject(&mut self, reason: Reason, offset: i64, value: Option<&[u8]>, bytes: usize) {
         let progress = &mut self.state.progress;
         progress.rejected[reason.index()] += 1;
         if !self.flood.admit(reason) {
@@ -273,8 +269,8 @@ impl Partition {
             return;
         }
         let incarnation = progress.incarnation;
-        let payload = bytes.map(|_| Arc::from(self.payload.as_slice()));
-        let payload_bytes = i64::try_from(bytes.unwrap_or(0)).unwrap_or(i64::MAX);
+        let payload = value.map(|value| Arc::from(&value[..value.len().min(MAX_PAYLOAD_BYTES)]));
+        let payload_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.rejected.push(DeadLetter { incarnation, offset, reason, payload, payload_bytes });
     }
 

@@ -19,14 +19,13 @@ fn reading(time_ms: i64, temperature: f64) -> Vec<u8> {
 }
 
 fn feed_at(p: &mut Partition, values: Vec<(i64, Option<Vec<u8>>)>, now: i64) {
-    let mut values = values;
     p.apply(
-        values.iter_mut().map(|(offset, value)| Incoming {
+        values.iter().map(|(offset, value)| Incoming {
             offset: *offset,
             timestamp_ms: -1,
             append_time_ms: None,
             bytes: value.as_ref().map_or(0, Vec::len),
-            value: value.as_deref_mut(),
+            value: value.as_deref(),
         }),
         now,
     );
@@ -93,17 +92,14 @@ fn future_never_moves_the_watermark() {
 #[test]
 fn a_broker_whose_clock_is_ahead_of_ours_is_believed() {
     let mut p = partition();
-    let mut value = reading(BASE + HOUR, 1.0);
-    let take = |p: &mut Partition, offset, append_time_ms, value: &mut [u8]| {
-        let bytes = value.len();
-        p.apply(
-            std::iter::once(Incoming { offset, timestamp_ms: -1, append_time_ms, value: Some(value), bytes }),
-            BASE,
-        );
+    let value = reading(BASE + HOUR, 1.0);
+    let take = |p: &mut Partition, offset, append_time_ms| {
+        let (value, bytes) = (Some(value.as_slice()), value.len());
+        p.apply(std::iter::once(Incoming { offset, timestamp_ms: -1, append_time_ms, value, bytes }), BASE);
     };
-    take(&mut p, 0, None, &mut value.clone());
-    take(&mut p, 1, Some(BASE - HOUR), &mut value.clone());
-    take(&mut p, 2, Some(BASE + HOUR), &mut value);
+    take(&mut p, 0, None);
+    take(&mut p, 1, Some(BASE - HOUR));
+    take(&mut p, 2, Some(BASE + HOUR));
     assert_eq!(reasons(&mut p), [(0, Reason::Future), (1, Reason::Future)]);
     assert_eq!(p.state().progress.aggregated, 1);
 }
@@ -257,9 +253,8 @@ fn a_reading_without_a_time_takes_its_records_if_that_is_wanted() {
     let settings = Settings { missing_timestamp: MissingTimestamp::Kafka, ..Settings::default() };
     let mut p = partition().reading(std::sync::Arc::new(Format::new(settings)));
     for (offset, timestamp_ms) in [(0, BASE), (1, -1)] {
-        let mut value = b"{\"temperature\":1}".to_vec();
-        let bytes = value.len();
-        let value = Some(value.as_mut_slice());
+        let value = b"{\"temperature\":1}";
+        let (value, bytes) = (Some(value.as_slice()), value.len());
         p.apply(std::iter::once(Incoming { offset, timestamp_ms, append_time_ms: None, value, bytes }), BASE);
     }
     assert_eq!(p.state().progress.aggregated, 1);

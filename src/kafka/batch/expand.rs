@@ -1,8 +1,8 @@
 //! The records of a compressed batch, expanded piece by piece.
 //!
-//! A codec fills a window; records are taken out of it into a buffer of their own, so that they may be written to (the
-//! codec refers back to what is in the window). So expanding takes the window, and the longest record that is wanted in
-//! whole, however much a batch expands to; of a longer one the beginning is kept and the rest is passed.
+//! A codec fills a window; records, which may lie across its end, are taken out of it into a buffer of their own. So
+//! expanding takes the window, and the longest record that is wanted in whole, however much a batch expands to; of a
+//! longer one the beginning is kept and the rest is passed.
 
 use super::header::HEADER_BYTES;
 use super::inflate::Inflate;
@@ -91,7 +91,7 @@ impl Expansion<'_> {
     }
 
     /// The record that it went on to.
-    pub(super) fn record(&mut self) -> Option<RawRecord<'_>> {
+    pub(super) fn record(&self) -> Option<RawRecord<'_>> {
         match self {
             Self::Streamed(streamed) => streamed.record(),
             #[cfg(feature = "zstd")]
@@ -120,8 +120,8 @@ impl Streamed<'_> {
         Ok(Head { offset_delta, bytes })
     }
 
-    fn record(&mut self) -> Option<RawRecord<'_>> {
-        let Memory { record, is_cut, .. } = &mut *self.memory;
+    fn record(&self) -> Option<RawRecord<'_>> {
+        let Memory { record, is_cut, .. } = &*self.memory;
         if *is_cut { record::read_cut(record) } else { record::read(record) }
     }
 

@@ -96,8 +96,8 @@ impl Random {
     }
 }
 
-fn ours(mut batch: Vec<u8>, expander: &mut Expander) -> Result<Vec<Given>, BatchError> {
-    let mut batches = Batches::new(&mut batch, 0, Vec::new(), usize::MAX, expander);
+fn ours(batch: Vec<u8>, expander: &mut Expander) -> Result<Vec<Given>, BatchError> {
+    let mut batches = Batches::new(&batch, 0, Vec::new(), usize::MAX, expander);
     let mut batch = batches.next_batch().expect("the answer is not empty")?;
     let mut given = Vec::new();
     while let Some(record) = batch.next_record() {
@@ -106,7 +106,7 @@ fn ours(mut batch: Vec<u8>, expander: &mut Expander) -> Result<Vec<Given>, Batch
             record.offset,
             record.timestamp_ms,
             record.key.map(<[u8]>::to_vec),
-            record.value.map(|value| value.to_vec()),
+            record.value.map(<[u8]>::to_vec),
         ));
     }
     Ok(given)
@@ -207,7 +207,7 @@ fn rubbish_is_survived() {
         if let Some(magic) = bytes.get_mut(16).filter(|_| seed % 2 == 0) {
             *magic = 2;
         }
-        let mut batches = Batches::new(&mut bytes, 0, Vec::new(), 100, &mut expander);
+        let mut batches = Batches::new(&bytes, 0, Vec::new(), 100, &mut expander);
         let mut steps = 0;
         while let Some(batch) = batches.next_batch() {
             steps += 1;

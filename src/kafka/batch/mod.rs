@@ -1,8 +1,7 @@
 //! The record batches of one partition in a fetch answer, decoded where they are.
 //!
 //! [`Batches`] walks over the bytes, batch after batch, and a [`Batch`] over its records. Keys and values are slices of
-//! these bytes, the value one that may be written to, so that JSON can be parsed in place; nothing is allocated for a
-//! record. A compressed batch is expanded piece by piece into an [`Expander`], which a worker keeps for all its batches:
+//! these bytes; nothing is allocated for a record. A compressed batch is expanded piece by piece into an [`Expander`], which a worker keeps for all its batches:
 //! its memory is bounded by the longest record that is wanted, whatever a batch expands to.
 //!
 //! - Only format 2 (Kafka 0.11 and later) is read. Every checksum is checked before anything else is believed.
@@ -166,7 +165,7 @@ impl std::error::Error for BatchError {}
 #[derive(Debug)]
 pub struct Batches<'a> {
     /// What is left of the answer.
-    bytes: &'a mut [u8],
+    bytes: &'a [u8],
     expander: &'a mut Expander,
     aborted: Aborted,
     max_record_bytes: usize,
@@ -189,7 +188,7 @@ pub struct Batch<'a> {
 /// The records of a batch that are left.
 #[derive(Debug)]
 enum Body<'a> {
-    Plain(&'a mut [u8]),
+    Plain(&'a [u8]),
     Compressed(Expansion<'a>),
 }
 
@@ -202,8 +201,8 @@ pub struct Record<'a> {
     pub timestamp_ms: i64,
     /// Its key.
     pub key: Option<&'a [u8]>,
-    /// Its value, which may be written to.
-    pub value: Option<&'a mut [u8]>,
+    /// Its value.
+    pub value: Option<&'a [u8]>,
     /// Bytes of the whole value.
     pub value_bytes: usize,
     /// Bytes of the whole record. Above the limit, key and value hold what there is up to the limit.
@@ -216,7 +215,7 @@ impl<'a> Batches<'a> {
     /// `aborted` is the answer's list of aborted transactions (none when uncommitted ones were asked for), in any order.
     /// A record of more than `max_record_bytes` is given as what it begins with.
     pub fn new(
-        bytes: &'a mut [u8],
+        bytes: &'a [u8],
         fetch_offset: i64,
         aborted: Vec<AbortedTransaction>,
         max_record_bytes: usize,
@@ -267,11 +266,11 @@ impl<'a> Batches<'a> {
                 Some(header.map(|header| (header, size)))
             }
             Front::Cut if first => {
-                self.bytes = &mut [];
+                self.bytes = &[];
                 Some(Err(BatchError { base_offset: self.next_offset, last_offset: None, cause: Cause::Cut }))
             }
             Front::Cut => {
-                self.bytes = &mut [];
+                self.bytes = &[];
                 None
             }
             Front::Unreadable(error, size) => {
@@ -310,9 +309,8 @@ impl<'a> Batches<'a> {
     }
 
     /// Takes `size` bytes from the front.
-    fn take(&mut self, size: usize) -> &'a mut [u8] {
-        let bytes = std::mem::take(&mut self.bytes);
-        let (taken, rest) = bytes.split_at_mut(size.min(bytes.len()));
+    fn take(&mut self, size: usize) -> &'a [u8] {
+        let (taken, rest) = self.bytes.split_at(size.min(self.bytes.len()));
         self.bytes = rest;
         taken
     }
@@ -320,11 +318,11 @@ impl<'a> Batches<'a> {
 
 impl<'a> Body<'a> {
     /// The records of a whole batch that are to be given.
-    fn of(header: &Header, batch: &'a mut [u8], expander: &'a mut Expander) -> Result<Self, Cause> {
+    fn of(header: &Header, batch: &'a [u8], expander: &'a mut Expander) -> Result<Self, Cause> {
         if header.kind != Kind::Records || header.record_count == 0 {
-            Ok(Self::Plain(&mut []))
+            Ok(Self::Plain(&[]))
         } else if header.codec == Codec::None {
-            Ok(Self::Plain(batch.get_mut(HEADER_BYTES..).unwrap_or_default()))
+            Ok(Self::Plain(batch.get(HEADER_BYTES..).unwrap_or_default()))
         } else {
             expander.begin(header, batch).map(Self::Compressed)
         }
@@ -395,15 +393,14 @@ impl<'a> Batch<'a> {
 /// Takes a record from the front of `records`, which have no more than it if it is the last one; gives its length too.
 #[inline]
 fn take_record<'a>(
-    records: &mut &'a mut [u8],
+    records: &mut &'a [u8],
     is_last: bool,
     max_bytes: usize,
 ) -> Result<(RawRecord<'a>, usize), &'static str> {
     let (length, taken) = record::varint(records).ok_or(record::MALFORMED)?;
     let length = usize::try_from(length).map_err(|_| record::MALFORMED)?;
-    let bytes = std::mem::take(records);
     let (found, rest) =
-        bytes.get_mut(taken..).and_then(|rest| rest.split_at_mut_checked(length)).ok_or(record::MALFORMED)?;
+        records.get(taken..).and_then(|rest| rest.split_at_checked(length)).ok_or(record::MALFORMED)?;
     if is_last && !rest.is_empty() {
         return Err(record::TRAILING);
     }

@@ -12,7 +12,7 @@ pub(super) struct RawRecord<'a> {
     pub(super) timestamp_delta: i64,
     pub(super) offset_delta: i32,
     pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a mut [u8]>,
+    pub(super) value: Option<&'a [u8]>,
     /// Bytes of the whole value.
     pub(super) value_bytes: usize,
 }
@@ -104,13 +104,13 @@ impl Fields<'_> {
 
 /// Reads a record, given without its length; if it is longer than `max_bytes`, only so much of it.
 #[inline]
-pub(super) fn read_up_to(bytes: &mut [u8], max_bytes: usize) -> Option<RawRecord<'_>> {
-    if bytes.len() > max_bytes { read_cut(&mut bytes[..max_bytes]) } else { read(bytes) }
+pub(super) fn read_up_to(bytes: &[u8], max_bytes: usize) -> Option<RawRecord<'_>> {
+    if bytes.len() > max_bytes { read_cut(&bytes[..max_bytes]) } else { read(bytes) }
 }
 
 /// Reads a whole record.
 #[inline]
-pub(super) fn read(bytes: &mut [u8]) -> Option<RawRecord<'_>> {
+pub(super) fn read(bytes: &[u8]) -> Option<RawRecord<'_>> {
     let mut fields = Fields { bytes, at: 1 };
     let timestamp_delta = fields.number()?;
     let offset_delta = fields.small_number()?;
@@ -132,7 +132,7 @@ pub(super) fn offset_delta(bytes: &[u8]) -> Option<i32> {
 }
 
 /// Reads a record of which only the beginning is there: what is missing of key and value is left off.
-pub(super) fn read_cut(bytes: &mut [u8]) -> Option<RawRecord<'_>> {
+pub(super) fn read_cut(bytes: &[u8]) -> Option<RawRecord<'_>> {
     let end = bytes.len();
     let mut fields = Fields { bytes, at: 1 };
     let timestamp_delta = fields.number()?;
@@ -164,20 +164,19 @@ pub(super) fn control_type(bytes: &[u8]) -> Option<i16> {
 
 #[inline]
 fn parts(
-    bytes: &mut [u8],
+    bytes: &[u8],
     timestamp_delta: i64,
     offset_delta: i32,
     key: Option<(usize, usize)>,
     value: Option<(usize, usize)>,
     value_bytes: usize,
 ) -> RawRecord<'_> {
-    // The key ends before the value begins.
-    let (before, rest) = bytes.split_at_mut(value.map_or(bytes.len(), |(start, _)| start));
+    let slice = |(start, end)| bytes.get(start..end);
     RawRecord {
         timestamp_delta,
         offset_delta,
-        key: key.and_then(|(start, end)| before.get(start..end)),
-        value: value.and_then(|(start, end)| rest.get_mut(..end - start)),
+        key: key.and_then(slice),
+        value: value.and_then(slice),
         value_bytes,
     }
 }

@@ -87,9 +87,9 @@ fn marker(base_offset: i64, kind: u8) -> Vec<u8> {
 }
 
 /// All that an answer gives, as text: a line for each batch, record and error.
-fn read(mut answer: Vec<u8>, from: i64, aborted: &[AbortedTransaction]) -> Vec<String> {
+fn read(answer: Vec<u8>, from: i64, aborted: &[AbortedTransaction]) -> Vec<String> {
     let mut expander = Expander::default();
-    let mut batches = Batches::new(&mut answer, from, aborted.to_vec(), LIMIT, &mut expander);
+    let mut batches = Batches::new(&answer, from, aborted.to_vec(), LIMIT, &mut expander);
     let mut lines = Vec::new();
     while let Some(batch) = batches.next_batch() {
         let mut batch = match batch {
@@ -104,8 +104,7 @@ fn read(mut answer: Vec<u8>, from: i64, aborted: &[AbortedTransaction]) -> Vec<S
         while let Some(record) = batch.next_record() {
             lines.push(match record {
                 Ok(record) => {
-                    let value =
-                        String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned();
+                    let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
                     format!("{} {} {value}", record.offset, record.timestamp_ms)
                 }
                 Err(error) => error.to_string(),
@@ -287,14 +286,14 @@ fn a_record_above_the_limit_is_given_in_part() {
         TheirRecord { value: Some(vec![b'x'; 2 * LIMIT]), ..their_record(0, "") },
         their_record(1, "small"),
     ]);
-    let mut answer = bytes(&[large]);
+    let answer = bytes(&[large]);
     let mut expander = Expander::default();
-    let mut batches = Batches::new(&mut answer, 0, Vec::new(), LIMIT, &mut expander);
+    let mut batches = Batches::new(&answer, 0, Vec::new(), LIMIT, &mut expander);
     let mut batch = batches.next_batch().unwrap().unwrap();
     let record = batch.next_record().unwrap().unwrap();
     let value = record.value.unwrap();
     assert!(record.bytes > 2 * LIMIT && value.len() < LIMIT && value.iter().all(|byte| *byte == b'x'));
-    assert_eq!(batch.next_record().unwrap().unwrap().value.as_deref(), Some(&b"small"[..]));
+    assert_eq!(batch.next_record().unwrap().unwrap().value, Some(&b"small"[..]));
     assert!(batch.next_record().is_none());
 }
 
@@ -369,14 +368,14 @@ fn a_compressed_record_above_the_limit_takes_no_memory() {
         TheirRecord { value: Some(vec![b'x'; 30 << 20]), ..their_record(0, "") },
         their_record(1, "small"),
     ]);
-    let mut answer = bytes(&[large]);
+    let answer = bytes(&[large]);
     assert!(answer.len() < 40_000);
     let mut expander = Expander::default();
-    let mut batches = Batches::new(&mut answer, 0, Vec::new(), LIMIT, &mut expander);
+    let mut batches = Batches::new(&answer, 0, Vec::new(), LIMIT, &mut expander);
     let mut batch = batches.next_batch().unwrap().unwrap();
     let record = batch.next_record().unwrap().unwrap();
     assert!(record.bytes > 30 << 20 && record.value.unwrap().len() < LIMIT);
-    assert_eq!(batch.next_record().unwrap().unwrap().value.as_deref(), Some(&b"small"[..]));
+    assert_eq!(batch.next_record().unwrap().unwrap().value, Some(&b"small"[..]));
     assert!(batch.next_record().is_none());
     assert!(expander.bytes() < 250_000);
 }

@@ -55,14 +55,14 @@ impl Whole {
     }
 
     /// The record that it went on to.
-    pub(super) fn record(&mut self) -> Option<RawRecord<'_>> {
-        let record = self.current.as_mut()?;
+    pub(super) fn record(&self) -> Option<RawRecord<'_>> {
+        let record = self.current.as_ref()?;
         Some(RawRecord {
             timestamp_delta: record.timestamp_delta,
             offset_delta: record.offset_delta,
             key: record.key.as_deref(),
             value_bytes: record.value.as_ref().map_or(0, Vec::len),
-            value: record.value.as_deref_mut(),
+            value: record.value.as_deref(),
         })
     }
 }

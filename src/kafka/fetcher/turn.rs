@@ -1,8 +1,8 @@
 //! One answer's bytes on their way through the partitions that it holds records of.
 //!
-//! Records are parsed where they are, so whoever parses needs the bytes for itself. A [`Turn`] is one partition's right to
-//! them; when it ends, however it ends, the next partition gets its own, and after the last the bytes are given back and
-//! the next answer may be handed out. So there is never more than one answer in parsing, and nothing is copied.
+//! Records are parsed where they are, by one partition after the other. A [`Turn`] is one partition's right to the bytes;
+//! when it ends, however it ends, the next partition gets its own, and after the last the bytes are given back and the
+//! next answer may be handed out. So there is never more than one answer in parsing, and nothing is copied.
 
 use std::fmt;
 use std::ops::Range;
@@ -55,9 +55,9 @@ impl Turn {
     }
 
     /// The record batches.
-    pub fn batches(&mut self) -> &mut [u8] {
+    pub fn batches(&self) -> &[u8] {
         let range = self.part.range.clone();
-        self.answer.as_mut().and_then(|answer| answer.bytes.get_mut(range)).unwrap_or_default()
+        self.answer.as_ref().and_then(|answer| answer.bytes.get(range)).unwrap_or_default()
     }
 
     /// The offset that was asked for: batches may begin before it.

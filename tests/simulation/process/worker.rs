@@ -264,15 +264,12 @@ impl Unit {
     }
 
     fn apply(&mut self, records: &Records, next: i64, clock_ms: i64) {
-        // Parsing scrambles the values.
-        let mut values: Vec<Option<Vec<u8>>> =
-            records.iter().map(|(_, record)| record.value.as_deref().map(<[u8]>::to_vec)).collect();
-        let incoming = records.iter().zip(&mut values).map(|((offset, record), value)| Incoming {
+        let incoming = records.iter().map(|(offset, record)| Incoming {
             offset: *offset,
             timestamp_ms: -1,
             append_time_ms: None,
             bytes: record.value.as_ref().map_or(0, |value| value.len()),
-            value: value.as_deref_mut(),
+            value: record.value.as_deref(),
         });
         self.core.apply(incoming, clock_ms);
         self.core.skip_to(next);
