@@ -261,8 +261,7 @@ print_topic() {
     tool() { name=$1; shift; "$(command -v "$name.sh" || command -v "$name")" --bootstrap-server localhost:9092 --topic weather_data "$@"; }
     records=$(tool kafka-get-offsets | awk -F: "{sum += \$3} END {print sum}")
     tool kafka-console-consumer --from-beginning --max-messages "$records" --timeout-ms 60000 \
-      --property print.partition=true --property print.headers=true \
-      --property headers.deserializer=org.apache.kafka.common.serialization.BytesDeserializer 2>/dev/null | gzip -1'
+      --property print.partition=true 2>/dev/null | gzip -1'
 }
 
 # Another image, rate, log level and memory, another setting of Kafka: rolled out under load. The history is not sent again.
