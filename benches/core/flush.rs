@@ -68,7 +68,7 @@ async fn flushes(table: &Table) {
 }
 
 fn first(partition: i32, epoch: i64) -> PartitionFlush {
-    let totals = Totals { readings: 0, counts: [5; 3], sums: [5_000_000; 3] };
+    let totals = Totals { readings: 0, counts: [5; 3], sums: [5_000_000; 3], ..Totals::default() };
     let windows = [1, 2].map(|hour| Window { start_ms: hour * HOUR_MS, totals }).to_vec();
     let state = State { progress: Progress::starting_at(0), ..State::starting_at(0) };
     let known = state.progress.position();

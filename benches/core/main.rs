@@ -107,7 +107,7 @@ fn aggregate() {
 }
 
 fn state(windows: i64) -> State {
-    let totals = Totals { readings: 7, counts: [7; 3], sums: [7_000_000; 3] };
+    let totals = Totals { readings: 7, counts: [7; 3], sums: [7_000_000; 3], ..Totals::default() };
     let window = |number| Window { start_ms: number * HOUR_MS, totals };
     State {
         progress: Progress::starting_at(0),

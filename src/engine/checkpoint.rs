@@ -3,13 +3,13 @@
 //!
 //! Format, little endian: magic, version, payload length, payload, CRC-32 of all before. A version that is newer than
 //! this program is refused, because what it means is not known here. Version 1 is read: it knew its log by two records
-//! and told retries by producers' numbers, which is all passed over.
+//! and told retries by producers' numbers, which is all ignored, and had neither extremes nor a digest of its windows.
 
 use std::fmt;
 
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::state::{FIRST_WORDS, LogIdentity, Progress, State, WORDS};
-use crate::engine::window::{Totals, Window};
+use crate::engine::window::{FIRST_TOTALS_WORDS, TOTALS_WORDS, Totals, Window};
 use crate::reading::Reason;
 
 const MAGIC: &[u8; 8] = b"weather\n";
@@ -125,7 +125,8 @@ impl Checkpoint {
             *word = from.i64()?;
         }
         let log = decode_log(&mut from, version)?;
-        let windows = (0..from.len()?).map(|_| decode_window(&mut from)).collect::<Result<_, _>>()?;
+        let windows =
+            (0..from.len()?).map(|_| decode_window(&mut from, version)).collect::<Result<_, _>>()?;
         let pending = (0..from.len()?).map(|_| decode_letter(&mut from)).collect::<Result<_, _>>()?;
         let state = State { progress: Progress::from_words(&words), windows, log };
         Ok(Self { topic, partition, epoch, window_ms, written_ms, state, pending })
@@ -170,16 +171,15 @@ fn decode_log(from: &mut Decoder<'_>, version: u32) -> Result<LogIdentity, Check
 
 fn encode_window(into: &mut Encoder, window: &Window) {
     into.i64(window.start_ms);
-    into.i64(window.totals.readings);
-    window.totals.counts.iter().chain(&window.totals.sums).for_each(|word| into.i64(*word));
+    window.totals.to_words().iter().for_each(|word| into.i64(*word));
 }
 
-fn decode_window(from: &mut Decoder<'_>) -> Result<Window, CheckpointError> {
+fn decode_window(from: &mut Decoder<'_>, version: u32) -> Result<Window, CheckpointError> {
     let start_ms = from.i64()?;
-    let mut totals = Totals { readings: from.i64()?, ..Totals::default() };
-    for word in totals.counts.iter_mut().chain(&mut totals.sums) {
-        *word = from.i64()?;
-    }
+    let totals = match version {
+        1 => Totals::from_first_words(&from.words::<FIRST_TOTALS_WORDS>()?),
+        _ => Totals::from_words(&from.words::<TOTALS_WORDS>()?),
+    };
     Ok(Window { start_ms, totals })
 }
 
@@ -240,6 +240,14 @@ impl<'a> Decoder<'a> {
         Ok(i64::from_le_bytes(bytes))
     }
 
+    fn words<const N: usize>(&mut self) -> Result<[i64; N], CheckpointError> {
+        let mut words = [0; N];
+        for word in &mut words {
+            *word = self.i64()?;
+        }
+        Ok(words)
+    }
+
     fn len(&mut self) -> Result<usize, CheckpointError> {
         usize::try_from(self.i64()?).map_err(|_| CheckpointError::Corrupt)
     }
@@ -282,7 +290,7 @@ mod tests {
         state.windows = (0..5)
             .map(|i| Window {
                 start_ms: i * 10,
-                totals: Totals { readings: i, counts: [i, 0, i], sums: [-i, 0, i64::MAX] },
+                totals: Totals::from_words(&std::array::from_fn(|word| i - 3 * word as i64)),
             })
             .collect();
         state.log = LogIdentity { topic_id: [0xA5; 16], leader_epoch: 4 };

@@ -2,6 +2,7 @@
 //! worse than a partition that has stopped.
 
 use crate::engine::state::State;
+use crate::engine::window::{METRICS, Totals};
 use crate::reading::SCALE;
 
 /// No metric of one reading is further from zero, in any unit that sums are kept in and any version of this program.
@@ -31,22 +32,29 @@ pub fn check(state: &State, window_ms: i64, changed_from: usize) -> Result<(), S
         if window.start_ms.rem_euclid(window_ms) != 0 {
             return Err(format!("a window is out of bounds: {window:?}, {progress:?}"));
         }
-        let totals = &window.totals;
-        let in_range = |(count, sum): (&i64, &i64)| {
-            (0..=totals.readings).contains(count)
-                && sum.unsigned_abs() <= count.saturating_mul(FURTHEST).unsigned_abs()
-        };
-        if totals.readings < 0 || !totals.counts.iter().zip(&totals.sums).all(in_range) {
-            return Err(format!("sums or counts of a window are out of range: {window:?}"));
+        if !is_possible(&window.totals) {
+            return Err(format!("sums, counts or extremes of a window are out of range: {window:?}"));
         }
     }
     Ok(())
 }
 
+/// Whether any readings could have made these totals.
+fn is_possible(totals: &Totals) -> bool {
+    let is_possible = |metric: usize| {
+        let (count, sum) = (totals.counts[metric], totals.sums[metric]);
+        (0..=totals.readings).contains(&count)
+            && sum.unsigned_abs() <= count.saturating_mul(FURTHEST).unsigned_abs()
+            && totals.least(metric).is_none_or(|least| count.saturating_mul(least) <= sum)
+            && totals.greatest(metric).is_none_or(|greatest| sum <= count.saturating_mul(greatest))
+    };
+    (0..=totals.readings).contains(&totals.untraced) && (0..METRICS).all(is_possible)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::window::{Totals, Window};
+    use crate::engine::window::Window;
 
     type Plant = fn(&mut State);
 
@@ -57,7 +65,14 @@ mod tests {
         state.progress.max_event_time_ms = 25;
         let window = |start_ms| Window {
             start_ms,
-            totals: Totals { readings: 10, counts: [10, 0, 5], sums: [-10 * FURTHEST, 0, 5 * FURTHEST] },
+            totals: Totals {
+                readings: 10,
+                counts: [10, 0, 5],
+                sums: [-10 * FURTHEST, 0, 5 * FURTHEST],
+                minima: [-FURTHEST, i64::MAX, FURTHEST],
+                maxima: [-FURTHEST, i64::MIN, FURTHEST],
+                ..Totals::default()
+            },
         };
         state.windows = vec![window(0), window(10), window(20)];
         state
@@ -66,7 +81,7 @@ mod tests {
     #[test]
     fn each_violation_is_found_and_named() {
         assert_eq!(check(&state(), 10, 0), Ok(()));
-        let planted: [(&str, Plant); 8] = [
+        let planted: [(&str, Plant); 11] = [
             ("accounted", |s| s.progress.aggregated -= 1),
             ("accounted", |s| s.progress.lost += 1),
             ("confirmed", |s| s.progress.flushed_offset = 31),
@@ -75,6 +90,9 @@ mod tests {
             ("bounds", |s| s.windows[2].start_ms = 21),
             ("range", |s| s.windows[2].totals.sums[0] -= 1),
             ("range", |s| s.windows[2].totals.counts[1] = 11),
+            ("range", |s| s.windows[2].totals.minima[0] += 1),
+            ("range", |s| s.windows[2].totals.maxima[2] -= 1),
+            ("range", |s| s.windows[2].totals.untraced = 11),
         ];
         for (word, plant) in planted {
             let mut state = state();

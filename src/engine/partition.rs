@@ -17,7 +17,7 @@ use crate::engine::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
 use crate::engine::invariants;
 use crate::engine::state::{LogIdentity, Position, State};
 use crate::engine::watermark::Watermark;
-use crate::engine::window::{Deltas, Window, start_of};
+use crate::engine::window::{Deltas, start_of};
 use crate::reading::{Format, Parser, Reading, Reason};
 
 /// A longer value is no reading; it is refused before it is looked at.
@@ -228,13 +228,13 @@ impl Partition {
             0..=MAX_READING_BYTES => self.parser.parse(value, Some(timestamp_ms)),
             _ => Err(Reason::Oversized),
         };
-        if let Err(reason) = reading.and_then(|reading| self.aggregate(&reading, future_ms)) {
+if let Err(reason) = reading.and_then(|reading| self.aggregate(offset, &reading, future_ms)) {
             self.reject(reason, offset, Some(value), bytes);
         }
     }
 
     #[inline]
-    fn aggregate(&mut self, reading: &Reading, future_ms: i64) -> Result<(), Reason> {
+    fn aggregate(&mut self, offset: i64, reading: &Reading, future_ms: i64) -> Result<(), Reason> {
         let time = reading.event_time_ms;
         if time > future_ms {
             return Err(Reason::Future);
@@ -249,7 +249,7 @@ impl Partition {
             return Err(Reason::Late);
         }
         self.watermark.observe(time);
-        self.deltas.add(start, reading);
+        self.deltas.add(start, offset, reading);
         self.state.progress.aggregated += 1;
         for (counts, cause) in self.state.progress.left_out.iter_mut().zip(reading.left_out) {
             if let Some(cause) = cause {
@@ -277,14 +277,15 @@ impl Partition {
     /// Moves what was taken since [`Self::begin`] into the state.
     pub fn settle(&mut self) {
         let windows = &mut self.state.windows;
-        for delta in self.deltas.drain() {
+        for mut delta in self.deltas.drain() {
+            delta.totals.incarnation = self.state.progress.incarnation;
             let index = match windows.binary_search_by_key(&delta.start_ms, |w| w.start_ms) {
                 Ok(index) => {
                     windows[index].totals.merge(&delta.totals);
                     index
                 }
                 Err(index) => {
-                    windows.insert(index, Window { ..delta });
+                    windows.insert(index, delta);
                     index
                 }
             };

@@ -1,7 +1,4 @@
-//! Window totals: fixed-point sums and counts, and their lock-free publication.
-//!
-//! Sums are exact: metrics are whole numbers of 1e-6 units, so adding has no order and merging partials loses nothing.
-//! An `i64` holds the sum of 6e10 readings of the largest value a metric can have, in one window of one partition.
+//! Windows: their [`Totals`], what a batch adds to them, and the table of atomics that publishes them without a lock.
 //!
 //! [`Cells`] is a grow-only table of atomics, in chunks that never move: a reader may walk it while the one writer adds
 //! rows. On its own it promises nothing about several values at once; `published` puts a sequence lock around it.
@@ -11,47 +8,9 @@ use std::sync::atomic::AtomicI64;
 
 use crate::reading::Reading;
 
-/// How many metrics a reading has.
-pub const METRICS: usize = 3;
+mod totals;
 
-/// What one window of one partition has taken in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Readings aggregated into the window.
-    pub readings: i64,
-    /// Readings that had the metric, in the order of `reading::Metric`.
-    pub counts: [i64; METRICS],
-    /// Sums of the metric in 1e-6 units, same order.
-    pub sums: [i64; METRICS],
-}
-
-impl Totals {
-    /// Adds one reading; a metric that is absent is skipped for that metric alone.
-    #[inline]
-    pub fn add(&mut self, reading: &Reading) {
-        self.readings += 1;
-        for i in 0..METRICS {
-            // Without a branch: an absent metric adds zero to both.
-            self.counts[i] += i64::from(reading.metrics[i].is_some());
-            self.sums[i] += reading.metrics[i].unwrap_or(0);
-        }
-    }
-
-    /// Adds what another part of the same window has taken in.
-    pub fn merge(&mut self, other: &Totals) {
-        self.readings += other.readings;
-        for i in 0..METRICS {
-            self.counts[i] += other.counts[i];
-            self.sums[i] += other.sums[i];
-        }
-    }
-
-    /// The average of a metric in its physical unit, if any reading had it.
-    pub fn average(&self, metric: usize) -> Option<f64> {
-        (self.counts[metric] > 0)
-            .then(|| self.sums[metric] as f64 / crate::reading::SCALE as f64 / self.counts[metric] as f64)
-    }
-}
+pub use totals::{FIRST_TOTALS_WORDS, METRICS, TOTALS_WORDS, Totals, fingerprint};
 
 /// One window of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,21 +35,21 @@ pub struct Deltas {
 }
 
 impl Deltas {
-    /// Adds a reading to the window that holds it. Searches nothing while readings stay in one window.
+    /// Adds the reading at an offset to the window that holds it. Searches nothing while readings stay in one window.
     #[inline]
-    pub fn add(&mut self, start_ms: i64, reading: &Reading) {
+    pub fn add(&mut self, start_ms: i64, offset: i64, reading: &Reading) {
         match self.windows.get_mut(self.last) {
-            Some(window) if window.start_ms == start_ms => window.totals.add(reading),
-            _ => self.add_elsewhere(start_ms, reading),
+            Some(window) if window.start_ms == start_ms => window.totals.add(offset, reading),
+            _ => self.add_elsewhere(start_ms, offset, reading),
         }
     }
 
-    fn add_elsewhere(&mut self, start_ms: i64, reading: &Reading) {
+    fn add_elsewhere(&mut self, start_ms: i64, offset: i64, reading: &Reading) {
         self.last = self.windows.iter().position(|w| w.start_ms == start_ms).unwrap_or_else(|| {
             self.windows.push(Window { start_ms, totals: Totals::default() });
             self.windows.len() - 1
         });
-        self.windows[self.last].totals.add(reading);
+        self.windows[self.last].totals.add(offset, reading);
     }
 
     /// Hands out what was added and starts again, keeping the memory.
@@ -137,21 +96,6 @@ impl<const W: usize> Cells<W> {
 mod tests {
     use super::*;
 
-    fn reading(metrics: [Option<i64>; 3]) -> Reading {
-        Reading { event_time_ms: 0, metrics, left_out: [None; 3] }
-    }
-
-    #[test]
-    fn an_absent_metric_is_skipped_for_that_metric_alone() {
-        let mut t = Totals::default();
-        t.add(&reading([Some(10_000_000), None, Some(2_500_000)]));
-        t.add(&reading([Some(20_000_000), None, None]));
-        assert_eq!(t.readings, 2);
-        assert_eq!(t.average(0), Some(15.0));
-        assert_eq!(t.average(1), None);
-        assert_eq!(t.average(2), Some(2.5));
-    }
-
     #[test]
     fn windows_are_half_open_and_aligned_before_1970_too() {
         assert_eq!(start_of(0, 3_600_000), 0);
@@ -163,8 +107,9 @@ mod tests {
     #[test]
     fn deltas_keep_windows_apart() {
         let mut d = Deltas::default();
-        for start in [0, 10, 0, 10, 10] {
-            d.add(start, &reading([Some(1), None, None]));
+        let reading = Reading { event_time_ms: 0, metrics: [Some(1), None, None], left_out: [None; 3] };
+        for (offset, start) in [0, 10, 0, 10, 10].into_iter().enumerate() {
+            d.add(start, offset as i64, &reading);
         }
         let counts: Vec<_> = d.drain().map(|w| (w.start_ms, w.totals.readings)).collect();
         assert_eq!(counts, [(0, 2), (10, 3)]);

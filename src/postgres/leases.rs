@@ -17,8 +17,8 @@ use crate::engine::checkpoint::{CheckpointError, decode_log_memory};
 use crate::engine::recovery::Claimed;
 use crate::engine::state::{LogIdentity, Position, Progress, REASONS, State};
 use crate::engine::watermark;
-use crate::engine::window::{Totals, Window};
 use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::partials::{OPEN_WINDOWS, window_of};
 use crate::postgres::session::Session;
 use crate::reading::{Cause, Metric, Reason};
 use crate::time::{from_timestamp, timestamp};
@@ -79,10 +79,6 @@ FROM free WHERE p.topic = $1 AND p.partition = free.partition
 RETURNING p.partition, epoch, epoch_before, incarnation, origin_offset, next_offset, max_event_time, watermark, idle,
     aggregated, duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range, future,
     late, oversized, left_out, log_memory";
-
-const OPEN_WINDOWS: &str = "\
-SELECT window_start, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum, wind_speed_sum
-FROM weather_partial WHERE topic = $1 AND partition = $2 AND window_start > $3 ORDER BY window_start";
 
 const RELEASE: &str = "\
 UPDATE weather_partition SET owner = NULL, lease_expires_at = NULL, updated_at = clock_timestamp()
@@ -260,15 +256,6 @@ pub(super) fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
         rejected,
         left_out,
     }))
-}
-
-fn window_of(row: &Row) -> Result<Window, Failure> {
-    let mut totals = Totals { readings: row.try_get(1)?, ..Totals::default() };
-    for i in 0..totals.counts.len() {
-        totals.counts[i] = row.try_get(2 + i)?;
-        totals.sums[i] = row.try_get(2 + totals.counts.len() + i)?;
-    }
-    Ok(Window { start_ms: from_timestamp(row.try_get(0)?), totals })
 }
 
 fn unreadable(partition: i32, error: &CheckpointError) -> Failure {

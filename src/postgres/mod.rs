@@ -6,6 +6,7 @@
 //! - [`connector`]: connections for the processor, with the tables checked.
 //! - [`mod@write`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
 //! - [`leases`]: who owns which partition.
+//! - `partials`: what each partition has taken into a window, as columns and back.
 //! - [`overview`]: what all tables say, for those who look at them.
 //! - [`repair`]: rows of the output that somebody changed.
 //! - [`upkeep`]: what one process does now and then for all.
@@ -17,6 +18,7 @@ pub mod connector;
 pub mod failure;
 pub mod leases;
 pub mod overview;
+mod partials;
 pub mod repair;
 pub mod schema;
 pub mod session;

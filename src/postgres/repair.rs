@@ -10,14 +10,16 @@ use tokio_postgres::types::ToSql;
 
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
-use crate::postgres::write::{LOCK_ROWS, MAKE_ROWS, RECOMPUTE, adopted, averages};
+use crate::postgres::write::{LOCK_ROWS, MAKE_ROWS, RECOMPUTE, adopted, averages, extreme};
 
 /// Windows that are looked at in one go.
 const PORTION: i64 = 1_000;
 
 const COMPARE: &str = concat!(
-    "SELECT t.window_start, (s.reading_count, s.avg_temp, s.avg_humidity, s.avg_wind_speed)
-    IS DISTINCT FROM (t.reading_count, t.avg_temp, t.avg_humidity, t.avg_wind_speed)
+    "SELECT t.window_start, (s.reading_count, s.avg_temp, s.avg_humidity, s.avg_wind_speed, s.min_temp, s.max_temp,
+        s.min_humidity, s.max_humidity, s.max_wind_speed)
+    IS DISTINCT FROM (t.reading_count, t.avg_temp, t.avg_humidity, t.avg_wind_speed, t.min_temp, t.max_temp,
+        t.min_humidity, t.max_humidity, t.max_wind_speed)
     AND (s.reading_count IS NULL OR NOT ",
     adopted!(),
     ")

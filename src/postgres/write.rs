@@ -25,9 +25,9 @@ use crate::engine::checkpoint::encode_log_memory;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::flush_plan::{PartitionFlush, Standing};
 use crate::engine::state::{Position, REASONS};
-use crate::engine::window::{METRICS, Window};
 use crate::postgres::failure::Failure;
 use crate::postgres::optional_timestamp;
+use crate::postgres::partials::{self, PartialColumns};
 use crate::postgres::session::Session;
 use crate::postgres::summary::SummaryRow;
 use crate::time::timestamp;
@@ -81,16 +81,6 @@ WITH sent AS (
 )
 SELECT 1 / (CASE WHEN (SELECT count(*) FROM advanced) = cardinality($3::int[]) THEN 1 ELSE 0 END)";
 
-const PARTIALS: &str = "\
-INSERT INTO weather_partial (topic, window_start, partition, reading_count, temp_count, humidity_count,
-    wind_speed_count, temp_sum, humidity_sum, wind_speed_sum)
-SELECT $1, w.* FROM unnest($2::timestamp[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-    $8::bigint[], $9::bigint[], $10::bigint[]) AS w
-ON CONFLICT (topic, window_start, partition) DO UPDATE SET reading_count = EXCLUDED.reading_count,
-    temp_count = EXCLUDED.temp_count, humidity_count = EXCLUDED.humidity_count,
-    wind_speed_count = EXCLUDED.wind_speed_count, temp_sum = EXCLUDED.temp_sum,
-    humidity_sum = EXCLUDED.humidity_sum, wind_speed_sum = EXCLUDED.wind_speed_sum";
-
 pub(super) const MAKE_ROWS: &str = "\
 INSERT INTO weather_summary (window_start, window_end)
 SELECT w, w + $2 * interval '1 millisecond' FROM unnest($1::timestamp[]) AS w ORDER BY w
@@ -99,14 +89,39 @@ ON CONFLICT (window_start, window_end) DO NOTHING";
 pub(super) const LOCK_ROWS: &str = "\
 SELECT 1 FROM weather_summary WHERE window_start = ANY($1::timestamp[]) ORDER BY window_start, window_end FOR UPDATE";
 
-/// What the rows of `weather_summary` have to be, by all partitions' partials of the topic `$1`.
+/// What the rows of `weather_summary` have to be, by all partitions' partials of the topic `$1`. Extremes are those of all
+/// readings of the window, or NULL.
 macro_rules! averages {
     () => {
-        "SELECT window_start, sum(reading_count)::bigint AS reading_count,
+        concat!(
+            "SELECT window_start, sum(reading_count)::bigint AS reading_count,
         (sum(temp_sum) / 1000000.0 / NULLIF(sum(temp_count), 0))::double precision AS avg_temp,
         (sum(humidity_sum) / 1000000.0 / NULLIF(sum(humidity_count), 0))::double precision AS avg_humidity,
-        (sum(wind_speed_sum) / 1000000.0 / NULLIF(sum(wind_speed_count), 0))::double precision AS avg_wind_speed
+        (sum(wind_speed_sum) / 1000000.0 / NULLIF(sum(wind_speed_count), 0))::double precision AS avg_wind_speed,
+        ",
+        extreme!("min(min_temp)"),
+        " AS min_temp,
+        ",
+        extreme!("max(max_temp)"),
+        " AS max_temp,
+        ",
+        extreme!("min(min_humidity)"),
+        " AS min_humidity,
+        ",
+        extreme!("max(max_humidity)"),
+        " AS max_humidity,
+        ",
+        extreme!("max(max_wind_speed)"),
+        " AS max_wind_speed
     FROM weather_partial WHERE topic = $1"
+        )
+    };
+}
+
+/// An extreme in its unit, if every partial knows its own.
+macro_rules! extreme {
+    ($of:literal) => {
+        concat!("(CASE WHEN bool_and(digest IS NOT NULL) THEN ", $of, " / 1000000.0 END)::double precision")
     };
 }
 
@@ -134,7 +149,9 @@ macro_rules! may_replace {
 
 pub(super) const RECOMPUTE: &str = concat!(
     "UPDATE weather_summary s SET avg_temp = t.avg_temp, avg_humidity = t.avg_humidity,
-    avg_wind_speed = t.avg_wind_speed, reading_count = t.reading_count, updated_at = clock_timestamp()
+    avg_wind_speed = t.avg_wind_speed, reading_count = t.reading_count, min_temp = t.min_temp,
+    max_temp = t.max_temp, min_humidity = t.min_humidity, max_humidity = t.max_humidity,
+    max_wind_speed = t.max_wind_speed, updated_at = clock_timestamp()
 FROM (",
     averages!(),
     " AND window_start = ANY($2::timestamp[]) GROUP BY window_start) t
@@ -147,7 +164,7 @@ WHERE s.window_start = t.window_start AND s.window_end = t.window_start + $3 * i
 RETURNING s.window_start, s.window_end, s.avg_temp, s.avg_humidity, s.avg_wind_speed, s.reading_count, s.is_final"
 );
 
-pub(super) use {adopted, averages};
+pub(super) use {adopted, averages, extreme};
 
 const LETTERS: &str = "\
 INSERT INTO weather_dead_letter (topic, partition, incarnation, \"offset\", reason, payload, payload_bytes)
@@ -167,7 +184,7 @@ impl FlushSession {
             .call(async {
                 tokio::try_join!(
                     client.prepare(ADVANCE),
-                    client.prepare(PARTIALS),
+                    client.prepare(partials::STORE),
                     client.prepare(MAKE_ROWS),
                     client.prepare(LOCK_ROWS),
                     client.prepare(RECOMPUTE),
@@ -359,36 +376,6 @@ impl AdvanceColumns {
 fn array(numbers: &[i64]) -> String {
     let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     format!("{{{}}}", numbers.join(","))
-}
-
-/// `weather_partial`'s columns, an array each.
-struct PartialColumns {
-    window_start: Vec<SystemTime>,
-    partition: Vec<i32>,
-    numbers: [Vec<i64>; 1 + 2 * METRICS],
-}
-
-impl PartialColumns {
-    fn of(partitions: &[PartitionFlush]) -> Self {
-        let rows: Vec<(i32, &Window)> =
-            partitions.iter().flat_map(|p| p.windows.iter().map(|w| (p.partition, w))).collect();
-        let number = |i: usize, w: &Window| match i {
-            0 => w.totals.readings,
-            i if i <= METRICS => w.totals.counts[i - 1],
-            i => w.totals.sums[i - 1 - METRICS],
-        };
-        Self {
-            window_start: rows.iter().map(|(_, w)| timestamp(w.start_ms)).collect(),
-            partition: rows.iter().map(|(p, _)| *p).collect(),
-            numbers: std::array::from_fn(|i| rows.iter().map(|(_, w)| number(i, w)).collect()),
-        }
-    }
-
-    fn parameters<'a>(&'a self, topic: &'a String) -> Vec<&'a (dyn ToSql + Sync)> {
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![topic, &self.window_start, &self.partition];
-        parameters.extend(self.numbers.iter().map(|column| column as &(dyn ToSql + Sync)));
-        parameters
-    }
 }
 
 /// `weather_dead_letter`'s columns, an array each.

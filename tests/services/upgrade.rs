@@ -78,7 +78,7 @@ async fn tables_and_checkpoints_of_earlier_versions_load() {
             let line = run.wait_for_line(from, RUN_LIMIT).await;
             assert!(line.contains(&format!("next_offset={offset}")), "{version}: {line}");
             let duplicates: &[i64] = if with_file { &[16, 33, 50] } else { &[16, 33] };
-            let rules = Rules { duplicates, ..Rules::default() };
+            let rules = Rules { duplicates, extremes_from: offset, ..Rules::default() };
             let expected = Expected::of_topic(&pipeline.kafka, TOPIC, rules).await;
             expected.assert_table(&pipeline.database).await;
             let counts = expected.counts();

@@ -11,8 +11,8 @@ use weather::engine::dead_letter::DeadLetter;
 use weather::engine::partition::Settings;
 use weather::engine::state::{REASONS, State};
 use weather::engine::watermark::NONE;
-use weather::engine::window::Totals;
-use weather::reading::Reason;
+use weather::engine::window::{Totals, fingerprint};
+use weather::reading::{Reading, Reason};
 
 use crate::kafka::{Log, Record, Records, Slot, Truth};
 use crate::trace::{Checked, ensure};
@@ -167,7 +167,8 @@ impl Ledger {
                 let start_ms = event_time_ms - event_time_ms.rem_euclid(settings.window_ms);
                 if start_ms + settings.window_ms > self.watermark_ms {
                     self.observe(event_time_ms, settings);
-                    add(self.windows.entry(start_ms).or_default(), metrics);
+                    let reading = Reading { event_time_ms, metrics, left_out: [None; 3] };
+                    add(self.windows.entry(start_ms).or_default(), (self.incarnation, offset), &reading);
                     return Outcome::Aggregated;
                 }
                 Reason::Late
@@ -273,13 +274,20 @@ impl Ledger {
     }
 }
 
-/// Adds a reading to a window.
-pub fn add(totals: &mut Totals, metrics: [Option<i64>; 3]) {
+/// Adds the reading at an incarnation and offset to a window.
+pub fn add(totals: &mut Totals, (incarnation, offset): (i64, i64), reading: &Reading) {
+    if totals.readings == 0 {
+        (totals.incarnation, totals.first_offset) = (incarnation, offset);
+    }
+    totals.last_offset = offset;
     totals.readings += 1;
-    for (i, metric) in metrics.into_iter().enumerate() {
+    totals.digest = totals.digest.wrapping_add(fingerprint(offset, reading));
+    for (i, metric) in reading.metrics.into_iter().enumerate() {
         if let Some(value) = metric {
             totals.counts[i] += 1;
             totals.sums[i] += value;
+            totals.minima[i] = totals.minima[i].min(value);
+            totals.maxima[i] = totals.maxima[i].max(value);
         }
     }
 }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use weather::engine::window::Totals;
-use weather::reading::Reason;
+use weather::reading::{Reading, Reason};
 
+use crate::database::SummaryRow;
 use crate::env::Env;
 use crate::kafka::{Record, Slot, Truth};
 use crate::ledger::{Entry, Ledger, Outcome, add};
@@ -32,8 +33,9 @@ impl World {
                 windows.entry(window).or_default().merge(&totals);
             }
         }
-        let summary: BTreeMap<i64, Totals> =
-            tables.summary.iter().map(|(window, row)| (*window, row.totals)).collect();
+        // A ledger's entries do not say how many logs the program had counted by then.
+        let row = |(window, row): (&i64, &SummaryRow)| (*window, Totals { incarnation: 0, ..row.totals });
+        let summary: BTreeMap<i64, Totals> = tables.summary.iter().map(row).collect();
         ensure!(summary == windows, "the summary is {summary:?}, the log gives {windows:?}");
         tables.summary.keys().try_for_each(|window| self.env.database.audit_window(*window))?;
         let left = |owner: &String| self.leaving.contains(owner);
@@ -118,7 +120,8 @@ impl Fold {
             return Outcome::Rejected(Reason::Late);
         }
         self.watermark_ms = self.watermark_ms.max(Some(event_time_ms - settings.out_of_orderness_ms));
-        add(self.windows.entry(start_ms).or_default(), metrics);
+        let reading = Reading { event_time_ms, metrics, left_out: [None; 3] };
+        add(self.windows.entry(start_ms).or_default(), (0, entry.offset), &reading);
         Outcome::Aggregated
     }
 }

@@ -18,11 +18,16 @@ CREATE TABLE weather_summary (
     reading_count BIGINT NOT NULL DEFAULT 0,
     is_final BOOLEAN NOT NULL DEFAULT false,
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    min_temp DOUBLE PRECISION,
+    max_temp DOUBLE PRECISION,
+    min_humidity DOUBLE PRECISION,
+    max_humidity DOUBLE PRECISION,
+    max_wind_speed DOUBLE PRECISION,
     CONSTRAINT weather_summary_window PRIMARY KEY (window_start, window_end)
 ) WITH (fillfactor = 70)";
 
 /// Columns of `weather_summary`, their types, and what to add where the old system's table lacks them.
-pub(super) const SUMMARY_COLUMNS: [(&str, &str, Option<&str>); 8] = [
+pub(super) const SUMMARY_COLUMNS: [(&str, &str, Option<&str>); 13] = [
     ("window_start", "timestamp without time zone", None),
     ("window_end", "timestamp without time zone", None),
     ("avg_temp", "double precision", None),
@@ -31,6 +36,11 @@ pub(super) const SUMMARY_COLUMNS: [(&str, &str, Option<&str>); 8] = [
     ("reading_count", "bigint", Some("BIGINT NOT NULL DEFAULT 0")),
     ("is_final", "boolean", Some("BOOLEAN NOT NULL DEFAULT false")),
     ("updated_at", "timestamp with time zone", Some("TIMESTAMPTZ NOT NULL DEFAULT now()")),
+    ("min_temp", "double precision", Some("DOUBLE PRECISION")),
+    ("max_temp", "double precision", Some("DOUBLE PRECISION")),
+    ("min_humidity", "double precision", Some("DOUBLE PRECISION")),
+    ("max_humidity", "double precision", Some("DOUBLE PRECISION")),
+    ("max_wind_speed", "double precision", Some("DOUBLE PRECISION")),
 ];
 
 /// All tables, in the order in which they are made.
@@ -61,6 +71,16 @@ pub(super) const TABLES: [(&str, &str); 6] = [
     temp_sum BIGINT NOT NULL,
     humidity_sum BIGINT NOT NULL,
     wind_speed_sum BIGINT NOT NULL,
+    min_temp BIGINT,
+    max_temp BIGINT,
+    min_humidity BIGINT,
+    max_humidity BIGINT,
+    min_wind_speed BIGINT,
+    max_wind_speed BIGINT,
+    digest BIGINT,
+    incarnation BIGINT,
+    first_offset BIGINT,
+    last_offset BIGINT,
     PRIMARY KEY (topic, window_start, partition)
 ) WITH (fillfactor = 70)",
     ),
@@ -123,11 +143,21 @@ pub(super) const TABLES: [(&str, &str); 6] = [
 ];
 
 /// Columns that tables of schema version 1 lack: table, name, definition.
-pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 4] = [
+pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 14] = [
     ("weather_pipeline", "cluster_id", "TEXT"),
     ("weather_pipeline", "topic_id", "TEXT"),
     ("weather_pipeline", "output_units", "TEXT"),
     ("weather_partition", "left_out", "BIGINT[]"),
+    ("weather_partial", "min_temp", "BIGINT"),
+    ("weather_partial", "max_temp", "BIGINT"),
+    ("weather_partial", "min_humidity", "BIGINT"),
+    ("weather_partial", "max_humidity", "BIGINT"),
+    ("weather_partial", "min_wind_speed", "BIGINT"),
+    ("weather_partial", "max_wind_speed", "BIGINT"),
+    ("weather_partial", "digest", "BIGINT"),
+    ("weather_partial", "incarnation", "BIGINT"),
+    ("weather_partial", "first_offset", "BIGINT"),
+    ("weather_partial", "last_offset", "BIGINT"),
 ];
 
 /// One row a window: the key of a table of ours, an index where the old system made the table.

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 
 use crate::engine::state::{LogIdentity, Progress, State, WORDS};
-use crate::engine::window::{Cells, METRICS, Totals, Window};
+use crate::engine::window::{Cells, TOTALS_WORDS, Totals, Window};
 
-const WINDOW_WORDS: usize = 2 + 2 * METRICS;
+const WINDOW_WORDS: usize = 1 + TOTALS_WORDS;
 const LOG_WORDS: usize = 3;
 
 #[derive(Debug)]
@@ -124,16 +124,12 @@ fn rows(count: &AtomicI64) -> usize {
 fn window_words(window: &Window) -> [i64; WINDOW_WORDS] {
     let mut words = [0; WINDOW_WORDS];
     words[0] = window.start_ms;
-    words[1] = window.totals.readings;
-    words[2..2 + METRICS].copy_from_slice(&window.totals.counts);
-    words[2 + METRICS..].copy_from_slice(&window.totals.sums);
+    words[1..].copy_from_slice(&window.totals.to_words());
     words
 }
 
 fn window_from(words: &[i64; WINDOW_WORDS]) -> Window {
-    let mut totals = Totals { readings: words[1], ..Totals::default() };
-    totals.counts.copy_from_slice(&words[2..2 + METRICS]);
-    totals.sums.copy_from_slice(&words[2 + METRICS..]);
+    let totals = Totals::from_words(&std::array::from_fn(|i| words[1 + i]));
     Window { start_ms: words[0], totals }
 }
 
@@ -156,7 +152,7 @@ mod tests {
     fn state(n: i64) -> State {
         let mut words = [n; WORDS];
         words[7] = n % 2;
-        let totals = Totals { readings: n, counts: [n; 3], sums: [n; 3] };
+        let totals = Totals::from_words(&[n; TOTALS_WORDS]);
         State {
             progress: Progress::from_words(&words),
             windows: (0..n % 40).map(|i| Window { start_ms: n + i, totals }).collect(),

@@ -32,6 +32,8 @@ pub struct Rules {
     pub now_ms: Option<i64>,
     /// Offsets that an earlier version, which told retries by their headers, has dropped as seen before.
     pub duplicates: &'static [i64],
+    /// An earlier version, which kept neither minima nor maxima, has counted the records before this offset.
+    pub extremes_from: i64,
 }
 
 impl Default for Rules {
@@ -42,6 +44,7 @@ impl Default for Rules {
             max_future_ms: 600_000,
             now_ms: None,
             duplicates: &[],
+            extremes_from: 0,
         }
     }
 }
@@ -60,7 +63,7 @@ pub enum Outcome {
     Duplicate,
 }
 
-/// Counts and sums of the three metrics, in the order of [`reading::METRICS`].
+/// Counts, sums and extremes of the three metrics, in the order of [`reading::METRICS`].
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Totals {
     /// Readings, whatever metrics they have.
@@ -69,15 +72,32 @@ pub struct Totals {
     pub counts: [i64; 3],
     /// The sum of this metric.
     pub sums: [f64; 3],
+    /// The least and the greatest value of this metric, if there is one.
+    pub extremes: [Option<(f64, f64)>; 3],
+    /// Whether an earlier version has counted some of them, so that nobody knows the extremes.
+    pub without_extremes: bool,
 }
 
 impl Totals {
     fn add(&mut self, other: &Totals) {
         self.readings += other.readings;
+        self.without_extremes |= other.without_extremes;
         for metric in 0..3 {
             self.counts[metric] += other.counts[metric];
             self.sums[metric] += other.sums[metric];
+            self.extremes[metric] = match (self.extremes[metric], other.extremes[metric]) {
+                (Some(own), Some(other)) => Some((own.0.min(other.0), own.1.max(other.1))),
+                (own, other) => own.or(other),
+            };
         }
+    }
+
+    /// What the columns of extremes hold, in the order `min_temp, max_temp, min_humidity, max_humidity, max_wind_speed`.
+    pub fn extremes(&self) -> [Option<f64>; 5] {
+        let known = self.extremes.map(|extremes| extremes.filter(|_| !self.without_extremes));
+        let [least, greatest] =
+            [known.map(|e| e.map(|(least, _)| least)), known.map(|e| e.map(|(_, most)| most))];
+        [least[0], greatest[0], least[1], greatest[1], greatest[2]]
     }
 
     /// The metric's average; none without a reading that has it.
@@ -133,7 +153,7 @@ impl Partition {
         if rules.duplicates.contains(&record.offset) {
             return Outcome::Duplicate;
         }
-        let record = &record.record;
+        let (offset, record) = (record.offset, &record.record);
         let reading = match reading::read(record.value.as_deref()) {
             Ok(reading) => reading,
             Err(reason) => return Outcome::DeadLetter(reason),
@@ -148,7 +168,9 @@ impl Partition {
             return Outcome::DeadLetter("late");
         }
         self.max_event_time_ms = self.max_event_time_ms.max(Some(event_time_ms));
-        self.windows.entry(window_start_ms).or_default().add(&reading.totals());
+        let mut totals = reading.totals();
+        totals.without_extremes = offset < rules.extremes_from;
+        self.windows.entry(window_start_ms).or_default().add(&totals);
         Outcome::Aggregated { window_start_ms }
     }
 }

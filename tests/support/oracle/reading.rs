@@ -29,6 +29,8 @@ impl Reading {
             readings: 1,
             counts: self.metrics.map(|metric| i64::from(metric.is_some())),
             sums: self.metrics.map(Option::unwrap_or_default),
+            extremes: self.metrics.map(|metric| metric.map(|value| (value, value))),
+            without_extremes: false,
         }
     }
 }

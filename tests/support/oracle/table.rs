@@ -5,14 +5,24 @@ use crate::support::Database;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Row;
 
-/// How far an average may be off: sums are kept in units of 1e-6.
-const AVERAGE_TOLERANCE: f64 = 1e-6;
+/// How far a value may be off: they are kept in units of 1e-6.
+const TOLERANCE: f64 = 1e-6;
 /// More differences than this are not listed.
 const SHOWN_MAX: usize = 20;
 
 const SUMMARY: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, \
-    (EXTRACT(EPOCH FROM window_end) * 1000)::bigint, reading_count, avg_temp, avg_humidity, avg_wind_speed \
-    FROM weather_summary";
+    (EXTRACT(EPOCH FROM window_end) * 1000)::bigint, reading_count, avg_temp, avg_humidity, avg_wind_speed, \
+    min_temp, max_temp, min_humidity, max_humidity, max_wind_speed FROM weather_summary";
+const COLUMNS: [&str; 8] = [
+    "avg_temp",
+    "avg_humidity",
+    "avg_wind_speed",
+    "min_temp",
+    "max_temp",
+    "min_humidity",
+    "max_humidity",
+    "max_wind_speed",
+];
 /// The counters of `weather_partition`: every offset since `origin_offset` is in one of them. What has no record (of a
 /// transaction, or compacted away) is skipped; what retention took before it was read is lost.
 const COUNTERS: [&str; 11] = [
@@ -75,12 +85,12 @@ impl Expected {
         let mut expected = self.windows();
         for row in database.query(SUMMARY, &[]).await {
             let (start, end): (i64, i64) = (row.get(0), row.get(1));
-            let averages = [row.get(3), row.get(4), row.get(5)];
+            let values = std::array::from_fn(|column| row.get(3 + column));
             if end != start + self.rules.window_ms {
                 differences.push(format!("window {start}: ends at {end}"));
             }
             match expected.remove(&start) {
-                Some(totals) => differences.extend(compare(start, &totals, row.get(2), averages)),
+                Some(totals) => differences.extend(compare(start, &totals, row.get(2), values)),
                 None => differences.push(format!("window {start}: in the table once too often")),
             }
         }
@@ -155,19 +165,19 @@ impl Partition {
     }
 }
 
-fn compare(start: i64, expected: &Totals, readings: i64, averages: [Option<f64>; 3]) -> Differences {
+fn compare(start: i64, expected: &Totals, readings: i64, values: [Option<f64>; 8]) -> Differences {
     let mut differences = Vec::new();
     if readings != expected.readings {
         differences.push(format!("window {start}: reading_count {readings}, expected {}", expected.readings));
     }
-    for (metric, found) in averages.into_iter().enumerate() {
-        let wanted = expected.average(metric);
+    let wanted = (0..3).map(|metric| expected.average(metric)).chain(expected.extremes());
+    for ((name, found), wanted) in COLUMNS.iter().zip(values).zip(wanted) {
         let is_equal = match (found, wanted) {
-            (Some(found), Some(wanted)) => (found - wanted).abs() <= AVERAGE_TOLERANCE,
+            (Some(found), Some(wanted)) => (found - wanted).abs() <= TOLERANCE,
             (found, wanted) => found == wanted,
         };
         if !is_equal {
-            differences.push(format!("window {start}: average {metric} is {found:?}, expected {wanted:?}"));
+            differences.push(format!("window {start}: {name} is {found:?}, expected {wanted:?}"));
         }
     }
     differences
