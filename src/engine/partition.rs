@@ -228,7 +228,7 @@ impl Partition {
             0..=MAX_READING_BYTES => self.parser.parse(value, Some(timestamp_ms)),
             _ => Err(Reason::Oversized),
         };
-if let Err(reason) = reading.and_then(|reading| self.aggregate(offset, &reading, future_ms)) {
+        if let Err(reason) = reading.and_then(|reading| self.aggregate(offset, &reading, future_ms)) {
             self.reject(reason, offset, Some(value), bytes);
         }
     }
