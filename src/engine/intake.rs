@@ -18,7 +18,7 @@ const ENOUGH_RECORDS: i64 = 100;
 pub struct Counts {
     /// Offsets that are accounted for, those without a record included.
     pub records: i64,
-    /// Readings in windows.
+    /// Records that are in windows.
     pub aggregated: i64,
     /// Records that a producer's retry had sent before.
     pub duplicates: i64,
@@ -26,6 +26,8 @@ pub struct Counts {
     pub lost: i64,
     /// Rejected records, in the order of [`Reason::ALL`].
     pub rejected: [i64; REASONS],
+    /// Readings that do not count, of lists that are aggregated.
+    pub refused_in_lists: i64,
 }
 
 impl Counts {
@@ -36,6 +38,7 @@ impl Counts {
             duplicates: progress.duplicates,
             lost: progress.lost,
             rejected: progress.rejected,
+            refused_in_lists: progress.refused_in_lists,
         }
     }
 
@@ -46,6 +49,7 @@ impl Counts {
             duplicates: self.duplicates + sign * other.duplicates,
             lost: self.lost + sign * other.lost,
             rejected: std::array::from_fn(|i| self.rejected[i] + sign * other.rejected[i]),
+            refused_in_lists: self.refused_in_lists + sign * other.refused_in_lists,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One partition: records in, state and dead letters out. No I/O, no clock, no randomness.
 //!
-//! Every record becomes exactly one of rejected or aggregated, decided in this order:
+//! Every record becomes exactly one of rejected or aggregated (as a whole, also if it is a [`list`] of readings), decided
+//! in this order:
 //! 1. *oversized*, *malformed*, *missing_timestamp*, *no_metric*: what the value itself says;
 //! 2. *future*: further ahead of `now` than allowed; such a record never moves the watermark;
 //! 3. *late*: its window is closed by the watermark as of this record;
@@ -19,6 +20,8 @@ use crate::engine::state::{LogIdentity, Position, State};
 use crate::engine::watermark::Watermark;
 use crate::engine::window::{Deltas, start_of};
 use crate::reading::{Format, Parser, Reading, Reason};
+
+mod list;
 
 /// A longer value is no reading; it is refused before it is looked at.
 pub const MAX_READING_BYTES: usize = 64 * 1024;
@@ -73,6 +76,8 @@ pub struct Partition {
     /// The wall clock as of [`Self::begin`].
     now_ms: i64,
     last_window: (i64, i64),
+    /// Readings of a list, while they are judged.
+    list: Vec<Reading>,
 }
 
 impl Partition {
@@ -95,6 +100,7 @@ impl Partition {
             deltas: Deltas::default(),
             now_ms: 0,
             last_window: (0, 0),
+            list: Vec::new(),
         }
     }
 
@@ -224,39 +230,53 @@ impl Partition {
         // The broker's clock may be right where this one is behind.
         let now_ms = append_time_ms.map_or(self.now_ms, |time_ms| time_ms.max(self.now_ms));
         let future_ms = now_ms.saturating_add(self.settings.max_future_ms);
-        let reading = match bytes {
-            0..=MAX_READING_BYTES => self.parser.parse(value, Some(timestamp_ms)),
+        let taken = match bytes {
+            0..=MAX_READING_BYTES if self.parser.format().has_list() => {
+                self.aggregate_list(offset, value, timestamp_ms, future_ms)
+            }
+            0..=MAX_READING_BYTES => self
+                .parser
+                .parse(value, Some(timestamp_ms))
+                .and_then(|reading| self.aggregate(offset, &reading, future_ms)),
             _ => Err(Reason::Oversized),
         };
-        if let Err(reason) = reading.and_then(|reading| self.aggregate(offset, &reading, future_ms)) {
+        if let Err(reason) = taken {
             self.reject(reason, offset, Some(value), bytes);
         }
     }
 
     #[inline]
     fn aggregate(&mut self, offset: i64, reading: &Reading, future_ms: i64) -> Result<(), Reason> {
-        let time = reading.event_time_ms;
-        if time > future_ms {
+        let start_ms = self.window_of(reading.event_time_ms, future_ms)?;
+        self.watermark.observe(reading.event_time_ms);
+        self.add(start_ms, offset, reading);
+        self.state.progress.aggregated += 1;
+        Ok(())
+    }
+
+    /// The start of the window that takes a reading of this time, if one still does.
+    #[inline]
+    fn window_of(&mut self, time_ms: i64, future_ms: i64) -> Result<i64, Reason> {
+        if time_ms > future_ms {
             return Err(Reason::Future);
         }
         let (start, end) = self.last_window;
-        if time < start || time >= end {
-            let start = start_of(time, self.settings.window_ms);
+        if time_ms < start || time_ms >= end {
+            let start = start_of(time_ms, self.settings.window_ms);
             self.last_window = (start, start + self.settings.window_ms);
         }
         let (start, end) = self.last_window;
-        if self.watermark.closes(end) {
-            return Err(Reason::Late);
-        }
-        self.watermark.observe(time);
-        self.deltas.add(start, offset, reading);
-        self.state.progress.aggregated += 1;
+        if self.watermark.closes(end) { Err(Reason::Late) } else { Ok(start) }
+    }
+
+    #[inline]
+    fn add(&mut self, start_ms: i64, offset: i64, reading: &Reading) {
+        self.deltas.add(start_ms, offset, reading);
         for (counts, cause) in self.state.progress.left_out.iter_mut().zip(reading.left_out) {
             if let Some(cause) = cause {
                 counts[cause.index()] += 1;
             }
         }
-        Ok(())
     }
 
     /// Rejects a record; what it begins with is kept. The value, or as much of it as was given, is None for a tombstone.

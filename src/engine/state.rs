@@ -12,7 +12,7 @@ use crate::reading::{Cause, Metric, Reason};
 /// How many reasons a record can be rejected for.
 pub const REASONS: usize = Reason::ALL.len();
 /// How many words [`Progress`] has.
-pub const WORDS: usize = FIRST_WORDS + LEFT_OUT;
+pub const WORDS: usize = FIRST_WORDS + LEFT_OUT + 1;
 /// How many of them the first format of checkpoints had; the others count from 0 then.
 pub const FIRST_WORDS: usize = NUMBERS + REASONS;
 /// How many ways there are for a metric of a reading not to count.
@@ -39,7 +39,7 @@ pub struct Progress {
     pub watermark_ms: i64,
     /// 1 while the partition is caught up and silent, and holds no window back.
     pub idle: i64,
-    /// Readings in windows.
+    /// Records that are in windows.
     pub aggregated: i64,
     /// Records that a retry had sent before, as a version without idempotent producers told by their headers.
     pub duplicates: i64,
@@ -52,8 +52,10 @@ pub struct Progress {
     /// Rejected records by reason, in the order of [`Reason::ALL`].
     pub rejected: [i64; REASONS],
     /// Of the readings in windows, those whose metric does not count: by metric, then by cause. With the metric's own
-    /// counts they make up `aggregated`.
+    /// counts they make up the readings, which are as many as `aggregated` unless records are lists.
     pub left_out: [[i64; CAUSES]; 3],
+    /// Readings that do not count, of lists that are aggregated.
+    pub refused_in_lists: i64,
 }
 
 impl Progress {
@@ -75,6 +77,7 @@ impl Progress {
             sampled_out: 0,
             rejected: [0; REASONS],
             left_out: [[0; CAUSES]; 3],
+            refused_in_lists: 0,
         }
     }
 
@@ -117,7 +120,8 @@ impl Progress {
             self.sampled_out,
         ]);
         words[NUMBERS..FIRST_WORDS].copy_from_slice(&self.rejected);
-        words[FIRST_WORDS..].copy_from_slice(self.left_out.as_flattened());
+        words[FIRST_WORDS..FIRST_WORDS + LEFT_OUT].copy_from_slice(self.left_out.as_flattened());
+        words[FIRST_WORDS + LEFT_OUT] = self.refused_in_lists;
         words
     }
 
@@ -126,7 +130,7 @@ impl Progress {
         let mut rejected = [0; REASONS];
         rejected.copy_from_slice(&words[NUMBERS..FIRST_WORDS]);
         let mut left_out = [[0; CAUSES]; 3];
-        left_out.as_flattened_mut().copy_from_slice(&words[FIRST_WORDS..]);
+        left_out.as_flattened_mut().copy_from_slice(&words[FIRST_WORDS..FIRST_WORDS + LEFT_OUT]);
         Self {
             incarnation: words[0],
             origin_offset: words[1],
@@ -143,6 +147,7 @@ impl Progress {
             sampled_out: words[12],
             rejected,
             left_out,
+            refused_in_lists: words[FIRST_WORDS + LEFT_OUT],
         }
     }
 }

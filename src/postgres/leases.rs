@@ -234,9 +234,11 @@ pub(super) fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
         rejected[reason.index()] = row.try_get(reason.as_str())?;
     }
     let mut left_out = [[0; Cause::ALL.len()]; Metric::ALL.len()];
+    let mut refused_in_lists = 0;
     // None: written by a version that did not count them.
     let stored: Option<Vec<i64>> = row.try_get("left_out")?;
-    for (count, stored) in left_out.as_flattened_mut().iter_mut().zip(stored.unwrap_or_default()) {
+    let counts = left_out.as_flattened_mut().iter_mut().chain([&mut refused_in_lists]);
+    for (count, stored) in counts.zip(stored.unwrap_or_default()) {
         *count = stored;
     }
     Ok(Some(Progress {
@@ -255,6 +257,7 @@ pub(super) fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
         sampled_out: row.try_get("sampled_out")?,
         rejected,
         left_out,
+        refused_in_lists,
     }))
 }
 

@@ -24,7 +24,7 @@ use tokio_postgres::types::ToSql;
 use crate::engine::checkpoint::encode_log_memory;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::flush_plan::{PartitionFlush, Standing};
-use crate::engine::state::{Position, REASONS};
+use crate::engine::state::{Position, Progress, REASONS};
 use crate::postgres::failure::Failure;
 use crate::postgres::optional_timestamp;
 use crate::postgres::partials::{self, PartialColumns};
@@ -353,7 +353,7 @@ impl AdvanceColumns {
                 Some(count) => number(*count),
                 None => partitions.iter().map(|p| p.state.progress.rejected[i - counts.len()]).collect(),
             }),
-            left_out: partitions.iter().map(|p| array(p.state.progress.left_out.as_flattened())).collect(),
+            left_out: partitions.iter().map(|p| left_out(&p.state.progress)).collect(),
             log_memory: partitions.iter().map(|p| encode_log_memory(p.state.log)).collect(),
             known: [number(|p| p.known.incarnation), number(|p| p.known.offset)],
         }
@@ -373,8 +373,10 @@ impl AdvanceColumns {
 }
 
 /// `{1,2,3}`.
-fn array(numbers: &[i64]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+/// What does not count of what is aggregated: metrics by metric and cause, then readings of lists.
+fn left_out(progress: &Progress) -> String {
+    let numbers = progress.left_out.as_flattened().iter().chain([&progress.refused_in_lists]);
+    let numbers: Vec<String> = numbers.map(ToString::to_string).collect();
     format!("{{{}}}", numbers.join(","))
 }
 

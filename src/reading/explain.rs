@@ -8,10 +8,11 @@ use std::fmt::Write as _;
 use simd_json::{Node, StaticNode};
 
 use super::format::Format;
+use super::json;
 use super::number::float_from_text;
 use super::parser::{self, Parser};
-use super::path::Found;
 use super::plan::Plan;
+use super::search::{Candidate, Search};
 use super::units::BASE_UNITS;
 use super::{Cause, Metric, Unit, timestamp};
 
@@ -115,17 +116,20 @@ pub fn explain(format: &Format, value: &[u8]) -> Explanation {
     let body = parser::body(value);
     let mut json = body.to_vec();
     if simd_json::to_tape(&mut json.clone()).is_err() {
-        parser::blank_python_words(&mut json);
+        json::blank_python_words(&mut json);
     }
     let Ok(tape) = simd_json::to_tape(&mut json) else {
         return Explanation { problem: Some(no_json(value)), ..Explanation::default() };
     };
-    if !matches!(tape.0.first(), Some(Node::Object { .. })) {
+    // Of a list, its first element.
+    let mut first = None;
+    Search::default().each(format, &tape.0, |candidate| first = first.or(Some(candidate)));
+    let Some(Candidate { plan, at, is_element }) = first else {
         return Explanation { problem: Some(no_object(&tape.0)), ..Explanation::default() };
-    }
-    let (plan, root) = parser::plan(format, &tape.0, &mut Found::new());
+    };
+    let path = format.list_path().filter(|_| is_element).map_or_else(String::new, |path| format!("{path}[]"));
     let mut fields = Vec::new();
-    collect(&tape.0, root, String::new(), &mut fields);
+    collect(&tape.0, at, path, &mut fields);
     let mut explanation = Explanation::default();
     explanation.understand(format, &plan, &fields, value);
     explanation.guess(&plan, fields);
@@ -256,6 +260,8 @@ const OTHER_THINGS: [&str; 21] = [
 ];
 
 fn is_another_thing(path: &str) -> bool {
+    // What users named as a list of readings is one.
+    let path = path.rsplit_once("[]").map_or(path, |(_, within)| within);
     OTHER_THINGS.iter().any(|word| path.contains(word))
 }
 
@@ -330,7 +336,8 @@ fn no_json(value: &[u8]) -> &'static str {
 fn no_object(tape: &[Node<'_>]) -> &'static str {
     match tape.first() {
         Some(Node::Array { .. }) => {
-            "This is an array, not one reading: send each of its elements as a record"
+            "This is an array, not one reading: if its elements are readings, name them with [], such as --fields \
+             timestamp=[].time,temperature=[].temp:C"
         }
         Some(Node::String(text)) if text.trim_start().starts_with('{') => {
             "This is JSON within a JSON string: it was serialized twice"

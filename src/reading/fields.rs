@@ -4,13 +4,13 @@
 
 use super::Metric;
 use super::number::{fixed_from_float, float_from_text};
-use super::path::Path;
+use super::path::{Path, Spot};
 use super::units::{BASE_UNITS, Unit};
 
 /// One `field=path` of `--fields`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldRule {
-    pub(super) path: Path,
+    pub(super) spot: Spot,
     pub(super) rule: Rule,
 }
 
@@ -23,8 +23,19 @@ pub(super) enum Rule {
         metric: Metric,
         unit: Option<Unit>,
         /// Where the record says the unit.
-        stated: Option<Path>,
+        stated: Option<Spot>,
     },
+}
+
+impl FieldRule {
+    /// The array that it is of an element of, if it is.
+    pub(super) fn lists(&self) -> impl Iterator<Item = &Path> {
+        let stated = match &self.rule {
+            Rule::Metric { stated: Some(spot), .. } => spot.list.as_ref(),
+            _ => None,
+        };
+        self.spot.list.iter().chain(stated)
+    }
 }
 
 /// Reads `station=name,timestamp=dt,temperature=main.temp:K,wind_speed=wind.speed:km/h`.
@@ -32,7 +43,25 @@ pub(super) enum Rule {
 /// # Errors
 /// What is expected instead.
 pub fn fields(text: &str) -> Result<Vec<FieldRule>, String> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(field).collect()
+    let rules: Vec<FieldRule> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(field)
+        .collect::<Result<_, String>>()?;
+    one_list(&rules)?;
+    Ok(rules)
+}
+
+fn one_list(rules: &[FieldRule]) -> Result<(), String> {
+    let mut lists = rules.iter().flat_map(FieldRule::lists);
+    let Some(first) = lists.next() else { return Ok(()) };
+    match lists.find(|list| *list != first) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "one array of readings, the same in all paths with []; {first}[] and {other}[] are two"
+        )),
+    }
 }
 
 fn field(text: &str) -> Result<FieldRule, String> {
@@ -45,28 +74,29 @@ fn field(text: &str) -> Result<FieldRule, String> {
     let (name, path) = text.split_once('=').ok_or_else(expected)?;
     let (name, path) = (name.trim(), path.trim());
     let path_of = |path: &str| {
-        Path::from_text(path.trim())
-            .ok_or_else(|| format!("a path such as main.temp or obs[0][7] after {name}=; {path:?} is none"))
+        Spot::from_text(path.trim()).ok_or_else(|| {
+            format!("a path such as main.temp, obs[0][7] or list[].dt after {name}=; {path:?} is none")
+        })
     };
     let metric = match name {
-        "station" => return Ok(FieldRule { path: path_of(path)?, rule: Rule::Station }),
-        "timestamp" => return Ok(FieldRule { path: path_of(path)?, rule: Rule::Timestamp }),
+        "station" => return Ok(FieldRule { spot: path_of(path)?, rule: Rule::Station }),
+        "timestamp" => return Ok(FieldRule { spot: path_of(path)?, rule: Rule::Timestamp }),
         _ => Metric::ALL.into_iter().find(|metric| metric.as_str() == name).ok_or_else(|| {
             format!("station, timestamp, temperature, humidity or wind_speed before the =; {name:?} is none of them")
         })?,
     };
     let Some((path, unit)) = path.rsplit_once(':') else {
         return Ok(FieldRule {
-            path: path_of(path)?,
+            spot: path_of(path)?,
             rule: Rule::Metric { metric, unit: None, stated: None },
         });
     };
     if let Some(by) = unit.strip_prefix('@') {
         let rule = Rule::Metric { metric, unit: None, stated: Some(path_of(by)?) };
-        return Ok(FieldRule { path: path_of(path)?, rule });
+        return Ok(FieldRule { spot: path_of(path)?, rule });
     }
     let unit = unit_of(metric, unit)?;
-    Ok(FieldRule { path: path_of(path)?, rule: Rule::Metric { metric, unit: Some(unit), stated: None } })
+    Ok(FieldRule { spot: path_of(path)?, rule: Rule::Metric { metric, unit: Some(unit), stated: None } })
 }
 
 fn unit_of(metric: Metric, text: &str) -> Result<Unit, String> {
@@ -119,7 +149,7 @@ mod tests {
         let metric = |metric, unit, stated: Option<&str>| Rule::Metric {
             metric,
             unit,
-            stated: stated.and_then(Path::from_text),
+            stated: stated.and_then(Spot::from_text),
         };
         let expected = [
             ("name", Rule::Station),
@@ -128,7 +158,7 @@ mod tests {
             ("obs[0][8]", metric(Metric::Humidity, None, None)),
             ("w", metric(Metric::WindSpeed, None, Some("u"))),
         ];
-        let expected = expected.map(|(path, rule)| FieldRule { path: Path::from_text(path).unwrap(), rule });
+        let expected = expected.map(|(path, rule)| FieldRule { spot: Spot::from_text(path).unwrap(), rule });
         assert_eq!(rules, Ok(expected.to_vec()));
         assert_eq!(fields(""), Ok(Vec::new()));
         for (text, part) in [
@@ -139,6 +169,8 @@ mod tests {
             ("wind_speed=a:bft", "km/h"),
             ("timestamp=a..b", "a path"),
             ("wind_speed=a:@", "a path"),
+            ("timestamp=a[].dt,temperature=b[].t", "a[] and b[] are two"),
+            ("temperature=a[].t:@[].u", "a[] and [] are two"),
         ] {
             let refused = fields(text).unwrap_err();
             assert!(refused.contains(part), "{text}: {refused}");

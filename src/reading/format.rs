@@ -4,13 +4,16 @@
 //! Of several paths of a field, the first in order whose field is in the record, is not null and is no object or array
 //! decides, whatever it holds: which one it is depends on the record's names alone, not on a value's luck.
 //!
+//! A record is one reading, unless the user said that it has an array of them (`[]` in `--fields`): then every element of
+//! the array is read as a record, and paths without `[]` are looked for beside the array, for all of them.
+//!
 //! Readers that have a format share it; it never changes.
 
 use std::sync::Arc;
 
 use super::fields::{FieldRule, Rule};
 use super::names::{self, KnownUnit, KnownZone};
-use super::path::{Path, Slot, Tree};
+use super::path::{Path, Slot, Spot, Tree};
 use super::units::{BASE_UNITS, Conversion, MAX_FIXED, Unit};
 use super::zone::Zone;
 use super::{Cause, Metric, SCALE};
@@ -45,12 +48,20 @@ pub struct Settings {
 pub struct Format {
     pub(super) settings: Settings,
     pub(super) tree: Tree,
+    pub(super) list: Option<List>,
     pub(super) envelope: Envelope,
     pub(super) stations: Vec<Slot>,
     pub(super) times: Vec<TimeName>,
     pub(super) metrics: [MetricNames; 3],
-    /// By slot.
-    pub(super) paths: Vec<Path>,
+}
+
+/// Where a record has an array of readings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct List {
+    /// Leads to the array and to the fields beside it; its slots are those of the format's tree.
+    pub(super) outer: Tree,
+    /// The array's slot; `None`: it is the record itself.
+    pub(super) array: Option<Slot>,
 }
 
 /// One path of the time.
@@ -153,7 +164,9 @@ impl Default for Format {
 impl Format {
     /// The names of `settings`, before those that are known anyway.
     pub fn new(settings: Settings) -> Self {
-        let mut builder = Builder { tree: Tree::new(), paths: Vec::new() };
+        let mut builder = Builder { tree: Tree::new(), outer: None };
+        let list = settings.fields.iter().flat_map(FieldRule::lists).next();
+        let array = list.map(|path| builder.list(path));
         let envelope = Envelope {
             schema: builder.known("schema"),
             payload: builder.known("payload"),
@@ -166,9 +179,13 @@ impl Format {
         });
         let times = builder.times(&settings);
         let stations = builder.stations(&settings.fields);
-        let Builder { mut tree, paths } = builder;
+        let Builder { mut tree, outer } = builder;
         tree.index();
-        Self { settings, tree, envelope, stations, times, metrics, paths }
+        let list = outer.zip(array).map(|(mut outer, array)| {
+            outer.index();
+            List { outer, array }
+        });
+        Self { settings, tree, list, envelope, stations, times, metrics }
     }
 
     /// The default format, to be shared.
@@ -196,6 +213,16 @@ impl Format {
         &self.settings
     }
 
+    /// Whether a record may have an array of readings.
+    pub fn has_list(&self) -> bool {
+        self.list.is_some()
+    }
+
+    /// Where that array is; an empty path is the record itself.
+    pub(super) fn list_path(&self) -> Option<&Path> {
+        self.settings.fields.iter().flat_map(FieldRule::lists).next()
+    }
+
     pub(super) fn zone(&self) -> &Zone {
         const UTC: &Zone = &Zone::UTC;
         self.settings.zone.as_ref().unwrap_or(UTC)
@@ -204,21 +231,29 @@ impl Format {
 
 struct Builder {
     tree: Tree,
-    paths: Vec<Path>,
+    /// Of what stands beside an array of readings.
+    outer: Option<Tree>,
 }
 
 impl Builder {
-    fn slot(&mut self, path: &Path) -> Slot {
-        let slot = self.tree.add(path);
-        if usize::from(slot) == self.paths.len() {
-            self.paths.push(path.clone());
-        }
-        slot
+    /// The slot of the array at this path, which is looked for beside others that are not in it.
+    fn list(&mut self, path: &Path) -> Option<Slot> {
+        self.outer = Some(Tree::new());
+        (!path.is_empty()).then(|| self.beside(path))
+    }
+
+    /// A path that is looked for in the whole record, though readings are elements of an array in it.
+    fn beside(&mut self, path: &Path) -> Slot {
+        let slot = self.tree.add_slot();
+        self.outer.as_mut().map_or(slot, |outer| outer.add_as(path, slot))
     }
 
     /// A path that a user gave: also as one key with dots.
-    fn given(&mut self, path: &Path) -> Slot {
-        let slot = self.slot(path);
+    fn given(&mut self, Spot { list, path }: &Spot) -> Slot {
+        if list.is_none() && self.outer.is_some() {
+            return self.beside(path);
+        }
+        let slot = self.tree.add(path);
         if let Some(flat) = path.flattened() {
             self.tree.add_as(&flat, slot);
         }
@@ -228,7 +263,7 @@ impl Builder {
     fn known(&mut self, text: &str) -> Slot {
         let path = Path::from_text(text)
             .unwrap_or_else(|| unreachable!("{text} is a path: see the test of all names"));
-        self.slot(&path)
+        self.tree.add(&path)
     }
 
     fn metric_names(&mut self, metric: Metric, limits: &Limits, rules: &[FieldRule]) -> Vec<MetricName> {
@@ -236,8 +271,8 @@ impl Builder {
         for rule in rules {
             let Rule::Metric { metric: of, unit, stated } = &rule.rule else { continue };
             if *of == metric {
-                let slot = self.given(&rule.path);
-                let stated = stated.as_ref().map(|path| self.given(path));
+                let slot = self.given(&rule.spot);
+                let stated = stated.as_ref().map(|spot| self.given(spot));
                 let unit = unit.or_else(|| stated.is_none().then(|| BASE_UNITS[metric.index()]));
                 names.push(MetricName {
                     slot,
@@ -265,7 +300,7 @@ impl Builder {
 
     fn times(&mut self, settings: &Settings) -> Vec<TimeName> {
         let given = settings.fields.iter().filter(|rule| rule.rule == Rule::Timestamp);
-        let given = given.map(|rule| TimeName { slot: self.given(&rule.path), zone: NameZone::Given });
+        let given = given.map(|rule| TimeName { slot: self.given(&rule.spot), zone: NameZone::Given });
         let mut times: Vec<TimeName> = given.collect();
         for (path, zone) in names::TIMES {
             let zone = match zone {
@@ -281,7 +316,7 @@ impl Builder {
 
     fn stations(&mut self, rules: &[FieldRule]) -> Vec<Slot> {
         let given = rules.iter().filter(|rule| rule.rule == Rule::Station);
-        let mut stations: Vec<Slot> = given.map(|rule| self.given(&rule.path)).collect();
+        let mut stations: Vec<Slot> = given.map(|rule| self.given(&rule.spot)).collect();
         stations.extend(names::STATIONS.iter().map(|path| self.known(path)));
         stations
     }
@@ -300,7 +335,6 @@ mod tests {
         let time_zone = Settings { zone: Some(Zone::UTC), ..Settings::default() };
         assert_eq!(Format::new(time_zone).times.len(), names::TIMES.len());
         assert!(format.times.len() < names::TIMES.len(), "local names count only where a zone is given");
-        assert_eq!(format.paths.len(), format.tree.slots());
     }
 
     #[test]

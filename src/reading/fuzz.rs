@@ -165,6 +165,42 @@ fn mutated_values_are_read_alike_three_ways() {
     assert!(outcomes.iter().all(|&count| count > records / 100), "{outcomes:?} do not cover every outcome");
 }
 
+/// Lists of values that are read alone, too; in a list, envelopes are not looked for.
+#[test]
+fn a_list_is_read_as_its_elements_are() {
+    let mut random = Random(SEED);
+    let list = Settings { fields: fields("station=[].no such name").unwrap(), ..Settings::default() };
+    let mut parser = Parser::new(Arc::new(Format::new(list)));
+    let mut single = Parser::default();
+    let mut last = SEEDS[0].as_bytes().to_vec();
+    let mut several = 0;
+    for _ in 0..RECORDS / 10 {
+        let mut values: Vec<Vec<u8>> = Vec::new();
+        for _ in 0..random.below(5) {
+            let value = next_value(&mut random, &last);
+            let is_json = simd_json::to_tape(&mut value.clone()).is_ok();
+            let has_mark = |mark: &&[u8]| value.windows(mark.len()).any(|window| window == *mark);
+            if is_json && value.first() == Some(&b'{') && ![&b"schema"[..], b"op"].iter().any(has_mark) {
+                last.clone_from(&value);
+                values.push(value);
+            }
+        }
+        let read: Vec<_> = values.iter().map(|value| single.parse(value, None)).collect();
+        let mut readings = Vec::new();
+        let joined = [&b"["[..], &values.join(&b','), b"]"].concat();
+        let result = parser.parse_list(&joined, None, |reading, _| readings.push(reading));
+        let say = || String::from_utf8_lossy(&joined);
+        assert_eq!(readings, read.iter().filter_map(|read| read.ok()).collect::<Vec<_>>(), "{}", say());
+        let refused = read.iter().filter(|read| read.is_err()).count() as i64;
+        let reason = read.iter().filter_map(|read| read.err()).min().unwrap_or(Reason::Malformed);
+        assert_eq!(result, if readings.is_empty() { Err(reason) } else { Ok(refused) }, "{}", say());
+        let first = readings.first().copied().ok_or(reason);
+        assert_eq!(parser.parse(&joined, None), first, "{}", say());
+        several += usize::from(readings.len() > 1);
+    }
+    assert!(several > RECORDS / 100, "{several}");
+}
+
 /// The value at a path: names with dots between. Of a key that comes twice the last counts.
 fn get<'v>(value: &'v OwnedValue, path: &str) -> Option<&'v OwnedValue> {
     path.split('.').try_fold(value, |value, name| match value {
@@ -194,7 +230,7 @@ fn reference(value: &[u8], format: &Format) -> Read {
         if value.first() != Some(&b'{') {
             return Err(error);
         }
-        parser::blank_python_words(&mut value);
+        json::blank_python_words(&mut value);
         simd_json::to_owned_value(&mut value)
     });
     let Ok(whole @ OwnedValue::Object(_)) = parsed else { return Err(Reason::Malformed) };

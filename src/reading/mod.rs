@@ -8,7 +8,7 @@
 //! bytes ─▶ shape: the bytes between the values are those of a record before? read the values where they stand
 //!            │ no                                                                                │
 //!            ▼                                                                                   ▼
-//!          simd-json ─▶ path (one walk finds all fields) ─▶ plan (which of them count) ─▶ number, timestamp, units
+//!          simd-json ─▶ search (one walk finds all fields) ─▶ plan (which of them count) ─▶ number, timestamp, units
 //! ```
 //!
 //! Both ways end in the same functions: one place where a number becomes fixed point (`number`), one where text
@@ -28,11 +28,13 @@
 pub mod explain;
 mod fields;
 pub mod format;
+mod json;
 mod names;
 mod number;
 mod parser;
 mod path;
 mod plan;
+mod search;
 mod shape;
 pub mod timestamp;
 pub mod units;
@@ -155,7 +157,7 @@ impl Metric {
 /// Why a record is a dead letter. Of several reasons within one value, the first in this order is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// Not JSON, not an object, or its time is unreadable, before 1970 or after the year 9999.
+    /// Not JSON, not an object or a list of readings, or its time is unreadable, before 1970 or after the year 9999.
     Malformed,
     /// No field that is known as a time, or it is null.
     MissingTimestamp,

@@ -1,24 +1,19 @@
 //! The parser: one record's value → a reading.
 //!
-//! It tries the shapes that it knows; what they cannot read is copied (simd-json works in place) and parsed whole, into
-//! buffers and a tape that live as long as the parser. What a huge value made them grow to is given back before the
-//! call returns; while it is parsed it may take 36 bytes for each of its own.
+//! It tries the shapes that it knows; what they cannot read is parsed whole, into buffers that live as long as the parser.
 
 use std::sync::Arc;
 
-use simd_json::{Buffers, Node, StaticNode, Tape};
+use simd_json::{Node, StaticNode};
 
-use super::format::{Envelope, Format};
-use super::path::{ABSENT, Found, Slot};
+use super::format::Format;
+use super::json::Json;
 use super::plan::{Plan, event_time, sent_number, time_of};
+use super::search::{Candidate, Search};
 use super::shape::{Reader, Shapes};
 use super::zone::Cursor;
 use super::{Metric, Reading, Reason};
 
-/// After a longer value the buffers are dropped and begin small again.
-const KEPT_VALUE_BYTES: usize = 16 * 1024;
-/// After a value with more brackets, commas, colons, strings and scalars than this, too.
-const KEPT_STRUCTURALS: usize = 4 * 1024;
 /// A zero and a schema's number in four bytes: how schema registries mark a value. No JSON begins so.
 const REGISTRY_PREFIX: usize = 5;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -28,12 +23,8 @@ pub struct Parser {
     format: Arc<Format>,
     shapes: Shapes,
     cursor: Cursor,
-    buffers: Buffers,
-    /// The value that simd-json works on.
-    scratch: Vec<u8>,
-    /// Empty between calls: only its allocation is kept.
-    tape: Tape<'static>,
-    found: Found,
+    json: Json,
+    search: Search,
     /// The station that was found last, where it does not stand in the value as it is.
     station: String,
 }
@@ -60,10 +51,8 @@ impl Parser {
             format,
             shapes: Shapes::default(),
             cursor: Cursor::default(),
-            buffers: Buffers::default(),
-            scratch: Vec::new(),
-            tape: Tape(Vec::new()),
-            found: Found::new(),
+            json: Json::default(),
+            search: Search::default(),
             station: String::new(),
         }
     }
@@ -111,13 +100,7 @@ impl Parser {
         if let Some((reading, station)) = self.shapes.read(body, &mut reader) {
             return (Ok(reading), station.map_or(Station::None, |(from, to)| Station::Value(from, to)));
         }
-        let result = self.read_whole(body, record_ms, wants_station);
-        if body.len() > KEPT_VALUE_BYTES || self.buffers.structural_indexes().len() > KEPT_STRUCTURALS {
-            self.buffers = Buffers::default();
-            self.tape = Tape(Vec::new());
-            self.scratch = Vec::new();
-        }
-        result
+        self.read_whole(body, record_ms, wants_station)
     }
 
     /// As [`Parser::parse`], without the shapes.
@@ -126,45 +109,92 @@ impl Parser {
         self.read_whole(body(value), record_ms, false).0
     }
 
-    /// Reads a value by simd-json: what this says is what the value means.
+    /// Reads a value by simd-json: what this says is what the value means. Of a list, the first reading that counts.
     fn read_whole(
         &mut self,
         body: &[u8],
         record_ms: Option<i64>,
         wants_station: bool,
     ) -> (Result<Reading, Reason>, Station) {
-        self.scratch.clear();
-        self.scratch.extend_from_slice(body);
-        // The tape borrows the value while it is filled, and is handed on empty: so its allocation outlives
-        // the borrow.
-        let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
-        let mut is_json = simd_json::fill_tape(&mut self.scratch, &mut self.buffers, &mut tape).is_ok();
-        let is_repaired = !is_json && may_have_python_words(body);
-        if is_repaired {
-            let mut emptied = tape.reset();
-            self.scratch.clear();
-            self.scratch.extend_from_slice(body);
-            blank_python_words(&mut self.scratch);
-            is_json = simd_json::fill_tape(&mut self.scratch, &mut self.buffers, &mut emptied).is_ok();
-            tape = emptied;
-        }
-        let nodes = if is_json { tape.0.as_slice() } else { &[] };
-        let result = match nodes.first() {
-            Some(Node::Object { .. }) => {
-                let (plan, _) = plan(&self.format, nodes, &mut self.found);
-                let mut reader =
-                    Reader { format: &self.format, cursor: &mut self.cursor, record_ms, wants_station };
-                let result = evaluate(&plan, nodes, &mut reader);
-                if result.is_ok() && !is_repaired {
-                    self.shapes.learn(body, &plan);
+        let Self { format, shapes, cursor, json, search, station } = self;
+        json.parse(body, |nodes, as_it_stands| {
+            let mut reader = Reader { format, cursor, record_ms, wants_station };
+            let mut best = Best::default();
+            let mut name = None;
+            search.each(format, nodes, |Candidate { plan, is_element, .. }| {
+                if best.counts() {
+                    return;
                 }
-                let name = plan.station.filter(|_| wants_station).and_then(|at| nodes.get(at as usize));
-                (result, keep_station(name, &mut self.station))
-            }
-            _ => (Err(Reason::Malformed), Station::None),
-        };
-        self.tape = tape.reset();
-        result
+                let read = evaluate(&plan, nodes, &mut reader);
+                if read.is_ok() && as_it_stands && !is_element {
+                    shapes.learn(body, &plan);
+                }
+                best.see(read);
+                name = plan.station;
+            });
+            let name = name.filter(|_| wants_station).and_then(|at| nodes.get(at as usize));
+            (best.result(), keep_station(name, station))
+        })
+    }
+
+    /// Reads one record's value, which may be a list of readings: each that counts goes to `take`, with its station.
+    ///
+    /// Returns how many do not count.
+    ///
+    /// # Errors
+    /// None counts: the reason for refusing the record.
+    pub fn parse_list(
+        &mut self,
+        value: &[u8],
+        record_ms: Option<i64>,
+        mut take: impl FnMut(Reading, Option<&str>),
+    ) -> Result<i64, Reason> {
+        let Self { format, cursor, json, search, station, .. } = self;
+        json.parse(body(value), |nodes, _| {
+            let mut reader = Reader { format, cursor, record_ms, wants_station: true };
+            let mut best = Best::default();
+            let mut refused = 0;
+            search.each(format, nodes, |Candidate { plan, .. }| {
+                let read = evaluate(&plan, nodes, &mut reader);
+                best.see(read);
+                let Ok(reading) = read else {
+                    refused += 1;
+                    return;
+                };
+                let name = plan.station.and_then(|at| nodes.get(at as usize));
+                let is_named = matches!(keep_station(name, station), Station::Kept);
+                take(reading, is_named.then_some(station.as_str()));
+            });
+            best.result().map(|_| refused)
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn json(&self) -> &Json {
+        &self.json
+    }
+}
+
+/// What stands for a whole record: its first reading that counts, else the first of the reasons.
+#[derive(Default)]
+struct Best(Option<Result<Reading, Reason>>);
+
+impl Best {
+    fn counts(&self) -> bool {
+        matches!(self.0, Some(Ok(_)))
+    }
+
+    fn see(&mut self, read: Result<Reading, Reason>) {
+        self.0 = Some(match (self.0, read) {
+            (Some(Ok(first)), _) => Ok(first),
+            (Some(Err(one)), Err(other)) => Err(one.min(other)),
+            (_, read) => read,
+        });
+    }
+
+    /// A record without any reading is malformed.
+    fn result(self) -> Result<Reading, Reason> {
+        self.0.unwrap_or(Err(Reason::Malformed))
     }
 }
 
@@ -176,37 +206,6 @@ pub(super) fn body(value: &[u8]) -> &[u8] {
         [0xef, ..] => value.strip_prefix(BYTE_ORDER_MARK).unwrap_or(value),
         _ => value,
     }
-}
-
-/// Looks for the format's fields, within an envelope if the record is one, and plans for them.
-///
-/// The plan, and the node of the object that has the fields.
-pub(super) fn plan(format: &Format, nodes: &[Node<'_>], found: &mut Found) -> (Plan, usize) {
-    let find = |root: usize, found: &mut Found| {
-        found.resize(format.tree.slots(), ABSENT);
-        found.fill(ABSENT);
-        format.tree.find(nodes, root, found);
-    };
-    let mut root = 0;
-    find(root, found);
-    // Connect's around Debezium's at most.
-    for _ in 0..2 {
-        let Some(inner) = enveloped(&format.envelope, nodes, found) else { break };
-        root = inner;
-        find(root, found);
-    }
-    (Plan::new(format, nodes, found), root)
-}
-
-/// Where the record stands within its envelope, if it has one.
-fn enveloped(envelope: &Envelope, nodes: &[Node<'_>], found: &Found) -> Option<usize> {
-    let at = |slot: Slot| found.get(usize::from(slot)).copied().filter(|at| *at != ABSENT);
-    let object = |slot| {
-        let at = at(slot)? as usize;
-        matches!(nodes.get(at), Some(Node::Object { .. })).then_some(at)
-    };
-    let connect = at(envelope.schema).and_then(|_| object(envelope.payload));
-    connect.or_else(|| at(envelope.operation).and_then(|_| object(envelope.after)))
 }
 
 /// Judges in the order of [`Reason`].
@@ -244,70 +243,4 @@ fn keep_station(name: Option<&Node<'_>>, station: &mut String) -> Station {
         _ => return Station::None,
     }
     Station::Kept
-}
-
-/// Whether a value that is no JSON may be one but for Python's `NaN` and `Infinity`.
-fn may_have_python_words(body: &[u8]) -> bool {
-    body.first() == Some(&b'{') && body.iter().any(|byte| matches!(byte, b'N' | b'I'))
-}
-
-/// Writes an empty text, which is a missing value, over each `NaN`, `Infinity` and `-Infinity` outside of texts.
-pub(super) fn blank_python_words(value: &mut [u8]) {
-    let mut at = 0;
-    while let Some(byte) = value.get(at) {
-        let rest = value.get(at..).unwrap_or_default();
-        let length = match byte {
-            b'"' => {
-                let mut escaped = false;
-                let is_end = |byte: &u8| {
-                    let ends = *byte == b'"' && !escaped;
-                    escaped = *byte == b'\\' && !escaped;
-                    ends
-                };
-                at += 2 + rest.iter().skip(1).position(is_end).unwrap_or(rest.len());
-                continue;
-            }
-            b'N' if rest.starts_with(b"NaN") => 3,
-            b'I' if rest.starts_with(b"Infinity") => 8,
-            b'-' if rest.starts_with(b"-Infinity") => 9,
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        if let Some(word) = value.get_mut(at..at + length) {
-            word.fill(b' ');
-            word[..2].fill(b'"');
-        }
-        at += length;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reading::Reason::Malformed;
-
-    #[test]
-    fn memory_that_a_hostile_value_took_is_given_back() {
-        let mut parser = Parser::default();
-        let good = r#"{"timestamp":1,"temperature":1}"#;
-        let mebibyte = 1 << 20;
-        let hostile = [
-            vec![b'['; mebibyte],
-            vec![b'"'; mebibyte + 1],
-            vec![b' '; mebibyte],
-            [b"[".to_vec(), b"1,".repeat(mebibyte / 2), b"1]".to_vec()].concat(),
-            vec![b'['; KEPT_VALUE_BYTES],
-            vec![b'{'; KEPT_STRUCTURALS],
-        ];
-        for value in hostile {
-            assert_eq!(parser.parse(&value, None), Err(Malformed));
-            assert!(parser.tape.0.is_empty());
-            assert!(parser.tape.0.capacity() <= 2 * KEPT_STRUCTURALS, "{}", parser.tape.0.capacity());
-            assert!(parser.buffers.structural_indexes().len() <= KEPT_STRUCTURALS);
-            assert!(parser.scratch.capacity() <= KEPT_VALUE_BYTES);
-            assert!(parser.parse(good.as_bytes(), None).is_ok());
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! Where a field stands in a record, and finding all of a format's fields in one walk over a parsed record.
 //!
 //! A path is names with dots between them, and places in arrays: `wind.speed`, `obs[0][7]`. All paths of a format are
-//! merged into one [`Tree`], so that every key of a record is looked up once, whatever the number of paths.
+//! merged into one [`Tree`], so that every key of a record is looked up once, whatever the number of paths. `[]` in a
+//! path stands for every element of an array ([`Spot`]): one tree leads to the array, another is walked at each element.
 //!
 //! Invariant: the walk goes no deeper than the longest path, however deeply a record nests.
 
@@ -24,9 +25,19 @@ enum Step {
     Place(usize),
 }
 
-impl Path {
+/// A path, and the array that it starts from an element of, if users wrote `[]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// Where the array of readings is in the record; an empty path is the record itself.
+    pub(super) list: Option<Path>,
+    /// Where the field is, in the record or in the element.
+    pub(super) path: Path,
+}
+
+impl Spot {
     /// Reads a path as users write it; `\.` and `\[` stand for a dot and a bracket within a name.
     pub(super) fn from_text(text: &str) -> Option<Self> {
+        let mut list: Option<Vec<Step>> = None;
         let mut steps = Vec::new();
         let mut key = String::new();
         let mut rest = text.chars();
@@ -36,14 +47,22 @@ impl Path {
             }
         };
         while let Some(c) = rest.next() {
+            let is_behind_bracket = match steps.last() {
+                Some(step) => matches!(step, Step::Place(_)),
+                None => list.is_some(),
+            };
             match c {
                 '\\' => key.push(rest.next()?),
-                '.' if key.is_empty() && !matches!(steps.last(), Some(Step::Place(_))) => return None,
+                '.' if key.is_empty() && !is_behind_bracket => return None,
                 '.' => ends_key(&mut key, &mut steps),
                 '[' => {
                     ends_key(&mut key, &mut steps);
                     let (place, after) = rest.as_str().split_once(']')?;
-                    steps.push(Step::Place(place.parse().ok().filter(|place| *place < 10_000)?));
+                    if place.is_empty() && list.is_none() {
+                        list = Some(std::mem::take(&mut steps));
+                    } else {
+                        steps.push(Step::Place(place.parse().ok().filter(|place| *place < 10_000)?));
+                    }
                     rest = after.chars();
                 }
                 c => key.push(c),
@@ -51,8 +70,25 @@ impl Path {
         }
         let ends_in_dot = text.ends_with('.') && key.is_empty();
         ends_key(&mut key, &mut steps);
-        let starts_with_key = matches!(steps.first(), Some(Step::Key(_)));
-        (starts_with_key && !ends_in_dot && steps.len() <= MAX_STEPS).then_some(Self(steps))
+        let is_path =
+            |steps: &[Step]| matches!(steps.first(), Some(Step::Key(_))) && steps.len() <= MAX_STEPS;
+        let is_right = match &list {
+            None => is_path(&steps),
+            Some(list) => (list.is_empty() || is_path(list)) && !steps.is_empty() && steps.len() <= MAX_STEPS,
+        };
+        (is_right && !ends_in_dot).then_some(Self { list: list.map(Path), path: Path(steps) })
+    }
+}
+
+impl Path {
+    /// Reads a path without `[]`.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        Spot::from_text(text).filter(|spot| spot.list.is_none()).map(|spot| spot.path)
+    }
+
+    /// Whether it is the record itself.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The whole path as one key: some flatten records into names with dots. `None` if it is one key already.
@@ -136,6 +172,12 @@ impl Tree {
         slot
     }
 
+    /// A slot that no path of this tree leads to, for a field that is looked for elsewhere.
+    pub(super) fn add_slot(&mut self) -> Slot {
+        self.slots += 1;
+        Slot::try_from(self.slots - 1).unwrap_or(Slot::MAX)
+    }
+
     /// Lets a path lead to a slot that another has, unless it leads somewhere already.
     pub(super) fn add_as(&mut self, path: &Path, slot: Slot) -> Slot {
         let Some((last, before)) = path.0.split_last() else { return slot };
@@ -162,7 +204,7 @@ impl Tree {
         }
     }
 
-    /// Looks for every path below the object at `root`. `found` must be [`ABSENT`] throughout.
+    /// Looks for every path below the object or array at `root`. `found` must be [`ABSENT`] throughout.
     pub(super) fn find(&self, tape: &[Node<'_>], root: usize, found: &mut Found) {
         self.walk(tape, root, &self.branches[0], found);
     }
@@ -283,6 +325,13 @@ mod tests {
         for text in ["", ".", "a.", ".a", "a..b", "[0]", "a[", "a[x]", "a[-1]", "a[]", "\\", &"a.".repeat(20)]
         {
             assert_eq!(Path::from_text(text), None, "{text}");
+        }
+        for (text, list, path) in [("[].a", "", "a"), ("a.b[].c[0]", "a.b", "c[0]"), ("a[][7]", "a", "[7]")] {
+            let spot = Spot::from_text(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((spot.list.unwrap().to_string(), spot.path.to_string()), (list.into(), path.into()));
+        }
+        for text in ["[]", "a[]", "a[].", "a[][]", "a[].b[]", "[0][].a"] {
+            assert_eq!(Spot::from_text(text), None, "{text}");
         }
         let flat = |text| Path::from_text(text).unwrap().flattened().map(|path| path.to_string());
         assert_eq!(flat("a.b"), Some("a\\.b".to_owned()));

@@ -261,3 +261,37 @@ fn a_reading_without_a_time_takes_its_records_if_that_is_wanted() {
     assert_eq!(p.state().progress.max_event_time_ms, BASE);
     assert_eq!(reasons(&mut p), [(1, Reason::MissingTimestamp)]);
 }
+
+#[test]
+fn a_list_is_one_record_and_its_readings_are_judged_by_the_watermark_before_it() {
+    use crate::reading::{Settings, fields};
+    let rules = fields("timestamp=list[].t,temperature=list[].c:C").unwrap();
+    let format = Format::new(Settings { fields: rules, ..Settings::default() });
+    let mut p = partition().reading(std::sync::Arc::new(format));
+    let reading = |time_ms: i64| format!(r#"{{"t":{time_ms},"c":1}}"#);
+    let list = |readings: &[String]| format!(r#"{{"list":[{}]}}"#, readings.join(",")).into_bytes();
+    let later = reading(BASE + 100 * HOUR);
+    feed(
+        &mut p,
+        &[
+            // The newest first: it does not make the others late.
+            list(&[reading(BASE + 5 * HOUR), reading(BASE), reading(BASE + 5 * HOUR), later.clone()]),
+            // Of two windows that have ended, and one without a metric.
+            list(&[reading(BASE), reading(BASE + HOUR), format!(r#"{{"t":{BASE}}}"#)]),
+            list(&[reading(BASE), reading(BASE + 5 * HOUR), r#"{"t":5}"#.to_owned(), "7".to_owned()]),
+            list(&[later]),
+            list(&[]),
+            // A record without the list is one reading.
+            format!(r#"{{"timestamp":{},"temperature":5,"humidity":5}}"#, BASE + 5 * HOUR).into_bytes(),
+        ],
+    );
+    let windows: Vec<_> = p.state().windows.iter().map(|w| (w.start_ms, w.totals.readings)).collect();
+    assert_eq!(windows, [(BASE, 1), (BASE + 5 * HOUR, 4)]);
+    let progress = &p.state().progress;
+    assert_eq!((progress.aggregated, progress.refused_in_lists), (3, 4));
+    // Humidity and wind of the lists' four readings, and the wind of the last.
+    assert_eq!(progress.left_out.map(|causes| causes[0]), [0, 4, 5]);
+    assert!(progress.accounts_for_every_offset());
+    assert_eq!(p.state().progress.max_event_time_ms, BASE + 5 * HOUR);
+    assert_eq!(reasons(&mut p), [(1, Reason::Late), (3, Reason::Future), (4, Reason::Malformed)]);
+}

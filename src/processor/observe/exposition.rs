@@ -13,7 +13,7 @@ type Number = (&'static str, &'static str, fn(&PartitionView) -> Option<i64>);
 /// As [`Number`], in seconds from ms.
 type Seconds = Number;
 
-const COUNTERS: [Number; 6] = [
+const COUNTERS: [Number; 7] = [
     ("weather_records_total", "Records read: aggregated, duplicate or rejected.", |p| Some(p.records())),
     ("weather_aggregated_records_total", "Records that are part of a window.", |p| {
         Some(p.progress.aggregated)
@@ -33,6 +33,11 @@ const COUNTERS: [Number; 6] = [
         "weather_sampled_out_records_total",
         "Rejected records that were counted but not kept, because of a flood.",
         |p| Some(p.progress.sampled_out),
+    ),
+    (
+        "weather_refused_in_lists_readings_total",
+        "Readings that do not count, of lists of readings that are part of a window.",
+        |p| Some(p.progress.refused_in_lists),
     ),
 ];
 

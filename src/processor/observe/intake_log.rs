@@ -88,7 +88,12 @@ impl IntakeLog {
 fn numbers(counts: &Counts) -> Vec<(&'static str, i64)> {
     let mut numbers = vec![("records", counts.records), ("aggregated", counts.aggregated)];
     let rejected = Reason::ALL.iter().map(|reason| (reason.as_str(), counts.rejected[reason.index()]));
-    let rest = [("duplicates", counts.duplicates), ("lost", counts.lost)].into_iter().chain(rejected);
+    let rest = [
+        ("duplicates", counts.duplicates),
+        ("lost", counts.lost),
+        ("refused_in_lists", counts.refused_in_lists),
+    ];
+    let rest = rest.into_iter().chain(rejected);
     numbers.extend(rest.filter(|(_, number)| *number > 0));
     numbers
 }

@@ -106,6 +106,7 @@ struct RecordCounts {
     skipped: i64,
     lost: i64,
     sampled_out: i64,
+    refused_in_lists: i64,
     rejected: BTreeMap<&'static str, i64>,
 }
 
@@ -326,6 +327,7 @@ impl RecordCounts {
             skipped: sum(|p| p.progress.skipped),
             lost: sum(|p| p.progress.lost),
             sampled_out: sum(|p| p.progress.sampled_out),
+            refused_in_lists: sum(|p| p.progress.refused_in_lists),
             rejected: Reason::ALL.iter().map(rejected).collect(),
         }
     }
