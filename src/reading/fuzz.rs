@@ -121,6 +121,20 @@ fn vary(random: &mut Random, value: &mut [u8]) {
     }
 }
 
+/// Its parts between commas in another order: of a flat record, its fields.
+fn shuffle(random: &mut Random, value: &mut Vec<u8>) {
+    let is_outer = |byte: &u8| matches!(byte, b'{' | b'}');
+    let (first, last) = (value.iter().position(is_outer), value.iter().rposition(is_outer));
+    let Some((from, to)) = first.zip(last).map(|(first, last)| (first + 1, last)) else { return };
+    let Some(inner) = value.get(from..to) else { return };
+    let mut parts: Vec<Vec<u8>> = inner.split(|byte| *byte == b',').map(<[u8]>::to_vec).collect();
+    for at in 1..parts.len() {
+        parts.swap(at, random.below(at + 1));
+    }
+    let inner = parts.join(&b',');
+    value.splice(from..to, inner);
+}
+
 /// A seed or the value before, often with other digits: so shapes come again.
 fn next_value(random: &mut Random, last: &[u8]) -> Vec<u8> {
     let mut value = if random.below(3) > 0 { last.to_vec() } else { random.pick(&SEEDS).as_bytes().to_vec() };
@@ -128,6 +142,9 @@ fn next_value(random: &mut Random, last: &[u8]) -> Vec<u8> {
         0 => mutate(random, &mut value),
         1 => {}
         _ => vary(random, &mut value),
+    }
+    if random.below(4) == 0 {
+        shuffle(random, &mut value);
     }
     value
 }

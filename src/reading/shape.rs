@@ -2,7 +2,8 @@
 //!
 //! Most records of a topic differ in nothing but numbers and text. A [`Shape`] keeps the bytes of such a record between
 //! its values, and what each value is for. Another record of the shape is compared with these bytes, its values are
-//! checked against JSON's grammar, and those that count are read where they stand: no tape, no walk, no copy.
+//! checked against JSON's grammar, and those that count are read where they stand: no tape, no walk, no copy. Where the
+//! fields of the record come in another order, each is compared by itself ([`fields`]).
 //!
 //! Invariant: a shape never says anything else than simd-json and the plan would. What it cannot read for certain
 //! (another literal, an exponent, more than 18 digits, an escape in a text that counts, a record that is no reading)
@@ -15,6 +16,9 @@ use super::timestamp::{self, Time};
 use super::units::Conversion;
 use super::zone::Cursor;
 use super::{Cause, Metric, Reading};
+use fields::Fields;
+
+mod fields;
 
 /// Longer records, or such with more values, are not remembered.
 const MAX_BYTES: usize = 4 * 1024;
@@ -51,11 +55,20 @@ impl Shapes {
             return Some(hit);
         }
         // Where hardly two records have one shape, looking at them all would only cost.
-        let tried = if self.waited > RARE_WAIT { 0 } else { self.known.len() };
-        for index in 0..tried {
-            if index != self.current
-                && let Some(hit) = self.known[index].read(body, reader)
-            {
+        let is_worth_it = self.waited <= RARE_WAIT;
+        let (current, tried) = (self.current, if is_worth_it { self.known.len() } else { 0 });
+        let others = || (0..tried).filter(|index| *index != current);
+        let in_order = |shape: &mut Shape, reader: &mut Reader<'_>| shape.read(body, reader);
+        let in_any_order = |shape: &mut Shape, reader: &mut Reader<'_>| shape.read_fields(body, reader);
+        for index in others() {
+            if let Some(hit) = in_order(&mut self.known[index], reader) {
+                self.current = index;
+                return Some(hit);
+            }
+        }
+        let current = Some(current).filter(|current| *current < self.known.len());
+        for index in current.into_iter().chain(others()) {
+            if let Some(hit) = in_any_order(&mut self.known[index], reader) {
                 self.current = index;
                 return Some(hit);
             }
@@ -103,6 +116,8 @@ struct Shape {
     absent: [Option<Cause>; 3],
     has_time: bool,
     hits: u32,
+    /// The parts that may come in another order.
+    fields: Option<Fields>,
 }
 
 /// A literal, and the value behind it.
@@ -132,8 +147,14 @@ impl Shape {
         }
         // A metric that is `true` or `false` has no step: these are literals.
         let absent = plan.metrics.map(|metric| Some(metric.err().unwrap_or(Cause::NotANumber)));
-        let mut shape =
-            Self { literals: Vec::new(), steps: Vec::new(), absent, has_time: plan.time.is_some(), hits: 0 };
+        let mut shape = Self {
+            literals: Vec::new(),
+            steps: Vec::new(),
+            absent,
+            has_time: plan.time.is_some(),
+            hits: 0,
+            fields: None,
+        };
         let (mut at, mut literal_from) = (0, 0);
         // Tokens come in the order of the tape's nodes, one for one; colons, commas and closing brackets have none.
         let mut node = 0u32;
@@ -158,6 +179,7 @@ impl Shape {
             node += 1;
         }
         shape.literals.extend_from_slice(body.get(literal_from..)?);
+        shape.fields = Fields::of(&shape.literals, &shape.steps);
         Some(shape)
     }
 
@@ -188,52 +210,114 @@ impl Shape {
 
     #[inline]
     fn read(&mut self, body: &[u8], reader: &mut Reader<'_>) -> Option<Hit> {
-        let mut reading = Reading { event_time_ms: 0, metrics: [None; 3], left_out: self.absent };
-        let (mut event_time_ms, mut station) = (None, None);
+        let mut draft = self.draft();
         let (mut at, mut literal_at) = (0, 0);
         for step in &self.steps {
-            let literal = self.literals.get(literal_at..usize::from(step.end))?;
-            let rest = body.get(at..)?.strip_prefix(literal)?;
-            at += literal.len();
-            literal_at += literal.len();
-            let length = match step.value {
-                Value::Number => Decimal::read(rest)?.length,
-                Value::Text => text_length(rest)?,
-                Value::TimeNumber => {
-                    let decimal = Decimal::read(rest)?;
-                    let time = Time::Instant(epoch(decimal, rest)?);
-                    event_time_ms = Some(event_time(time, Clock::Zone, reader.format, reader.cursor).ok()?);
-                    decimal.length
-                }
-                Value::TimeText(clock) => {
-                    let text = plain_text(rest)?;
-                    let time = time_of_text(text).ok()?;
-                    event_time_ms = Some(event_time(time, clock, reader.format, reader.cursor).ok()?);
-                    text.len()
-                }
-                Value::MetricNumber(metric, conversion) => {
-                    let decimal = Decimal::read(rest)?;
-                    reader.take(&mut reading, metric, conversion, Ok(decimal.fixed(rest)));
-                    decimal.length
-                }
-                Value::MetricText(metric, conversion) => {
-                    let text = plain_text(rest)?;
-                    reader.take(&mut reading, metric, conversion, sent_text(text));
-                    text.len()
-                }
-            };
-            if step.is_station && reader.wants_station {
-                station = Some((at, at + name_length(step.value, rest)?));
-            }
-            at += length;
+            at = self.step(step, &mut literal_at, body, at, &mut draft, reader)?;
         }
-        if body.get(at..)? != self.literals.get(literal_at..)? || reading.metrics == [None; 3] {
+        if body.get(at..)? != self.literals.get(literal_at..)? {
+            return None;
+        }
+        self.finish(draft, reader)
+    }
+
+    /// As [`Shape::read`], whatever the order of the fields is.
+    fn read_fields(&mut self, body: &[u8], reader: &mut Reader<'_>) -> Option<Hit> {
+        let fields = self.fields.as_ref()?;
+        let mut draft = self.draft();
+        let mut at = fields.open(&self.literals, body)?;
+        let mut unseen = fields.all();
+        loop {
+            let field = fields.next(&mut unseen, &self.literals, body.get(at..)?)?;
+            let mut literal_at = field.from;
+            for step in self.steps.get(field.steps.clone())? {
+                at = self.step(step, &mut literal_at, body, at, &mut draft, reader)?;
+            }
+            at = after(body, at, self.literals.get(literal_at..field.to)?)?;
+            if unseen == 0 {
+                break;
+            }
+            at = fields.separate(&self.literals, body, at)?;
+        }
+        fields.is_closed(&self.literals, body, at).then_some(())?;
+        self.finish(draft, reader)
+    }
+
+    fn draft(&self) -> Draft {
+        let reading = Reading { event_time_ms: 0, metrics: [None; 3], left_out: self.absent };
+        Draft { reading, event_time_ms: None, station: None }
+    }
+
+    /// Reads a literal and the value behind it; where they end.
+    #[inline(always)]
+    fn step(
+        &self,
+        step: &Step,
+        literal_at: &mut usize,
+        body: &[u8],
+        at: usize,
+        draft: &mut Draft,
+        reader: &mut Reader<'_>,
+    ) -> Option<usize> {
+        let end = usize::from(step.end);
+        let at = after(body, at, self.literals.get(*literal_at..end)?)?;
+        *literal_at = end;
+        let rest = body.get(at..)?;
+        let length = match step.value {
+            Value::Number => Decimal::read(rest)?.length,
+            Value::Text => text_length(rest)?,
+            Value::TimeNumber => {
+                let decimal = Decimal::read(rest)?;
+                let time = Time::Instant(epoch(decimal, rest)?);
+                draft.event_time_ms = Some(event_time(time, Clock::Zone, reader.format, reader.cursor).ok()?);
+                decimal.length
+            }
+            Value::TimeText(clock) => {
+                let text = plain_text(rest)?;
+                let time = time_of_text(text).ok()?;
+                draft.event_time_ms = Some(event_time(time, clock, reader.format, reader.cursor).ok()?);
+                text.len()
+            }
+            Value::MetricNumber(metric, conversion) => {
+                let decimal = Decimal::read(rest)?;
+                reader.take(&mut draft.reading, metric, conversion, Ok(decimal.fixed(rest)));
+                decimal.length
+            }
+            Value::MetricText(metric, conversion) => {
+                let text = plain_text(rest)?;
+                reader.take(&mut draft.reading, metric, conversion, sent_text(text));
+                text.len()
+            }
+        };
+        if step.is_station && reader.wants_station {
+            draft.station = Some((at, at + name_length(step.value, rest)?));
+        }
+        Some(at + length)
+    }
+
+    #[inline]
+    fn finish(&mut self, draft: Draft, reader: &Reader<'_>) -> Option<Hit> {
+        let Draft { mut reading, event_time_ms, station } = draft;
+        if reading.metrics == [None; 3] {
             return None;
         }
         reading.event_time_ms = if self.has_time { event_time_ms? } else { reader.record_time()? };
         self.hits = self.hits.saturating_add(1);
         Some((reading, station))
     }
+}
+
+/// What was read of a record so far.
+struct Draft {
+    reading: Reading,
+    event_time_ms: Option<i64>,
+    station: Option<(usize, usize)>,
+}
+
+/// Where `literal` ends, if it stands at `at`.
+#[inline(always)]
+fn after(body: &[u8], at: usize, literal: &[u8]) -> Option<usize> {
+    body.get(at..)?.starts_with(literal).then_some(at + literal.len())
 }
 
 impl Reader<'_> {

@@ -1,0 +1,183 @@
+//! The fields of a shape's object, each by itself, for records that have them in another order.
+//!
+//! JSON's objects have no order, so a record with the same fields means the same, however they are sorted: which of them
+//! count depends on their names alone. Only the outermost object is taken apart.
+//!
+//! Invariant: no two fields have the same name (of such, the last counts, so their order would decide), and each is read
+//! exactly once.
+
+use std::ops::Range;
+
+use super::Step;
+
+/// One bit each says which were seen.
+const MAX_FIELDS: usize = u64::BITS as usize;
+
+/// Where the parts of a shape are in its literals.
+#[derive(Debug)]
+pub(super) struct Fields {
+    fields: Vec<Field>,
+    /// Up to the first field.
+    opened: usize,
+    /// Between any two.
+    separator: Range<usize>,
+    /// Behind the last.
+    closed: usize,
+}
+
+/// A field: its name, its values, and what stands between and behind them.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) steps: Range<usize>,
+    /// Where the literal with its name ends.
+    name_to: usize,
+    /// The first bytes of that literal, and which bits of eight bytes they are.
+    begins: u64,
+    mask: u64,
+}
+
+impl Fields {
+    /// Takes a shape apart; `None` where that cannot be done for certain.
+    pub(super) fn of(literals: &[u8], steps: &[Step]) -> Option<Self> {
+        let opened = position(literals, 0, |byte| byte == b'{')? + 1;
+        let opened = position(literals, opened, |byte| !byte.is_ascii_whitespace())?;
+        let (mut fields, mut separator) = (Vec::<Field>::new(), None::<Range<usize>>);
+        let mut from = opened;
+        let mut first_step = 0;
+        let closed = loop {
+            let FieldEnd { to, at, next } = field_end(literals, from)?;
+            let behind = steps.partition_point(|step| usize::from(step.end) <= at);
+            // Blanks before a number belong to the field.
+            let last = steps.get(first_step..behind)?.last();
+            let to = last.map_or(to, |step| to.max(usize::from(step.end)));
+            fields.push(Field::new(literals, from, to, steps, first_step..behind)?);
+            first_step = behind;
+            let Some(next) = next else { break to };
+            let between = to..next;
+            let known = separator.get_or_insert(between.clone());
+            if literals.get(known.clone()) != literals.get(between) {
+                return None;
+            }
+            from = next;
+        };
+        let names = || fields.iter().map(|field| name(literals, field));
+        let is_twice = names().enumerate().any(|(at, name)| names().skip(at + 1).any(|other| other == name));
+        if is_twice || fields.len() > MAX_FIELDS {
+            return None;
+        }
+        Some(Self { fields, opened, separator: separator?, closed })
+    }
+
+    /// A bit for each field.
+    pub(super) fn all(&self) -> u64 {
+        u64::MAX >> (MAX_FIELDS - self.fields.len())
+    }
+
+    /// Where the first field begins.
+    pub(super) fn open(&self, literals: &[u8], body: &[u8]) -> Option<usize> {
+        super::after(body, 0, literals.get(..self.opened)?)
+    }
+
+    /// The field that stands at the start of `rest`, one of the unseen.
+    #[inline]
+    pub(super) fn next(&self, unseen: &mut u64, literals: &[u8], rest: &[u8]) -> Option<&Field> {
+        let begins = beginning(rest);
+        let mut left = *unseen;
+        while left != 0 {
+            let index = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let field = self.fields.get(index)?;
+            if begins & field.mask == field.begins
+                && rest.starts_with(literals.get(field.from..field.name_to)?)
+            {
+                *unseen &= !(1 << index);
+                return Some(field);
+            }
+        }
+        None
+    }
+
+    /// Where the next field begins, if a separator stands at `at`.
+    #[inline]
+    pub(super) fn separate(&self, literals: &[u8], body: &[u8], at: usize) -> Option<usize> {
+        super::after(body, at, literals.get(self.separator.clone())?)
+    }
+
+    /// Whether the record ends at `at` as it should.
+    pub(super) fn is_closed(&self, literals: &[u8], body: &[u8], at: usize) -> bool {
+        body.get(at..) == literals.get(self.closed..)
+    }
+}
+
+impl Field {
+    fn new(literals: &[u8], from: usize, to: usize, steps: &[Step], range: Range<usize>) -> Option<Self> {
+        let name_to = steps.get(range.clone())?.first().map_or(to, |step| usize::from(step.end));
+        let literal = literals.get(from..name_to)?;
+        let mask = match literal.len() {
+            length @ 0..8 => (1 << (8 * length)) - 1,
+            _ => u64::MAX,
+        };
+        Some(Self { from, to, steps: range, name_to, begins: beginning(literal) & mask, mask })
+    }
+}
+
+/// The first eight bytes as a number, zeros where there are fewer.
+#[inline]
+fn beginning(text: &[u8]) -> u64 {
+    match text.first_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => text.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)),
+    }
+}
+
+fn position(text: &[u8], from: usize, is: impl Fn(u8) -> bool) -> Option<usize> {
+    text.get(from..)?.iter().position(|byte| is(*byte)).map(|at| from + at)
+}
+
+/// The field's name, without its quotes.
+fn name<'l>(literals: &'l [u8], field: &Field) -> Option<&'l [u8]> {
+    let text = literals.get(field.from + 1..field.to)?;
+    text.get(..text.iter().position(|byte| *byte == b'"')?)
+}
+
+struct FieldEnd {
+    /// Behind the last byte that is not blank.
+    to: usize,
+    /// The comma or bracket.
+    at: usize,
+    /// The next field's first byte, if there is one.
+    next: Option<usize>,
+}
+
+/// The end of the field that begins at `from`.
+fn field_end(literals: &[u8], from: usize) -> Option<FieldEnd> {
+    let quote =
+        position(literals, from + 1, |byte| byte == b'"').filter(|_| literals.get(from) == Some(&b'"'))?;
+    // A name with an escape may be another in disguise; one with a dot may lead where a nested one does.
+    if literals.get(from..quote)?.iter().any(|byte| matches!(byte, b'\\' | b'.')) {
+        return None;
+    }
+    let (mut depth, mut in_text, mut is_escaped, mut to) = (0usize, false, false, quote + 1);
+    for (at, byte) in literals.iter().enumerate().skip(to) {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => depth += 1,
+            b'}' if depth == 0 => return Some(FieldEnd { to, at, next: None }),
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b',' if depth == 0 => {
+                let next = position(literals, at + 1, |byte| !byte.is_ascii_whitespace())?;
+                return Some(FieldEnd { to, at, next: Some(next) });
+            }
+            _ => {}
+        }
+        if in_text || !byte.is_ascii_whitespace() {
+            to = at + 1;
+        }
+    }
+    None
+}
