@@ -1,6 +1,6 @@
 //! One partition: records in, state and dead letters out. No I/O, no clock, no randomness.
 //!
-//! Every record becomes exactly one of rejected or aggregated (as a whole, also if it is a [`list`] of readings), decided
+//! Every record becomes exactly one of rejected or aggregated (as a whole, also if it is a list of readings), decided
 //! in this order:
 //! 1. *oversized*, *malformed*, *missing_timestamp*, *no_metric*: what the value itself says;
 //! 2. *future*: further ahead of `now` than allowed; such a record never moves the watermark;
