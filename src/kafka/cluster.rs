@@ -26,6 +26,8 @@ use crate::telemetry::log::Outage;
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Shortest time that a connection to one of several given brokers gets.
 const LEAST_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// What is this old is new enough for a first try; after an error newer metadata are asked for.
+const RECENT: Duration = Duration::from_secs(1);
 /// How long a broker may take to create a topic.
 const CREATE_TIMEOUT_MS: i32 = 5_000;
 
@@ -104,6 +106,11 @@ impl Cluster {
     /// Metadata as of now.
     pub async fn metadata(&self) -> Result<Arc<Metadata>, KafkaError> {
         self.metadata_since(Instant::now()).await
+    }
+
+    /// Metadata that are at most a second old: partitions that come up together share one request.
+    async fn recent_metadata(&self) -> Result<Arc<Metadata>, KafkaError> {
+        self.metadata_since(recently()).await
     }
 
     /// Metadata that were asked for at this time or later.
@@ -271,7 +278,7 @@ impl Cluster {
 
     /// The offset of each of some partitions, from the brokers that lead them.
     pub async fn offsets(&self, partitions: &[i32], at: OffsetAt) -> Result<BTreeMap<i32, i64>, KafkaError> {
-        let metadata = self.metadata().await?;
+        let metadata = self.recent_metadata().await?;
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for partition in partitions {
             by_leader.entry(metadata.leader(*partition, self.topic())?).or_default().push(*partition);
@@ -296,6 +303,12 @@ impl Cluster {
             KafkaError::new(ErrorKind::Transient, format!("no offset of partition {partition} was answered"))
         })
     }
+}
+
+/// So long ago that metadata from then are new enough where nothing has failed yet.
+pub fn recently() -> Instant {
+    let now = Instant::now();
+    now.checked_sub(RECENT).unwrap_or(now)
 }
 
 impl Metadata {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Assign;
@@ -84,13 +84,16 @@ struct Ticking {
     known: BTreeSet<i32>,
     /// Taken, but not running yet.
     coming_up: BTreeMap<i32, ComingUp>,
-    launches: JoinSet<(i32, Result<PartitionHandle>)>,
+    launches: JoinSet<Launched>,
     /// Whether it was said that every partition has an owner.
     waiting: bool,
     /// How many processes share the topic.
     processes: u32,
     housekeeper: Housekeeper,
 }
+
+/// A partition, and what came of bringing it up.
+type Launched = (i32, Result<PartitionHandle>);
 
 /// A partition that was taken and does not run yet.
 #[derive(Debug)]
@@ -136,12 +139,13 @@ impl LeaseKeeper {
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return ticking.end(),
-                Some(launched) = ticking.launches.join_next() => match launched {
-                    Ok((partition, launched)) => self.launched(&mut ticking, partition, launched),
-                    // Taken away or given back while it came up.
-                    Err(error) if error.is_cancelled() => {}
-                    Err(error) => self.fail(Error::failure(format!("bringing a partition up: {error}"))),
-                },
+                Some(launched) = ticking.launches.join_next() => {
+                    self.launched(&mut ticking, launched);
+                    // One look when all are up, not one for each.
+                    if !ticking.coming_up.is_empty() && Instant::now() < next {
+                        continue;
+                    }
+                }
                 _ = self.topic.changed() => {}
                 () = sleep_until(next) => {}
             }
@@ -172,7 +176,13 @@ impl LeaseKeeper {
         pause.min(self.rules.lease / 4)
     }
 
-    fn launched(&self, ticking: &mut Ticking, partition: i32, launched: Result<PartitionHandle>) {
+    fn launched(&self, ticking: &mut Ticking, launched: std::result::Result<Launched, JoinError>) {
+        let (partition, launched) = match launched {
+            Ok(launched) => launched,
+            // Taken away or given back while it came up.
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => return self.fail(Error::failure(format!("bringing a partition up: {error}"))),
+        };
         match launched {
             Ok(owned) if ticking.remove(partition, owned.epoch) => {
                 self.registry.insert(owned);

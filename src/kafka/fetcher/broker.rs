@@ -14,7 +14,7 @@ use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::fetch::{BY_ID, BY_NAME, FetchAnswer, FetchCall};
 
 /// How long an answer that is held back may still come when another lane wants to be asked for.
-const GRACE: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(20);
 /// After an answer with little in it, the next is asked for a moment later: each costs the broker and this process
 /// more than the few records in it.
 const BREATH: Duration = Duration::from_millis(10);
@@ -37,10 +37,7 @@ pub(super) async fn serve(shared: Arc<Shared>, broker: i32) {
             continue;
         }
         let ended = match shared.cluster.open(broker).await {
-            Ok(connection) => {
-                shared.lanes().reconnected(broker);
-                work(&shared, broker, &connection, &mut wake).await
-            }
+            Ok(connection) => work(&shared, broker, &connection, &mut wake).await,
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
@@ -50,7 +47,8 @@ pub(super) async fn serve(shared: Arc<Shared>, broker: i32) {
     }
 }
 
-/// Works over one connection until it fails, has no lanes, or is held by a request that asks for too few.
+/// Works over one connection until it fails, has no lanes, or is held by a request that asks for too few. Logs stay
+/// checked unless it fails.
 async fn work(
     shared: &Shared,
     broker: i32,
@@ -101,7 +99,7 @@ async fn ask(
             answer = &mut fetch => return answer.map(Some),
             _ = wake.changed() => {}
         }
-        if shared.lanes().wants_more(broker, wanted) {
+        if shared.lanes().wants_more(broker) {
             return match timeout_at(Instant::now() + GRACE, &mut fetch).await {
                 Ok(answer) => answer.map(Some),
                 Err(_) => Ok(None),

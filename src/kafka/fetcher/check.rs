@@ -7,7 +7,7 @@ use crate::kafka::error::KafkaError;
 use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::offsets::{OffsetAt, OffsetsCall, PartitionOffset};
 
-/// Checks the lanes of a broker that were not since the connection is there.
+/// Checks the lanes of a broker that are new there, or were there when a connection failed.
 pub(super) async fn check(shared: &Shared, broker: i32, connection: &Connection) -> Result<(), KafkaError> {
     let unchecked = shared.lanes().unchecked(broker);
     if unchecked.is_empty() {
@@ -19,7 +19,7 @@ pub(super) async fn check(shared: &Shared, broker: i32, connection: &Connection)
     let topic = shared.cluster.topic();
     let ask =
         async |at| connection.call(OffsetsCall { topic, partitions: &partitions, at }, REQUEST_TIMEOUT).await;
-    let (earliest, end) = (ask(OffsetAt::Earliest).await?, ask(OffsetAt::End).await?);
+    let (earliest, end) = tokio::try_join!(ask(OffsetAt::Earliest), ask(OffsetAt::End))?;
     let mut lanes = shared.lanes();
     for lane in &unchecked {
         let offset = |answer| offset_of(answer, lane.partition, topic);

@@ -1,15 +1,14 @@
-//! Where each partition is to be read on, and what became of what was asked for. No I/O here.
+//! All partitions of this process: who leads them, what to ask a broker for, and what became of it. No I/O here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
+use super::Event;
+use super::lane::{Lane, Leader};
 use super::turn::{Part, Turn};
-use super::{Event, span};
 use crate::config::OnDataLoss;
 use crate::engine::state::LogIdentity;
 use crate::error::Error;
@@ -17,49 +16,6 @@ use crate::kafka::cluster::{Cluster, Metadata};
 use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::fetch::{FetchAnswer, FetchFrom, FetchedPartition};
-use crate::retry::Backoff;
-use crate::telemetry::log::Outage;
-
-/// Empty answers below the log's end, each waited for longer, before what is left counts as offsets without a record. A
-/// broker that fetches from slow storage asks in this way to come again.
-const EMPTY_TRIES: u32 = 8;
-/// How often the owner of a partition is told that all is read.
-const CAUGHT_UP_EVERY: Duration = Duration::from_secs(1);
-
-/// One partition.
-#[derive(Debug)]
-pub(super) struct Lane {
-    /// Its number among all lanes that there were.
-    id: u64,
-    events: UnboundedSender<Event>,
-    outage: Outage,
-    /// Raised whenever reading goes on elsewhere: what was asked for before is of no more use.
-    generation: u64,
-    next_offset: i64,
-    known: LogIdentity,
-    leader: Option<Leader>,
-    /// Whether the log was recognised since the last connection.
-    checked: bool,
-    /// Not to be asked for, for lack of room or for good.
-    pub(super) paused: bool,
-    /// When it was lost by its broker, or may be asked for again.
-    since: Instant,
-    not_before: Instant,
-    backoff: Backoff,
-    /// Empty answers in a row below the log's end.
-    empty: u32,
-    /// When it was served last; who waits longest comes first.
-    served: u64,
-    /// When its owner was told last that all is read; None since there were records.
-    caught_up: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Leader {
-    broker: i32,
-    epoch: i32,
-    topic_id: [u8; 16],
-}
 
 /// A lane to be checked.
 #[derive(Debug, Clone, Copy)]
@@ -95,56 +51,6 @@ pub(super) struct Wanted {
 impl Unchecked {
     pub(super) fn new(partition: i32, next_offset: i64, known_id: [u8; 16], topic_id: [u8; 16]) -> Self {
         Self { partition, next_offset, known_id, topic_id, generation: 0 }
-    }
-}
-
-impl Lane {
-    pub(super) fn new(
-        events: UnboundedSender<Event>,
-        outage: Outage,
-        next_offset: i64,
-        known: LogIdentity,
-    ) -> Self {
-        let now = Instant::now();
-        Self {
-            id: 0,
-            events,
-            outage,
-            generation: 0,
-            next_offset,
-            known,
-            leader: None,
-            checked: false,
-            paused: false,
-            since: now,
-            not_before: now,
-            backoff: Backoff::default(),
-            empty: 0,
-            served: 0,
-            caught_up: None,
-        }
-    }
-
-    pub(super) fn go_on(&mut self, at: i64) {
-        self.paused = false;
-        self.next_offset = at;
-        self.empty = 0;
-    }
-
-    /// Reads on at this offset, after a while and over another connection.
-    pub(super) fn read_again(&mut self, at: i64, wait: Duration) {
-        self.go_on(at);
-        (self.leader, self.checked, self.since) = (None, false, Instant::now());
-        self.not_before = self.since + wait;
-    }
-
-    /// The receiver may be gone; then the lane goes with it.
-    fn tell(&self, event: Event) {
-        let _ = self.events.send(event);
-    }
-
-    fn is_led_by(&self, broker: i32) -> bool {
-        self.leader.is_some_and(|leader| leader.broker == broker)
     }
 }
 
@@ -212,9 +118,7 @@ impl Lanes {
             ));
             lane.tell(Event::Failed(error));
         }
-        lane.leader = None;
-        lane.checked = false;
-        lane.since = Instant::now();
+        lane.leave();
         lane.not_before = lane.since + lane.backoff.next_wait();
     }
 
@@ -230,11 +134,6 @@ impl Lanes {
         let Some((first, others)) = partitions.split_first() else { return };
         self.strand(*first, error);
         others.iter().for_each(|partition| self.strand_silently(*partition, error));
-    }
-
-    /// The connection is another one: logs are to be checked again.
-    pub(super) fn reconnected(&mut self, broker: i32) {
-        self.lanes.values_mut().filter(|lane| lane.is_led_by(broker)).for_each(|lane| lane.checked = false);
     }
 
     /// Whether a broker leads any lane.
@@ -339,7 +238,7 @@ impl Lanes {
         let from = lane.next_offset;
         if self.on_data_loss == OnDataLoss::Stop {
             let what = format!("{why}: offsets {from} to {} are lost, and --on-data-loss is stop", to - 1);
-            return fail(lane, partition, self.cluster.topic(), &what);
+            return lane.fail(partition, self.cluster.topic(), &what);
         }
         crate::warn!(format_args!("{why}; they count as lost"), "topic" => self.cluster.topic(),
             "partition" => partition, "from" => from, "to" => to, "lost" => to - from);
@@ -352,7 +251,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         if self.on_data_loss == OnDataLoss::Stop {
             let what = format!("{why}; reading would go on at offset {at}, but --on-data-loss is stop");
-            return fail(lane, partition, self.cluster.topic(), &what);
+            return lane.fail(partition, self.cluster.topic(), &what);
         }
         crate::warn!(format_args!("{why}; going on at offset {at}"), "topic" => self.cluster.topic(),
             "partition" => partition, "next_offset" => lane.next_offset);
@@ -362,12 +261,13 @@ impl Lanes {
     }
 
     /// What to ask a broker for, who waits longest first; and when more may be asked for.
-    pub(super) fn wanted(&self, broker: i32) -> (Vec<Wanted>, Option<Instant>) {
+    pub(super) fn wanted(&mut self, broker: i32) -> (Vec<Wanted>, Option<Instant>) {
         let now = Instant::now();
         let mut wanted: Vec<(u64, Wanted)> = Vec::new();
         let mut later: Option<Instant> = None;
-        for (partition, lane) in &self.lanes {
+        for (partition, lane) in &mut self.lanes {
             let Some(leader) = lane.leader.filter(|leader| leader.broker == broker) else { continue };
+            lane.asked = 0;
             if !lane.checked || lane.paused {
                 continue;
             }
@@ -381,21 +281,20 @@ impl Lanes {
                 leader_epoch: leader.epoch,
                 last_epoch: lane.known.leader_epoch,
             };
+            lane.asked = lane.generation;
             wanted.push((lane.served, Wanted { from, generation: lane.generation }));
         }
         wanted.sort_by_key(|(served, _)| *served);
         (wanted.into_iter().map(|(_, wanted)| wanted).collect(), later)
     }
 
-    /// Whether a broker could be asked for a lane that a request for these has not asked for.
-    pub(super) fn wants_more(&self, broker: i32, asked: &[Wanted]) -> bool {
+    /// Whether a broker could be asked for a lane that it has not been asked for.
+    pub(super) fn wants_more(&self, broker: i32) -> bool {
         let now = Instant::now();
-        self.lanes.iter().any(|(partition, lane)| {
-            let same =
-                |wanted: &Wanted| wanted.from.partition == *partition && wanted.generation == lane.generation;
-            let due = !lane.paused && lane.not_before <= now;
-            lane.is_led_by(broker) && due && !asked.iter().any(same)
-        })
+        let is_due = |lane: &Lane| !lane.paused && lane.not_before <= now;
+        self.lanes
+            .values()
+            .any(|lane| lane.is_led_by(broker) && is_due(lane) && lane.asked != lane.generation)
     }
 
     /// The topic's id that a broker's lanes are read under.
@@ -447,58 +346,9 @@ impl Lanes {
             return None;
         }
         let served = self.count();
-        let lane = self.lanes.get_mut(&partition)?;
-        lane.outage.ok();
-        lane.backoff.reset();
-        if fetched.records.is_empty() {
-            lane.found_nothing(fetched.last_stable_offset, filled);
-            return None;
-        }
-        let span = span::of(bytes.get(fetched.records.clone())?);
-        let part = Part {
-            events: lane.events.clone(),
-            generation: lane.generation,
-            range: fetched.records,
-            from: lane.next_offset,
-            end: fetched.last_stable_offset,
-            epoch: span.map_or(lane.known.leader_epoch, |span| span.epoch),
-            aborted: fetched.aborted,
-        };
-        if let Some(span) = span {
-            lane.next_offset = span.next_offset.max(lane.next_offset);
-            lane.known.leader_epoch = span.epoch;
-        }
-        (lane.empty, lane.served, lane.caught_up) = (0, served, None);
-        Some(part)
+        self.lanes.get_mut(&partition)?.take(fetched, bytes, filled, served)
     }
 }
 
-impl Lane {
-    /// No records in an answer, which others may have filled.
-    fn found_nothing(&mut self, end: i64, filled: bool) {
-        if end <= self.next_offset {
-            self.empty = 0;
-            // A broker answers whenever one of the partitions has something.
-            if self.caught_up.is_none_or(|told| told.elapsed() >= CAUGHT_UP_EVERY) {
-                self.caught_up = Some(Instant::now());
-                self.tell(Event::CaughtUp { end });
-            }
-            return;
-        }
-        if filled {
-            return;
-        }
-        if self.empty < EMPTY_TRIES {
-            self.not_before = Instant::now() + Backoff::FIRST * (1 << self.empty.min(4));
-            self.empty += 1;
-            return;
-        }
-        (self.next_offset, self.empty) = (end, 0);
-        self.tell(Event::Skipped { to: end });
-    }
-}
-
-fn fail(lane: &mut Lane, partition: i32, topic: &str, what: &str) {
-    lane.paused = true;
-    lane.tell(Event::Failed(Error::failure(format!("partition {partition} of topic {topic}: {what}"))));
-}
+#[cfg(test)]
+mod tests;

@@ -6,13 +6,14 @@
 //! [`Settings::fetch_bytes`] and not on the number of partitions. Who was served goes to the end of the row, so none
 //! starves. A lane that is paused is not asked for; without anything to read there is one long poll a broker.
 //!
-//! Before the first fetch, and after every new connection, the log is checked: whether it is the one that was read before
+//! Before the first fetch, and after everything that fails, the log is checked: whether it is the one that was read before
 //! (by the topic's id, and by the leader's epoch of the last batch, which the broker compares), and whether the next
 //! offset is still in it. Whatever fails is tried again for ever, on newer metadata and later each time, and reported
 //! once: by [`Cluster`] when a broker cannot be reached, else by the lane.
 
 mod broker;
 mod check;
+mod lane;
 mod lanes;
 mod router;
 mod span;
@@ -24,7 +25,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::lanes::{Lane, Lanes};
+use self::lane::Lane;
+use self::lanes::Lanes;
 pub use self::turn::Turn;
 use super::cluster::Cluster;
 use crate::config::OnDataLoss;
@@ -63,7 +65,7 @@ pub enum Event {
         /// Reading goes on here.
         to: i64,
     },
-    /// The log is the one that was read before, and the next offset is in it; reported after each new connection.
+    /// The log is the one that was read before, and the next offset is in it; reported after each check.
     Recognised {
         /// The topic's id.
         topic_id: [u8; 16],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use crate::config::{OnDataLoss, OnUnreadable, Process, StartFrom};
@@ -28,6 +28,8 @@ use crate::time::{Clock, milliseconds};
 
 /// How long the broker may hold back an answer while there is nothing to read.
 const FETCH_WAIT: Duration = Duration::from_secs(2);
+/// Files read at once: each takes a thread while it is read, and keeps it for good.
+const FILES_AT_ONCE: usize = 4;
 /// Windows of a partition that may have ended and wait for PostgreSQL: more than a year of the default ones.
 const MAX_CLOSED_WINDOWS: usize = 10_000;
 
@@ -38,6 +40,8 @@ pub struct Launcher {
     pub cluster: Arc<Cluster>,
     /// Checkpoint files.
     pub store: Arc<CheckpointStore>,
+    /// Permits to read them.
+    reading_files: Arc<Semaphore>,
     /// Rules of the core.
     pub settings: Settings,
     /// How records are read.
@@ -84,6 +88,7 @@ impl Launcher {
             cluster: Arc::clone(cluster),
             fetcher: Fetcher::start(Arc::clone(cluster), reading),
             store: Arc::clone(store),
+            reading_files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
             settings: Settings {
                 window_ms: milliseconds(config.window),
                 out_of_orderness_ms: milliseconds(config.watermark),
@@ -117,7 +122,13 @@ impl Launcher {
 
     async fn state_of(&self, claimed: &Claimed) -> Result<(State, Vec<DeadLetter>)> {
         let (store, partition) = (Arc::clone(&self.store), claimed.partition);
-        let read = spawn_blocking(move || store.read(partition)).await;
+        // It is never closed.
+        let permit = Arc::clone(&self.reading_files).acquire_owned().await;
+        let read = spawn_blocking(move || {
+            let _permit = permit;
+            store.read(partition)
+        });
+        let read = read.await;
         let found = read.map_err(|e| Error::failure(format!("reading checkpoint files: {e}")))??;
         for complaint in &found.complaints {
             crate::warn!("ignoring a checkpoint file", "reason" => complaint);
