@@ -13,7 +13,9 @@ use crate::kafka::error::KafkaError;
 use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::fetch::{BY_ID, BY_NAME, FetchAnswer, FetchCall};
 
-/// How long an answer that is held back may still come when another lane wants to be asked for.
+/// How long an answer that is held back may still come when another lane wants to be asked for. Each one given up doubles
+/// it, until it is longer than any answer is held back: where lanes come and go faster than a slow broker answers, some
+/// answer must come all the same.
 const GRACE: Duration = Duration::from_millis(20);
 /// After an answer with little in it, the next is asked for a moment later: each costs the broker and this process
 /// more than the few records in it.
@@ -28,6 +30,7 @@ const PARTITIONS_AT_ONCE: i32 = 4;
 /// Serves the lanes that a broker leads. Never ends.
 pub(super) async fn serve(shared: Arc<Shared>, broker: i32) {
     let mut wake = shared.changed.subscribe();
+    let mut grace = GRACE;
     loop {
         wake.borrow_and_update();
         if !shared.lanes().are_led_by(broker) {
@@ -37,7 +40,7 @@ pub(super) async fn serve(shared: Arc<Shared>, broker: i32) {
             continue;
         }
         let ended = match shared.cluster.open(broker).await {
-            Ok(connection) => work(&shared, broker, &connection, &mut wake).await,
+            Ok(connection) => work(&shared, broker, &connection, &mut wake, &mut grace).await,
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
@@ -54,6 +57,7 @@ async fn work(
     broker: i32,
     connection: &Connection,
     wake: &mut watch::Receiver<()>,
+    grace: &mut Duration,
 ) -> Result<(), KafkaError> {
     while shared.lanes().are_led_by(broker) {
         wake.borrow_and_update();
@@ -67,7 +71,11 @@ async fn work(
             }
             continue;
         }
-        let Some(answer) = ask(shared, broker, connection, &wanted, wake).await? else { return Ok(()) };
+        let Some(answer) = ask(shared, broker, connection, &wanted, wake, *grace).await? else {
+            *grace = (*grace * 2).min(shared.settings.wait);
+            return Ok(());
+        };
+        *grace = GRACE;
         KafkaError::check(answer.error, None, format_args!("fetching from broker {broker}"))?;
         // The records before are parsed first.
         let Ok(permit) = Arc::clone(&shared.parsing).acquire_owned().await else { return Ok(()) };
@@ -92,6 +100,7 @@ async fn ask(
     connection: &Connection,
     wanted: &[Wanted],
     wake: &mut watch::Receiver<()>,
+    grace: Duration,
 ) -> Result<Option<FetchAnswer>, KafkaError> {
     let mut fetch = std::pin::pin!(fetch(shared, broker, connection, wanted));
     loop {
@@ -100,7 +109,7 @@ async fn ask(
             _ = wake.changed() => {}
         }
         if shared.lanes().wants_more(broker) {
-            return match timeout_at(Instant::now() + GRACE, &mut fetch).await {
+            return match timeout_at(Instant::now() + grace, &mut fetch).await {
                 Ok(answer) => answer.map(Some),
                 Err(_) => Ok(None),
             };

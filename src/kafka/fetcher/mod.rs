@@ -17,6 +17,8 @@ mod lane;
 mod lanes;
 mod router;
 mod span;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
