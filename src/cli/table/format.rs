@@ -11,10 +11,9 @@ pub(super) const FLAGS: &[Flag] = &[
         on: READERS,
         metavar: "FIELD=PATH[:UNIT],…",
         default: None,
-        help: "By which paths and in which units the records have station, timestamp, temperature, humidity and \
-               wind_speed, where names are not known by themselves, such as \
-               timestamp=dt,temperature=main.temp:K. Units: C, F, K, %, \
-               m/s, km/h, mph, kn; or :@PATH of a field that says it.",
+        help: "Where a record holds station, timestamp, temperature, humidity and wind_speed, and in which units, if \
+               its field names are not among the known ones. Example: timestamp=dt,temperature=main.temp:K. \
+               Units: C, F, K, %, m/s, km/h, mph, kn; or :@PATH, a field of the record that names the unit.",
         set: |o, v| put(&mut o.fields, value::fields(v)),
     },
     Flag {
@@ -22,8 +21,8 @@ pub(super) const FLAGS: &[Flag] = &[
         on: READERS,
         metavar: "ZONE",
         default: None,
-        help: "Zone of times that are text without an offset: UTC, +07:00, or a place such as Asia/Kolkata. \
-               Without it: UTC.",
+        help: "Time zone of times written without an offset: UTC, +07:00 or an IANA name such as Asia/Kolkata. \
+               Default: UTC.",
         set: |o, v| put(&mut o.zone, value::zone(v)),
     },
     Flag {
@@ -31,7 +30,8 @@ pub(super) const FLAGS: &[Flag] = &[
         on: READERS,
         metavar: "WHAT",
         default: Some("reject"),
-        help: "A record without a time: reject it (a dead letter), or take the time of its kafka record.",
+        help: "What to do with a record without a time: reject (it becomes a dead letter) or kafka (use the timestamp \
+               of its Kafka record).",
         set: |o, v| put(&mut o.missing_timestamp, value::missing_timestamp(v)),
     },
     Flag {
@@ -48,7 +48,7 @@ pub(super) const FLAGS: &[Flag] = &[
         metavar: "METRIC=UNIT,…",
         default: None,
         help: "Units of the averages other than °C, % and m/s, such as wind_speed=km/h. They are stored with the \
-               tables: another choice later is refused.",
+               tables and cannot be changed later.",
         set: |o, v| put(&mut o.output_units, value::output_units(v)),
     },
 ];
