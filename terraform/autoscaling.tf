@@ -1,15 +1,15 @@
-# As many processors as there is work: by the lag in Kafka (KEDA, which has to be in the cluster) or by the CPU time they
-# take (the metrics server has to be there). Off by default. k8s/components/autoscaling* are the same objects.
+# Scales processors by the lag in Kafka (KEDA must be installed) or by CPU use (needs the metrics server). Off by default.
+# k8s/components/autoscaling* are the same objects.
 
 locals {
   by_lag = try(var.autoscaling.by == "lag", false)
   by_cpu = try(var.autoscaling.by == "cpu", false)
 
-  # A processor that goes hands its partitions over within a lease of 15 s; a minute later the next may go, and only if
-  # there was little to do for five.
+  # A processor that is removed hands over its partitions within a lease of 15 s; the next is removed a minute later at
+  # the earliest, and only if there was little to do for five minutes.
   scale_down = { window = 300, period = 60 }
 
-  # KEDA asks from another namespace: of the Kafka deployed here it needs the whole name.
+  # KEDA connects from another namespace: it needs the full name of the Kafka deployed here.
   keda_brokers = local.own_kafka ? join(",", var.kafka_brokers) : "kafka.${var.namespace}.svc:9092"
   keda_trigger = {
     bootstrapServers   = local.keda_brokers
@@ -17,8 +17,8 @@ locals {
     topic              = var.topic
     lagThreshold       = tostring(try(var.autoscaling.lag, 0))
     offsetResetPolicy  = "earliest" # a group without offsets has read nothing yet
-    allowIdleConsumers = "false"    # at most one replica a partition
-    version            = "2.1.0"    # of the protocol; Kafka 4 knows none before
+    allowIdleConsumers = "false"    # at most one replica per partition
+    version            = "2.1.0"    # of the protocol; Kafka 4 supports none before
   }
   keda_sasl = var.kafka_sasl == null ? {} : {
     sasl = {
@@ -28,7 +28,7 @@ locals {
     }[var.kafka_sasl.mechanism]
   }
 
-  # KEDA speaks TLS itself.
+  # KEDA has its own TLS.
   keda_tls            = var.kafka_tls == null ? {} : { tls = "enable", unsafeSsl = tostring(!var.kafka_tls.check_host) }
   keda_authentication = var.kafka_sasl != null || try(var.kafka_tls.ca, null) != null
 }
@@ -68,7 +68,7 @@ resource "kubernetes_manifest" "scaled_object" {
   }
 }
 
-# The login and the authority, as the processors have them.
+# The same login and authority as the processors have.
 resource "kubernetes_manifest" "trigger_authentication" {
   count = local.by_lag && local.keda_authentication ? 1 : 0
 
@@ -138,7 +138,7 @@ resource "kubernetes_horizontal_pod_autoscaler_v2" "pipeline" {
       resource {
         name = "cpu"
         target {
-          # Not of the request, which is far below what a backlog takes.
+          # Not relative to the request, which is far below what a backlog needs.
           type          = "AverageValue"
           average_value = var.autoscaling.cpu
         }

@@ -1,4 +1,5 @@
-# One Kafka broker, where none of your own is given: its own controller (KRaft), or with ZooKeeper as the replaced system.
+# One Kafka broker, unless an existing cluster is given: its own controller (KRaft), or with ZooKeeper as in the replaced
+# system.
 
 locals {
   kafka = {
@@ -28,15 +29,15 @@ locals {
   }[var.kafka_coordination]
 
   kafka_broker_environment = merge(local.kafka.environment, {
-    # In full, so that clients in other namespaces (an autoscaler, a Kafka UI) find it too.
+    # The full name, so that clients in other namespaces (an autoscaler, a Kafka UI) can connect too.
     KAFKA_ADVERTISED_LISTENERS = "PLAINTEXT://kafka.${var.namespace}.svc:9092"
-    # Topics are made by the producer, with their partitions, not by a question about them.
+    # The producer creates topics, with their number of partitions; a metadata request must not.
     KAFKA_AUTO_CREATE_TOPICS_ENABLE = "false"
     KAFKA_HEAP_OPTS                 = "-Xms256m -Xmx${var.kafka_heap}"
-    # A folder of its own on the volume, beside what file systems put there.
+    # A subfolder of the volume, because file systems put their own folders at its root.
     KAFKA_LOG_DIRS            = "/var/lib/kafka/data/${var.kafka_coordination}"
     KAFKA_LOG_RETENTION_HOURS = tostring(var.kafka_retention_hours)
-    # What is kept goes by whole segments: with the default of 1 GiB, days longer than asked for.
+    # Kafka deletes whole segments: with the default of 1 GiB, it would keep readings for days longer than configured.
     KAFKA_LOG_SEGMENT_BYTES                        = tostring(128 * 1024 * 1024)
     KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR         = "1"
     KAFKA_TRANSACTION_STATE_LOG_MIN_ISR            = "1"
@@ -78,7 +79,7 @@ module "kafka" {
   image_pull_policy    = var.image_pull_policy
   replace_on           = local.volume_class
 
-  # Confluent's image writes its settings beside files of its own: they go along to where it may write.
+  # Confluent's image writes its settings next to other files: these are copied to a folder that is writable.
   init_containers = local.zookeeper ? [{
     name      = "config"
     image     = local.kafka_image

@@ -1,7 +1,7 @@
 # The namespace, and what all workloads share.
 #
-# Each workload has a file: kafka.tf (with ZooKeeper), postgres.tf, weather.tf (processors and producer); who may talk to
-# whom is in network.tf. k8s/ has the same objects as plain manifests.
+# Each workload has a file: kafka.tf (with ZooKeeper), postgres.tf, weather.tf (processors and producer); network.tf has
+# the network policies. k8s/ has the same objects as plain manifests.
 
 locals {
   own_kafka    = length(var.kafka_brokers) > 0
@@ -16,8 +16,8 @@ locals {
     database = "weather_db"
   }
 
-  # A volume of another class, or for other access, is another volume, and the old one goes only when nobody uses it: a
-  # change of these replaces the workloads as well.
+  # Another class or access mode means a new volume, and the old one is deleted only when nobody uses it: such a change
+  # replaces the workloads as well.
   volume_class = coalesce(var.storage_class, "default")
 
   common_labels = {
@@ -38,7 +38,7 @@ locals {
       "app.kubernetes.io/component" = component
     })
   }
-  # A part of the labels, as selectors cannot be changed later.
+  # Only part of the labels, because selectors cannot be changed later.
   selectors = {
     for name in keys(local.components) : name => {
       "app.kubernetes.io/name"     = name
@@ -51,14 +51,14 @@ resource "kubernetes_namespace_v1" "weather" {
   metadata {
     name = var.namespace
     labels = merge(local.common_labels, {
-      # Pods that ask for more than the strictest of the Pod Security Standards are refused.
+      # Pods that need more than the strictest Pod Security Standard allows are refused.
       "pod-security.kubernetes.io/enforce" = "restricted"
       "pod-security.kubernetes.io/warn"    = "restricted"
     })
   }
 }
 
-# Random, made once, kept in the state.
+# Random, generated once, kept in the state.
 resource "terraform_data" "postgres_password" {
   input = sensitive(uuid())
 

@@ -1,4 +1,4 @@
-# Who scrapes, when somebody is called, what to look at: for a cluster with the Prometheus operator. Off by default.
+# Scraping, alerts and a dashboard, for a cluster with the Prometheus operator. Off by default.
 #
 # The objects are those of k8s/components/monitoring, read from there: rules and dashboard are written once.
 

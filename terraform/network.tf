@@ -1,14 +1,14 @@
-# Who may talk to whom. Nothing may talk to anything in the namespace, except for asking DNS; each workload's own policy
-# names the paths it needs. A Kafka or PostgreSQL of your own may be anywhere: there the port alone is named.
+# The network policies. All traffic is denied except DNS; each workload's own policy allows the connections that it needs.
+# An existing Kafka or PostgreSQL may be anywhere: for those only the port is restricted.
 
 locals {
-  # Per workload, the paths out: a workload of ours, or anywhere (null).
+  # Outgoing connections per workload: to another workload here, or to anywhere (null).
   to_kafka = local.own_kafka ? [
     for port in distinct([for broker in var.kafka_brokers : split(":", broker)[1]]) : { workload = null, port = port }
   ] : [{ workload = "kafka", port = "9092" }]
   to_postgres = [{ workload = local.own_postgres ? null : "postgres", port = tostring(local.database.port) }]
 
-  # The metrics are for anyone in the cluster; everything else is for those that are named.
+  # Anyone in the cluster may read the metrics; everything else is only for the workloads named here.
   paths = merge(
     {
       weather-pipeline = { port = "http", from = [], to = concat(local.to_kafka, local.to_postgres) }

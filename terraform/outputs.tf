@@ -1,10 +1,10 @@
 output "namespace" {
-  description = "The namespace of everything."
+  description = "The namespace that everything runs in."
   value       = kubernetes_namespace_v1.weather.metadata[0].name
 }
 
 output "next" {
-  description = "What to look at now."
+  description = "Commands to look at the result."
   value = join("\n", concat(
     [
       "kubectl -n ${var.namespace} get pods",

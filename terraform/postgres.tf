@@ -1,8 +1,8 @@
-# One PostgreSQL, where none of your own is given.
+# One PostgreSQL, unless an existing one is given.
 
 locals {
   postgres_uid = 999
-  # By TCP: while the database is set up, the server listens on its socket alone.
+  # Over TCP: while the database is being set up, the server listens only on its socket.
   postgres_probe = ["pg_isready", "--quiet", "--host=127.0.0.1", "--username=postgres", "--dbname=weather_db"]
 }
 
@@ -41,12 +41,11 @@ module "postgres" {
   container = {
     name  = "postgres"
     image = var.postgres_image
-    # A deleted pod's successor starts while the old server still shuts down: it waits for the old one's lock, since the
-    # server's own does not reach from container to container.
+    # A deleted pod's successor starts while the old server is still shutting down: it waits for the old one's lock,
+    # because the server's own lock does not work across containers.
     command = ["flock", "--no-fork", "/data/lock", "docker-entrypoint.sh", "postgres"]
     environment = {
-      # Away from where the image declares a volume, which changed with version 18; a folder of its own, because the
-      # server wants to own it.
+      # Not where the image declares a volume, which changed with version 18; in a subfolder, because the server must own it.
       PGDATA                 = "/data/pgdata"
       POSTGRES_DB            = local.database.database
       POSTGRES_PASSWORD_FILE = "/run/secrets/postgres/password"

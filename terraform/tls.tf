@@ -1,15 +1,15 @@
-# TLS to a Kafka or PostgreSQL of your own: a stunnel beside each program, to which it speaks in the clear on the loopback
-# interface of its pod. It starts before the program and ends after it, so that the last flush still goes through.
-# k8s/components/kafka-tls and postgres-tls are the same for plain manifests.
+# TLS to an existing Kafka or PostgreSQL: a stunnel in each pod, to which weather connects in plain text on the loopback
+# interface. It starts before weather and ends after it, so that the last flush still gets through.
+# k8s/components/kafka-tls and postgres-tls are the same as plain manifests.
 
 locals {
-  # This end of the tunnel of each broker that Kafka advertises.
+  # The local end of the tunnel for each broker that Kafka advertises.
   kafka_tunnels = var.kafka_tls == null ? {} : {
     for index, broker in var.kafka_brokers : broker => "127.0.0.1:${19092 + index}"
   }
   postgres_tunnel = { host = "127.0.0.1", port = 15432 }
 
-  # What differs from a direct connection, for the programs.
+  # Settings of weather that differ from those for a direct connection.
   kafka_tls_environment = var.kafka_tls == null ? {} : {
     WEATHER_BROKERS    = join(",", [for broker in var.kafka_brokers : local.kafka_tunnels[broker]])
     WEATHER_BROKER_MAP = join(",", [for broker in var.kafka_brokers : "${broker}=${local.kafka_tunnels[broker]}"])
@@ -56,10 +56,10 @@ locals {
       [""],
     ))
   }
-  # Of the image of stunnel.
+  # The user of stunnel's image.
   public_authorities = "/etc/ssl/certs/ca-bundle.crt"
 
-  # The sidecar of each, and its volumes.
+  # The sidecars and their volumes.
   stunnel_containers = {
     for name, tls in local.tls : name => {
       name      = "stunnel-${name}"
@@ -85,7 +85,7 @@ resource "kubernetes_config_map_v1" "stunnel" {
   for_each = local.tls
 
   metadata {
-    # Another name for other content, so that pods are replaced when it changes.
+    # The name depends on the content, so that pods are replaced when it changes.
     name      = "stunnel-${each.key}-${substr(sha256(local.stunnel_conf[each.key]), 0, 10)}"
     namespace = kubernetes_namespace_v1.weather.metadata[0].name
     labels    = local.labels["weather-pipeline"]
@@ -97,7 +97,7 @@ resource "kubernetes_config_map_v1" "stunnel" {
   }
 }
 
-# The authority that signed the server's certificate, where it is no public one.
+# The authority that signed the server's certificate, unless it is a public one.
 resource "kubernetes_secret_v1" "authority" {
   for_each = { for name, tls in local.tls : name => tls.ca if tls.ca != null }
 

@@ -1,30 +1,30 @@
 # --- the cluster ---
 
 variable "kubeconfig" {
-  description = "The kubeconfig file that knows the cluster."
+  description = "Path of the kubeconfig file with the cluster."
   type        = string
   default     = "~/.kube/config"
   nullable    = false
 
   validation {
     condition     = fileexists(pathexpand(var.kubeconfig))
-    error_message = "kubeconfig: there is no file ${var.kubeconfig}. Start the cluster first (minikube start writes it), or name the file."
+    error_message = "kubeconfig: there is no file ${var.kubeconfig}. Start the cluster first (minikube start writes it), or give another path."
   }
 }
 
 variable "kube_context" {
-  description = "The context in the kubeconfig, such as minikube; null = the current one."
+  description = "Context in the kubeconfig, such as minikube; null = the current one."
   type        = string
   default     = null
 
   validation {
     condition     = var.kube_context == null || try(length(var.kube_context), 0) > 0
-    error_message = "kube_context: expected a context's name as `kubectl config get-contexts` shows them, or null."
+    error_message = "kube_context: expected a context's name as shown by `kubectl config get-contexts`, or null."
   }
 }
 
 variable "namespace" {
-  description = "The namespace, which is created."
+  description = "Namespace to create and deploy to."
   type        = string
   default     = "weather"
   nullable    = false
@@ -36,7 +36,7 @@ variable "namespace" {
 }
 
 variable "fixed_users" {
-  description = "Whether each workload runs as its image's user. false = as the user that the cluster chooses, which OpenShift insists on."
+  description = "Whether each workload runs as its image's user. false = as a user that the cluster chooses, which OpenShift requires."
   type        = bool
   default     = true
   nullable    = false
@@ -49,12 +49,12 @@ variable "storage_class" {
 
   validation {
     condition     = var.storage_class == null || can(regex("^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", var.storage_class))
-    error_message = "storage_class: expected a class's name as `kubectl get storageclass` shows them, or null."
+    error_message = "storage_class: expected a class's name as shown by `kubectl get storageclass`, or null."
   }
 }
 
 variable "storage" {
-  description = "Size of each volume. Kafka's: 10,000 readings a minute take about 2Gi a day."
+  description = "Size of each volume. Kafka needs about 2Gi a day for 10,000 readings a minute."
   type = object({
     checkpoint = optional(string, "64Mi")
     kafka      = optional(string, "10Gi")
@@ -80,7 +80,7 @@ variable "storage" {
 # --- the program ---
 
 variable "image" {
-  description = "The program's image. Give each version its own tag to have updates rolled out."
+  description = "Image of weather. Give each version its own tag, so that updates are rolled out."
   type        = string
   default     = "weather-pipeline:latest"
   nullable    = false
@@ -92,7 +92,7 @@ variable "image" {
 }
 
 variable "image_pull_policy" {
-  description = "When images are pulled. Images that `minikube image load` put in are in no registry: not Always."
+  description = "When images are pulled. Images loaded with `minikube image load` are in no registry: do not use Always for them."
   type        = string
   default     = "IfNotPresent"
   nullable    = false
@@ -104,7 +104,7 @@ variable "image_pull_policy" {
 }
 
 variable "topic" {
-  description = "The topic of readings. A database belongs to one topic: another topic wants another database."
+  description = "Kafka topic of the readings. A database belongs to one topic; another topic needs another database."
   type        = string
   default     = "weather_data"
   nullable    = false
@@ -116,7 +116,7 @@ variable "topic" {
 }
 
 variable "log_level" {
-  description = "The least serious level that is logged: error, warn, info or debug."
+  description = "Least severe level to log: error, warn, info or debug."
   type        = string
   default     = "info"
   nullable    = false
@@ -128,7 +128,7 @@ variable "log_level" {
 }
 
 variable "stunnel_image" {
-  description = "stunnel's image, with kafka_tls or postgres_tls: `nix build .#image-stunnel` makes it."
+  description = "Image of stunnel, for kafka_tls and postgres_tls; `nix build .#image-stunnel` builds it."
   type        = string
   default     = "weather-stunnel:latest"
   nullable    = false
@@ -141,8 +141,8 @@ variable "stunnel_image" {
 
 variable "reading" {
   description = <<-TEXT
-    What a reading is, where it differs from the defaults of `weather process --help`: fields, time_zone, missing_timestamp,
-    missing_values and output_units, as the flags of these names take them.
+    Format of a reading, where it differs from the defaults: fields, time_zone, missing_timestamp, missing_values and
+    output_units are the flags of these names in `weather process --help`.
   TEXT
   type = object({
     fields            = optional(string)
@@ -161,7 +161,7 @@ variable "reading" {
 }
 
 variable "settings" {
-  description = "Any other setting of the programs, by its environment variable: { WEATHER_FLUSH_INTERVAL = \"1s\" }. Every flag of `weather process --help` has one."
+  description = "Any other setting of producer and processor, by environment variable: { WEATHER_FLUSH_INTERVAL = \"1s\" }. Every flag of `weather process --help` has one."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -177,14 +177,14 @@ variable "settings" {
       "WEATHER_BACKFILL", "WEATHER_INTERVAL", "WEATHER_PARTITIONS",
       "WEATHER_FIELDS", "WEATHER_TIME_ZONE", "WEATHER_MISSING_TIMESTAMP", "WEATHER_MISSING_VALUES", "WEATHER_OUTPUT_UNITS",
     ])) == 0
-    error_message = "settings: that one has a variable of its own here (kafka_brokers, topic, reading and so on), or is not a plain value."
+    error_message = "settings: one of these has its own Terraform variable (kafka_brokers, topic, reading and so on), or is a secret or a path that Terraform sets."
   }
 }
 
 # --- processors ---
 
 variable "pipeline_replicas" {
-  description = "How many processors share the topic's partitions; more than it has partitions wait in reserve. 0 = stopped."
+  description = "Number of processors, which share the topic's partitions; more than there are partitions wait in reserve. 0 = stopped."
   type        = number
   default     = 1
   nullable    = false
@@ -197,9 +197,9 @@ variable "pipeline_replicas" {
 
 variable "autoscaling" {
   description = <<-TEXT
-    Let the cluster choose how many processors there are, from min to max; pipeline_replicas then counts for nothing.
-    by = lag: KEDA (it has to be there before the plan) keeps the lag in Kafka below so many readings a processor.
-    by = cpu: a HorizontalPodAutoscaler keeps the CPU time of each below cpu (it needs the metrics server). null = off.
+    Let the cluster choose the number of processors, from min to max; pipeline_replicas is then ignored.
+    by = lag: KEDA (install it before the plan) keeps the lag in Kafka below this number of readings per processor.
+    by = cpu: a HorizontalPodAutoscaler keeps the CPU use of each processor below this value (needs the metrics server). null = off.
   TEXT
   type = object({
     by             = string
@@ -225,15 +225,15 @@ variable "autoscaling" {
   }
   validation {
     condition     = var.autoscaling == null || can(regex("^[1-9][0-9]*m?$", var.autoscaling.cpu))
-    error_message = "autoscaling.cpu: expected cores or thousandths of one, such as 500m."
+    error_message = "autoscaling.cpu: expected cores or thousandths of a core, such as 500m."
   }
 }
 
 variable "checkpoint" {
   description = <<-TEXT
-    Where processors keep checkpoint files. volume = shared: one volume for all; with ReadWriteOnce all processors have to
-    be on one node, over several nodes it takes a class that can ReadWriteMany. volume = per-pod: each its own, which goes
-    with it; its successor starts from PostgreSQL's state.
+    Where processors keep checkpoint files. volume = shared: one volume for all; with ReadWriteOnce all processors must
+    run on one node; several nodes need a class that supports ReadWriteMany. volume = per-pod: one volume per pod,
+    deleted with it; its successor starts from PostgreSQL's state.
   TEXT
   type = object({
     volume      = optional(string, "shared")
@@ -255,26 +255,26 @@ variable "checkpoint" {
 # --- the producer ---
 
 variable "producer_enabled" {
-  description = "Whether simulated stations send readings."
+  description = "Whether to deploy a producer that sends readings of simulated stations."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "producer_rate" {
-  description = "Readings a minute."
+  description = "Readings per minute that the producer sends."
   type        = number
   default     = 10000
   nullable    = false
 
   validation {
     condition     = var.producer_rate >= 1 && var.producer_rate <= 60000000
-    error_message = "producer_rate: expected readings a minute from 1 to 60000000, such as 10000."
+    error_message = "producer_rate: expected readings per minute from 1 to 60000000, such as 10000."
   }
 }
 
 variable "producer_backfill" {
-  description = "How much simulated history is sent first, so that there are windows to look at in the first minute."
+  description = "How much simulated history the producer sends first, so that the first minute already shows windows."
   type        = string
   default     = "3h"
   nullable    = false
@@ -286,7 +286,7 @@ variable "producer_backfill" {
 }
 
 variable "topic_partitions" {
-  description = "Partitions of the topic where the producer has to create it: the most processors that can work at once."
+  description = "Partitions of the topic if the producer creates it; at most this many processors can work at once."
   type        = number
   default     = 6
   nullable    = false
@@ -300,7 +300,7 @@ variable "topic_partitions" {
 # --- Kafka ---
 
 variable "kafka_brokers" {
-  description = "A Kafka of your own, as host:port each. Empty = one broker is deployed."
+  description = "Brokers of an existing Kafka cluster, host:port each. Empty = deploy one broker."
   type        = list(string)
   default     = []
   nullable    = false
@@ -312,7 +312,7 @@ variable "kafka_brokers" {
 }
 
 variable "kafka_broker_map" {
-  description = "Where brokers of a Kafka of your own are reached, if not where they advertise: { \"kafka-1:9092\" = \"kafka-1.elsewhere.svc:9092\" }."
+  description = "Addresses at which the brokers of an existing Kafka cluster are reached, if not at the ones that they advertise: { \"kafka-1:9092\" = \"kafka-1.elsewhere.svc:9092\" }."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -323,12 +323,12 @@ variable "kafka_broker_map" {
   }
   validation {
     condition     = length(var.kafka_broker_map) == 0 || (length(var.kafka_brokers) > 0 && var.kafka_tls == null)
-    error_message = "kafka_broker_map goes with kafka_brokers, and not with kafka_tls, which makes a map of its own."
+    error_message = "kafka_broker_map requires kafka_brokers and cannot be combined with kafka_tls, which sets its own map."
   }
 }
 
 variable "kafka_group" {
-  description = "The consumer group under which processors commit to Kafka what is in the table, for lag exporters, KEDA and Kafka's tools to see."
+  description = "Consumer group under which processors commit to Kafka the offsets that are in the table, so that lag exporters, KEDA and Kafka's tools see the lag."
   type        = string
   default     = "weather-pipeline"
   nullable    = false
@@ -340,7 +340,7 @@ variable "kafka_group" {
 }
 
 variable "kafka_sasl" {
-  description = "How to log in to a Kafka of your own; null = its listener asks for nothing."
+  description = "SASL login to an existing Kafka cluster; null = its listener requires none."
   type = object({
     mechanism = string
     username  = string
@@ -353,7 +353,7 @@ variable "kafka_sasl" {
   }
   validation {
     condition     = var.kafka_sasl == null || length(var.kafka_brokers) > 0
-    error_message = "kafka_sasl goes with kafka_brokers: the Kafka that is deployed here asks for no login."
+    error_message = "kafka_sasl requires kafka_brokers: the broker deployed here requires no login."
   }
   validation {
     condition     = var.kafka_sasl == null || try(length(var.kafka_sasl.username), 0) > 0
@@ -362,7 +362,7 @@ variable "kafka_sasl" {
 }
 
 variable "kafka_sasl_password" {
-  description = "The password that goes with kafka_sasl; best given as TF_VAR_kafka_sasl_password."
+  description = "Password for kafka_sasl; best given as TF_VAR_kafka_sasl_password."
   type        = string
   default     = null
   sensitive   = true
@@ -374,7 +374,7 @@ variable "kafka_sasl_password" {
 }
 
 variable "kafka_tls" {
-  description = "TLS to a Kafka of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the file with the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
+  description = "TLS to an existing Kafka cluster, by a stunnel in each pod; {} = its certificate is from a public authority. ca: path of the certificate (PEM) of a private authority. check_host = false: accept any host with a certificate of that authority. null = no TLS."
   type = object({
     ca         = optional(string)
     check_host = optional(bool, true)
@@ -383,16 +383,16 @@ variable "kafka_tls" {
 
   validation {
     condition     = var.kafka_tls == null || length(var.kafka_brokers) > 0
-    error_message = "kafka_tls goes with kafka_brokers: what is deployed here speaks no TLS."
+    error_message = "kafka_tls requires kafka_brokers: the broker deployed here does not use TLS."
   }
   validation {
     condition     = try(var.kafka_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", file(pathexpand(var.kafka_tls.ca))))
-    error_message = "kafka_tls.ca: expected a file with the authority's certificate as PEM text, such as ca.crt."
+    error_message = "kafka_tls.ca: expected the path of a file with the authority's certificate in PEM format, such as ca.crt."
   }
 }
 
 variable "kafka_coordination" {
-  description = "kraft: the broker is its own controller (apache/kafka). zookeeper: the pair of ZooKeeper and Confluent's Kafka."
+  description = "kraft: the broker is its own controller (apache/kafka). zookeeper: ZooKeeper and Confluent's Kafka."
   type        = string
   default     = "kraft"
   nullable    = false
@@ -404,7 +404,7 @@ variable "kafka_coordination" {
 }
 
 variable "kafka_image" {
-  description = "The broker's image; null = apache/kafka:4.1.0, with ZooKeeper confluentinc/cp-kafka:7.5.0."
+  description = "Image of the broker; null = apache/kafka:4.1.0, with ZooKeeper confluentinc/cp-kafka:7.5.0."
   type        = string
   default     = null
 
@@ -415,7 +415,7 @@ variable "kafka_image" {
 }
 
 variable "kafka_retention_hours" {
-  description = "How long the broker keeps readings."
+  description = "How long the broker keeps readings, in hours."
   type        = number
   default     = 48
   nullable    = false
@@ -427,7 +427,7 @@ variable "kafka_retention_hours" {
 }
 
 variable "kafka_heap" {
-  description = "The broker's Java heap; its memory limit in resources.kafka has to leave half as much again for the rest."
+  description = "Java heap of the broker; resources.kafka.memory_limit must be at least 1.5 times as large."
   type        = string
   default     = "512m"
   nullable    = false
@@ -442,12 +442,12 @@ variable "kafka_heap" {
       tonumber(regex("^[0-9]+", var.resources.kafka.memory_limit)) * { M = 1, G = 1024 }[regex("[MG]", var.resources.kafka.memory_limit)],
       true
     )
-    error_message = "kafka_heap: Java needs half as much again beside its heap. Give resources.kafka.memory_limit at least that, or a smaller heap."
+    error_message = "kafka_heap: resources.kafka.memory_limit must be at least 1.5 times the heap. Raise the limit, or choose a smaller heap."
   }
 }
 
 variable "zookeeper_image" {
-  description = "ZooKeeper's image, with kafka_coordination = zookeeper."
+  description = "Image of ZooKeeper, for kafka_coordination = zookeeper."
   type        = string
   default     = "zookeeper:3.9.2"
   nullable    = false
@@ -461,7 +461,7 @@ variable "zookeeper_image" {
 # --- PostgreSQL ---
 
 variable "postgres" {
-  description = "A PostgreSQL of your own: its host, and what else differs from the defaults. null = one is deployed."
+  description = "An existing PostgreSQL: its host, and what differs from the defaults. null = deploy one."
   type = object({
     host     = string
     port     = optional(number, 5432)
@@ -481,19 +481,19 @@ variable "postgres" {
 }
 
 variable "postgres_password" {
-  description = "The password that goes with postgres; best given as TF_VAR_postgres_password. For the one deployed here, one is generated."
+  description = "Password for postgres; best given as TF_VAR_postgres_password. The PostgreSQL deployed here gets a generated one."
   type        = string
   default     = null
   sensitive   = true
 
   validation {
     condition     = (var.postgres_password == null) == (var.postgres == null)
-    error_message = "postgres_password and postgres go together: give both or neither. The PostgreSQL that is deployed here gets a generated password."
+    error_message = "postgres_password and postgres go together: give both or neither. The PostgreSQL deployed here gets a generated password."
   }
 }
 
 variable "postgres_tls" {
-  description = "TLS to a PostgreSQL of your own, by a stunnel in each pod; {} = its certificate is from a public authority. ca: the file with the certificate (PEM) of a private one. check_host = false: any host with a certificate of that authority. null = no TLS."
+  description = "TLS to an existing PostgreSQL, by a stunnel in each pod; {} = its certificate is from a public authority. ca: path of the certificate (PEM) of a private authority. check_host = false: accept any host with a certificate of that authority. null = no TLS."
   type = object({
     ca         = optional(string)
     check_host = optional(bool, true)
@@ -502,16 +502,16 @@ variable "postgres_tls" {
 
   validation {
     condition     = var.postgres_tls == null || var.postgres != null
-    error_message = "postgres_tls goes with postgres: what is deployed here speaks no TLS."
+    error_message = "postgres_tls requires postgres: the PostgreSQL deployed here does not use TLS."
   }
   validation {
     condition     = try(var.postgres_tls.ca, null) == null || can(regex("-----BEGIN CERTIFICATE-----", file(pathexpand(var.postgres_tls.ca))))
-    error_message = "postgres_tls.ca: expected a file with the authority's certificate as PEM text, such as ca.crt."
+    error_message = "postgres_tls.ca: expected the path of a file with the authority's certificate in PEM format, such as ca.crt."
   }
 }
 
 variable "postgres_image" {
-  description = "PostgreSQL's image (Debian's, not Alpine's). A database made by one major version is not read by another."
+  description = "Image of PostgreSQL (Debian, not Alpine). A major version cannot read the database of another one."
   type        = string
   default     = "postgres:18"
   nullable    = false
@@ -525,7 +525,7 @@ variable "postgres_image" {
 # --- resources ---
 
 variable "resources" {
-  description = "CPU and memory of each container: what is set aside for it, and what it may take at most."
+  description = "CPU and memory of each container: what is reserved for it (request), and the most that it may use (limit)."
   type = object({
     pipeline = optional(object({
       cpu_request    = optional(string, "25m")
@@ -571,7 +571,7 @@ variable "resources" {
     condition = alltrue(flatten([for r in values(var.resources) : [
       for cpu in [r.cpu_request, r.cpu_limit] : can(regex("^[1-9][0-9]*m?$", cpu))
     ]]))
-    error_message = "resources: expected CPU as cores or thousandths of one, such as 2 or 250m."
+    error_message = "resources: expected CPU in cores or thousandths of a core, such as 2 or 250m."
   }
   validation {
     condition = alltrue(flatten([for r in values(var.resources) : [
@@ -587,7 +587,7 @@ variable "resources" {
       tonumber(regex("^[0-9]+", r.memory_limit)) * (endswith(r.memory_limit, "Gi") ? 1024 : 1),
       true
     )])
-    error_message = "resources: a request is larger than its limit. Who raises one may have to raise the other."
+    error_message = "resources: a request is larger than its limit. If you raise one, you may have to raise the other."
   }
 }
 
@@ -595,8 +595,9 @@ variable "resources" {
 
 variable "monitoring" {
   description = <<-TEXT
-    PodMonitor, alerts and a Grafana dashboard, for a cluster that has the Prometheus operator before the plan; {} = with the
-    defaults, null = none. labels: what Prometheus selects its objects by. repository: where the alerts' links begin.
+    PodMonitor, alerts and a Grafana dashboard, for a cluster in which the Prometheus operator is installed before the
+    plan; {} = with the defaults, null = none. labels: labels by which Prometheus selects its objects. repository: base
+    URL of the links in alerts.
   TEXT
   type = object({
     labels     = optional(map(string), {})
@@ -610,21 +611,21 @@ variable "monitoring" {
   }
 }
 
-# --- of the system that this one replaces ---
+# --- variables of the replaced system ---
 
 variable "docker_image" {
-  description = "The replaced system's; see image."
+  description = "Variable of the replaced system; use image."
   type        = string
   default     = null
 
   validation {
     condition     = var.docker_image == null
-    error_message = "docker_image named the replaced system's program, which this is not: build the new one (nix build) and name it with image=NAME:TAG, or leave both out for weather-pipeline:latest."
+    error_message = "docker_image named the replaced system's image, which cannot run here: build the new one (nix build) and set image=NAME:TAG, or leave both unset for weather-pipeline:latest."
   }
 }
 
 variable "image_tag" {
-  description = "The replaced system's; see image."
+  description = "Variable of the replaced system; use image."
   type        = string
   default     = null
 

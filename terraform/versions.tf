@@ -1,5 +1,5 @@
 terraform {
-  # Validations that look at other variables came with this version.
+  # The first version whose validations can refer to other variables.
   required_version = ">= 1.9"
 
   required_providers {

@@ -1,4 +1,4 @@
-# Processors and producer: two Deployments of the one program.
+# Processors and producer: two Deployments of the same program.
 
 locals {
   kafka_environment = merge(
@@ -31,7 +31,7 @@ locals {
   }, local.postgres_tls_environment)
   producer_environment = merge(local.kafka_environment, {
     WEATHER_BACKFILL = var.producer_backfill
-    # Whole microseconds where they are exact, else to the nanosecond.
+    # Whole microseconds if they are exact, otherwise nanoseconds.
     WEATHER_INTERVAL = (
       60000000 % var.producer_rate == 0
       ? format("%.0fus", 60000000 / var.producer_rate)
@@ -48,11 +48,11 @@ locals {
   # The user of the image.
   weather_uid = 65532
 
-  # How Kubernetes asks the program how it is.
+  # Startup, liveness and readiness probes.
   weather_port  = { name = "http", number = 8080 }
   weather_probe = { path = "/livez", period = 1, failures = 60 }
 
-  # The Secrets with passwords, as volumes and where containers find them.
+  # The Secrets with passwords, as volumes and mounts.
   kafka_secret_volumes = [for secret in kubernetes_secret_v1.kafka : { name = "kafka", secret = secret.metadata[0].name }]
   kafka_secret_mounts  = [for secret in kubernetes_secret_v1.kafka : { volume = "kafka", path = "/run/secrets/kafka", read_only = true }]
 }
@@ -73,12 +73,12 @@ resource "kubernetes_persistent_volume_claim_v1" "checkpoint" {
       requests = { storage = var.storage.checkpoint }
     }
   }
-  # Many classes make the volume only when a pod wants it.
+  # Many classes create the volume only when a pod uses it.
   wait_until_bound = false
 }
 
-# Replicas share the topic's partitions by leases in PostgreSQL; on one node they share the checkpoint volume as well,
-# each with files of its own partitions.
+# Replicas share the topic's partitions through leases in PostgreSQL; on one node they also share the checkpoint volume,
+# each with the files of its own partitions.
 module "pipeline" {
   source = "./workload"
 
@@ -89,10 +89,10 @@ module "pipeline" {
   annotations = local.scrape_annotations
   replicas    = var.autoscaling == null ? var.pipeline_replicas : null
   strategy    = "RollingUpdate"
-  # The last flush, the checkpoints and handing the partitions back take at most 15 s, without PostgreSQL too.
+  # The last flush, the checkpoints and the release of the partitions take at most 15 s, even without PostgreSQL.
   grace_period_seconds = 30
   user                 = var.fixed_users ? local.weather_uid : null
-  # A ReadWriteOnce volume that all share keeps them on its node.
+  # A shared ReadWriteOnce volume keeps all of them on its node.
   spread            = var.checkpoint.volume == "per-pod" || var.checkpoint.access_mode == "ReadWriteMany"
   image_pull_policy = var.image_pull_policy
   replace_on        = "${local.volume_class} ${var.checkpoint.access_mode}"
@@ -138,7 +138,7 @@ resource "kubernetes_service_v1" "pipeline" {
     labels    = local.labels["weather-pipeline"]
   }
   spec {
-    # Who is not ready has most to tell.
+    # A pod that is not ready is the one to look at.
     publish_not_ready_addresses = true
     selector                    = local.selectors["weather-pipeline"]
     port {
@@ -149,7 +149,7 @@ resource "kubernetes_service_v1" "pipeline" {
   }
 }
 
-# Nodes are drained one processor at a time; a single one may go too, its partitions wait for the next.
+# Nodes are drained one processor at a time; a single one may be evicted too; its partitions wait for its successor.
 resource "kubernetes_pod_disruption_budget_v1" "pipeline" {
   metadata {
     name      = "weather-pipeline"

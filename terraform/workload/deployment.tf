@@ -1,7 +1,7 @@
 # A Deployment of one container.
 #
-# Terraform cannot share a block between two types of resource: the pod below is the same, to the letter, as in
-# stateful_set.tf, and nowhere else. tests/deploy/run compares what becomes of both with the manifests in k8s/.
+# Terraform cannot share a block between two types of resource: the pod below is identical to the one in stateful_set.tf.
+# tests/deploy/run compares the objects made from both with the manifests in k8s/.
 
 resource "terraform_data" "replace_on" {
   input = var.replace_on
@@ -38,7 +38,7 @@ resource "kubernetes_deployment_v1" "this" {
       }
       spec {
         automount_service_account_token = false
-        # A Service named kafka would set KAFKA_PORT, which Kafka's images take for a setting.
+        # A Service named kafka would set KAFKA_PORT, which Kafka's images interpret as a setting.
         enable_service_links             = false
         termination_grace_period_seconds = var.grace_period_seconds
         security_context {

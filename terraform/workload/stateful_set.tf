@@ -1,7 +1,7 @@
 # A StatefulSet of one container. The pod is that of deployment.tf.
 #
-# It is not waited for: the provider reports an error after an update that it waited for, though the update is applied.
-# Who needs the service becomes ready when it is served, and those are waited for.
+# Terraform does not wait for it: the provider reports an error after an update that it waited for, although the update is
+# applied. It does wait for the workloads that depend on it.
 
 resource "kubernetes_stateful_set_v1" "this" {
   count = var.kind == "StatefulSet" ? 1 : 0
@@ -15,7 +15,7 @@ resource "kubernetes_stateful_set_v1" "this" {
     replicas               = tostring(var.replicas)
     revision_history_limit = 3
     service_name           = var.name
-    # A broken update is replaced by the next one; with OrderedReady it would wait for ever.
+    # A broken update is replaced by the next one; with OrderedReady it would wait forever.
     pod_management_policy = "Parallel"
     selector {
       match_labels = var.selector
@@ -27,7 +27,7 @@ resource "kubernetes_stateful_set_v1" "this" {
       }
       spec {
         automount_service_account_token = false
-        # A Service named kafka would set KAFKA_PORT, which Kafka's images take for a setting.
+        # A Service named kafka would set KAFKA_PORT, which Kafka's images interpret as a setting.
         enable_service_links             = false
         termination_grace_period_seconds = var.grace_period_seconds
         security_context {

@@ -1,5 +1,5 @@
-# What a workload's file says about it. Everything else (no root, no capability, no writable root, no token of the cluster)
-# is the same for all and stands with the objects.
+# What differs between workloads. Everything else (no root, no capability, no writable root, no token of the cluster) is
+# the same for all and is set with the objects.
 
 variable "kind" {
   description = "Deployment, or StatefulSet where two pods must never run at once, not even while a node is lost."
