@@ -1,7 +1,7 @@
 //! Typed, checked configuration: what every subcommand runs with.
 //!
-//! `cli` fills these from flags, environment and defaults; nothing below reads either. A value that stands here has
-//! been checked, relations between values included, so the rest of the code needs no second look at it.
+//! `cli` fills these from flags, environment and defaults; nothing below reads either. A value here has been checked,
+//! including relations between values, so the rest of the code does not check again.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -220,10 +220,10 @@ pub enum OnDataLoss {
     Stop,
 }
 
-/// What to do about a record batch that this program cannot read, whoever sends it: a codec that is not built in, say.
+/// What to do about a record batch that this program cannot read, for example because its codec is not built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnUnreadable {
-    /// Read no more of that partition, say why, go on with the others.
+    /// Stop reading that partition, log why, continue with the others.
     Pause,
     /// End with exit code 1.
     Stop,

@@ -19,14 +19,14 @@
 //! - Every write to PostgreSQL names the epoch under which the partition is held; an older epoch writes nothing.
 //! - Every decision is made in [`engine`], which does no I/O and reads no clock: late readings in [`engine::partition`],
 //!   refused flushes in [`engine::flush_plan`], file or table in [`engine::recovery`], shares in [`engine::assignment`].
-//! - No state is seen by anybody before [`engine::invariants`] has found nothing wrong with it.
+//! - No state is published before [`engine::invariants`] has checked it.
 //!
 //! # Where things live
 //! - [`cli`], [`config`], [`mod@error`]: from the command line to checked values; from failures to one line and an exit code.
 //! - [`reading`]: the format of a reading.
 //! - [`engine`]: the pure core: windows, watermarks, state, checkpoints, and what to claim, flush and recover from.
 //! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
-//! - [`producer`], [`processor`], [`inspect`]: the subcommands; [`demo`]: producer and processor at once, to look at.
+//! - [`producer`], [`processor`], [`inspect`]: the subcommands; [`demo`]: producer and processor at once, to try them out.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
 //! - [`telemetry`], [`shutdown`], [`retry`], [`time`]: what all of them use.
 

@@ -1,4 +1,4 @@
-//! How long to wait between tries that fail, for every service alike.
+//! How long to wait between failed attempts, the same for every service.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ pub fn from_timestamp(time: SystemTime) -> i64 {
 
 /// The wall clock, but one that is never set back while the program runs: what was in the past stays in the past.
 ///
-/// The monotonic clock alone would not do, as it may stand still while the machine sleeps.
+/// The monotonic clock alone would not do, because it may stop while the machine sleeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     started: Instant,

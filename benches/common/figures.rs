@@ -1,7 +1,7 @@
 //! The figures of one benchmark, printed and kept.
 //!
 //! Times go into an HdrHistogram in nanoseconds, to three digits. Each benchmark leaves a `.hgrm` file, which HdrHistogram's
-//! plotter reads (values in µs), in cargo's folder for temporary files; the one of the run before stays beside it as
+//! plotter reads (values in µs), in cargo's folder for temporary files; the one of the previous run is kept as
 //! `.previous.hgrm`, and what has changed since is said.
 //!
 //! Coordinated omission: where work has a schedule (latency from append to row), a time counts from when the work was

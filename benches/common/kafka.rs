@@ -69,7 +69,7 @@ impl Kafka {
         }
     }
 
-    /// A connection of its own to one partition; waits until the partition is led.
+    /// A separate connection to one partition; waits until the partition has a leader.
     pub async fn partition(&self, topic: &str, partition: i32) -> PartitionClient {
         let client = self.client().await;
         let connect = client.partition_client(topic, partition, UnknownTopicHandling::Retry);

@@ -17,7 +17,7 @@ pub mod program;
 pub mod readings;
 pub mod table;
 
-/// Whether a benchmark, or something of a group of them, was asked for: `cargo bench -- WORDS…` runs those whose names
+/// Whether a benchmark, or one of its group, was selected: `cargo bench -- WORDS…` runs those whose names
 /// begin with one of the words, or one of whose words they begin with.
 pub fn wanted(name: &str) -> bool {
     // What cargo adds begins with a dash.

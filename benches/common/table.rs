@@ -35,7 +35,7 @@ impl Table {
         self.connect().await.batch_execute(DROP).await.expect("the tables can be dropped");
     }
 
-    /// How many readings the table stands for.
+    /// How many readings the table covers.
     pub async fn readings(&self) -> u64 {
         const SUM: &str = "SELECT coalesce(sum(reading_count), 0)::bigint FROM weather_summary";
         let row = self.connect().await.query_one(SUM, &[]).await.expect("the table is there");

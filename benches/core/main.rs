@@ -32,7 +32,7 @@ static ALLOCATOR: Allocator = Allocator;
 const LENGTH: Duration = Duration::from_secs(2);
 /// Readings of one fetch, about.
 const BATCH: u64 = 1_000;
-/// Readings between two looks at the clock.
+/// Readings between two reads of the clock.
 const BLOCK: usize = 16;
 const HOUR_MS: i64 = 3_600_000;
 

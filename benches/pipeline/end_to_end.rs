@@ -1,4 +1,4 @@
-//! From a full topic to the table, `--until-latest`: the whole job beside the bare loop.
+//! From a full topic to the table, `--until-latest`: the whole job next to the bare loop.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,7 @@ fn report(name: &str, runs: &[Run], count: u64) {
     figures.report();
 }
 
-/// Medians of the ratios of runs that stood side by side.
+/// Medians of the ratios of runs side by side.
 fn ratios(runs: &BTreeMap<&str, Vec<Run>>) {
     let pairs = [("process", "bare-1-thread"), ("process", "bare-2-threads"), ("process-keyed", "process")];
     for (a, b) in pairs {

@@ -35,7 +35,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// A probe in the topic, and when it was due.
 type Sent = Arc<Mutex<[VecDeque<(i64, Instant)>; PARTITIONS]>>;
 
-/// At the producer's default rate, and with 50,000 a second beside the probes.
+/// At the producer's default rate, and with 50,000 a second next to the probes.
 pub async fn run() {
     let Some(table) = Table::named() else {
         println!("latency: left out, WEATHER_BENCH_DATABASE_URL is not set");

@@ -5,7 +5,7 @@
 //! `PGPORT`, `PGUSER`, `PGDATABASE` and `PGPASSWORD[_FILE]`, as libpq does it. Of several hosts the one that can be
 //! written to is taken.
 //!
-//! No message here shows the string: it may hold a password. Nor is anything of it looked up before it is certain that a
+//! No message here shows the string: it may hold a password. Nothing in it is resolved before it is certain that a
 //! password with unescaped characters has not spilt into the host or the database.
 
 use std::error::Error as _;
@@ -26,10 +26,10 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
 
 const ESCAPE_SENTENCE: &str = "has an unescaped character in its user name or password: write @ as %40, / as %2F, \
-     ? as %3F and : as %3A, or leave the password to PGPASSWORD";
+     ? as %3F and : as %3A, or put the password in PGPASSWORD";
 
-const TLS_SENTENCE: &str = "asks for TLS, which weather does not speak to PostgreSQL itself: let a service mesh or \
-     stunnel do it and leave sslmode out";
+const TLS_SENTENCE: &str = "asks for TLS, which weather does not support: use a service mesh or stunnel, and \
+                            leave sslmode unset";
 
 /// The connection's configuration; `given` is the connection string and where it was given.
 pub(super) fn config(given: Option<(&str, &str)>, env: &Environment<'_>) -> Result<Config> {
@@ -101,7 +101,7 @@ fn parse(origin: &str, url: &str) -> Result<Config> {
         let detail = if known { cause } else { String::from("unreadable") };
         wrong(&format!(
             "is not a connection string ({detail}); expected postgres://user@host:5432/weather_db or \
-             \"host=… user=… dbname=…\", with options of libpq, not of another driver"
+             \"host=… user=… dbname=…\", with the options of libpq"
         ))
     })?;
     if config.get_ssl_mode() == SslMode::Require {

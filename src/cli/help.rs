@@ -64,10 +64,10 @@ fn push_flag(out: &mut String, flag: &Flag) {
     push_item(out, name.trim_end(), &format!("{}{default}", flag.help));
 }
 
-/// A name and its description beside it, the description wrapped.
+/// A name and its description next to it, the description wrapped.
 fn push_item(out: &mut String, name: &str, description: &str) {
     let mut line = name.to_owned();
-    // A long name stands alone, its description below it.
+    // A long name is on its own line, its description below it.
     if line.chars().count() >= COLUMN {
         out.push_str(&line);
         out.push('\n');

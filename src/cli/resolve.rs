@@ -165,7 +165,7 @@ fn process(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<
     let lease = present("lease", o.lease)?;
     if lease < MIN_LEASE {
         return Err(Error::usage(format!(
-            "--lease {lease:?} is too short: a heartbeat must reach the database and back within it; at least 1s"
+            "--lease {lease:?} is too short: a heartbeat must reach the database and return within it; use at least 1s"
         )));
     }
     Ok(Process {
@@ -205,7 +205,7 @@ fn check_window(window: Duration, watermark: Duration, max_future: Duration) -> 
     // Windows start at multiples of their length since 1970: only so do they start at the same time every day.
     if day_ms % window_ms != 0 && window_ms % day_ms != 0 {
         return Err(Error::usage(format!(
-            "--window {window:?} does not divide a day, so windows would start at other times each day; \
+            "--window {window:?} does not divide a day evenly, so windows would start at different times each day; \
              choose for example 15m, 1h, 6h or whole days"
         )));
     }

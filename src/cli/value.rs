@@ -25,7 +25,7 @@ const MAX_RATE: f64 = 10_000_000.0;
 /// Far above any real topic; keeps a typing error from filling the memory.
 const MAX_PARTITION: i32 = 99_999;
 
-const HTTPS_SENTENCE: &str = "a plain http:// address: https is fetched by another program, for example \
+const HTTPS_SENTENCE: &str = "a plain http:// address: for https use another program, for example \
      `curl -s https://… | weather producer --source -`";
 
 /// A duration: numbers with units, such as `6ms`, `1.5h` or `1h30m`.
@@ -112,7 +112,7 @@ where
 /// A count from 1 on.
 pub(super) fn count(text: &str) -> Parsed<u64> {
     let digits = text.replace('_', "");
-    integer(&digits, 1, u64::MAX).map_err(|_| String::from("a whole number from 1 on, such as 100000"))
+    integer(&digits, 1, u64::MAX).map_err(|_| String::from("a whole number of at least 1, such as 100000"))
 }
 
 /// A share from 0 to 1.
@@ -138,7 +138,9 @@ pub(super) fn rate(text: &str) -> Parsed<Pace> {
         Ok(r) if r > 0.0 && r <= MAX_RATE && 1.0 / r <= 1e6 => {
             Ok(Pace::Every(Duration::from_secs_f64(1.0 / r)))
         }
-        _ => Err(String::from("readings a second up to 10000000, such as 1000, or 0 for as fast as it goes")),
+        _ => Err(String::from(
+            "readings per second, at most 10000000, such as 1000; 0 for as fast as possible",
+        )),
     }
 }
 
@@ -194,15 +196,12 @@ pub(super) fn broker_map(text: &str) -> Parsed<Vec<(String, String)>> {
     };
     let pairs: Option<Vec<_>> = text.split(',').map(pair).collect();
     pairs.ok_or_else(|| {
-        String::from(
-            "advertised=reachable, several with commas between, such as kafka-1:9092=127.0.0.1:19092",
-        )
+        String::from("pairs advertised=reachable separated by commas, such as kafka-1:9092=127.0.0.1:19092")
     })
 }
 
 fn broker(text: &str) -> Parsed<String> {
-    let expected =
-        || String::from("host:port, several with commas between, such as kafka-1:9092,kafka-2:9092");
+    let expected = || String::from("host:port pairs separated by commas, such as kafka-1:9092,kafka-2:9092");
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']').ok_or_else(expected)?;
@@ -243,7 +242,7 @@ pub(super) fn listen(text: &str) -> Parsed<Option<SocketAddr>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let expected = "an address with a port, such as 127.0.0.1:8080 or 0.0.0.0:8080, or nothing for off";
+    let expected = "an address with a port, such as 127.0.0.1:8080 or 0.0.0.0:8080, or empty for off";
     let address = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
@@ -251,7 +250,7 @@ pub(super) fn listen(text: &str) -> Parsed<Option<SocketAddr>> {
     address.parse().map(Some).map_err(|_| expected.to_owned())
 }
 
-/// A value as a message may show it: a URL's query may carry an API key, and what stands before its @ a password.
+/// A value as a message may show it: a URL's query may carry an API key, and what is before its @ a password.
 pub(super) fn masked(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (address, query) = rest.split_once('?').map_or((rest, ""), |(address, _)| (address, "?***"));
@@ -372,7 +371,7 @@ pub(super) fn group(text: &str) -> Parsed<Option<String>> {
     match text {
         "" => Ok(None),
         name if name.len() <= 249 && !name.contains(char::is_control) => Ok(Some(name.to_owned())),
-        _ => Err(String::from("a name of at most 249 bytes, such as weather-pipeline, or nothing")),
+        _ => Err(String::from("a name of at most 249 bytes, such as weather-pipeline, or empty for none")),
     }
 }
 
@@ -383,7 +382,7 @@ pub(super) fn on_unreadable(text: &str) -> Parsed<OnUnreadable> {
 
 /// Text that must not be empty.
 pub(super) fn text(text: &str) -> Parsed<String> {
-    if text.is_empty() { Err(String::from("a text that is not empty")) } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err(String::from("a value that is not empty")) } else { Ok(text.to_owned()) }
 }
 
 /// A folder's path.

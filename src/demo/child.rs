@@ -71,7 +71,7 @@ impl Processor {
                 Err(e) => return Err(self.failed(&e.to_string())),
             }
         }
-        Err(self.failed("did not end after SIGTERM"))
+        Err(self.failed("did not stop after SIGTERM"))
     }
 
     /// The address of its HTTP endpoint, once it has printed it.
@@ -85,7 +85,7 @@ impl Processor {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; ");
-        Error::failure(format!("weather process {how}; it said last: {end}"))
+        Error::failure(format!("weather process {how}; its last lines: {end}"))
     }
 }
 

@@ -78,7 +78,7 @@ pub async fn run(config: Demo, mut shutdown: Shutdown) -> Result<()> {
         None => {
             // Everything of the demo was dropped with its future: processes and folder are gone.
             let mut view = View::new(Instant::now());
-            view.say(Tone::Plain, "\nstopped; nothing is left of it").or_else(gone)
+            view.say(Tone::Plain, "\nstopped; its processes and files are removed").or_else(gone)
         }
         Some(Err(Ended::Failed(error))) => Err(error),
         // Who read the output has seen enough.
@@ -113,7 +113,10 @@ fn gone(_: io::Error) -> Result<()> {
 async fn play(config: &Demo) -> Result<(), Ended> {
     let start = Instant::now();
     let mut view = View::new(start);
-    view.say(Tone::Plain, "weather demo: stations send readings, an hour of them in 3 s. Ctrl-C ends it.")?;
+    view.say(
+        Tone::Plain,
+        "weather demo: simulated stations send an hour of readings every 3 s. Ctrl-C stops it.",
+    )?;
     let scratch = Scratch::create()?;
     let leftovers = scratch.remove_leftovers();
     if leftovers > 0 {
@@ -121,8 +124,10 @@ async fn play(config: &Demo) -> Result<(), Ended> {
     }
     let options = Options { limit_bytes: LOG_BYTES, ..Options::default() };
     let broker = Broker::start(options).await;
-    let broker = broker.map_err(|e| Error::failure(format!("no port of 127.0.0.1 can be had: {e}")))?;
-    broker.create_topic(TOPIC, PARTITIONS).map_err(|e| Error::failure(format!("no topic: {e:?}")))?;
+    let broker = broker.map_err(|e| Error::failure(format!("cannot open a port on 127.0.0.1: {e}")))?;
+    broker
+        .create_topic(TOPIC, PARTITIONS)
+        .map_err(|e| Error::failure(format!("cannot create the topic: {e:?}")))?;
     let brokers = broker.address().to_string();
     view.say(Tone::Plain, &format!("  Kafka       embedded in this process, {brokers}"))?;
     let feed = Feed::start(&brokers);
@@ -130,7 +135,7 @@ async fn play(config: &Demo) -> Result<(), Ended> {
     let server = postgres(config, &scratch, &broker, &mut view).await?;
     let processor = Processor::start(arguments(config, &brokers, server.as_ref(), scratch.path()), &scratch)?;
     let store = store(server.as_ref(), scratch.path())?;
-    view.note(Tone::Plain, &format!("the processor starts (process {})", processor.id()))?;
+    view.note(Tone::Plain, &format!("processor started (process {})", processor.id()))?;
     let mut stage = Stage {
         view,
         feed,
@@ -157,15 +162,16 @@ async fn postgres(
     view: &mut View,
 ) -> Result<Option<Server>, Ended> {
     let why = match Server::find() {
-        _ if !config.postgres => "left out, as you wish".to_owned(),
+        _ if !config.postgres => "not started (--without-postgres)".to_owned(),
         None => {
-            "not installed; to see tables too: apt install postgresql, or brew install postgresql".to_owned()
+            "not installed; to see the tables as well: apt install postgresql, or brew install postgresql"
+                .to_owned()
         }
         Some(programs) => match shown(Server::start(&programs, scratch), broker, view).await? {
             Ok(server) => {
                 let (version, psql) = (server.version(), server.psql());
                 let text = format!(
-                    "  PostgreSQL  {version}, of this demo alone; look inside while it runs:\n    {psql}"
+                    "  PostgreSQL  {version}, for this demo only; to query it while it runs:\n    {psql}"
                 );
                 view.say(Tone::Plain, &text)?;
                 return Ok(Some(server));
@@ -199,7 +205,7 @@ async fn shown<T>(work: impl Future<Output = T>, broker: &Broker, view: &mut Vie
 fn ends(broker: &Broker) -> Result<Vec<i64>> {
     let end = |partition| broker.end_offset(TOPIC, partition);
     let ends = (0..PARTITIONS).map(end).collect::<std::result::Result<_, _>>();
-    ends.map_err(|e| Error::failure(format!("the embedded broker has lost its topic: {e:?}")))
+    ends.map_err(|e| Error::failure(format!("the embedded broker lost its topic: {e:?}")))
 }
 
 /// The command line of the processor.
@@ -363,8 +369,7 @@ impl Stage {
         let killed = self.processor.id();
         self.processor.kill();
         let at = ends(&self.broker)?.iter().sum::<i64>();
-        self.view
-            .note(Tone::Bad, &format!("SIGKILL to the processor (process {killed}), without warning"))?;
+        self.view.note(Tone::Bad, &format!("sent SIGKILL to the processor (process {killed})"))?;
         // Long enough to be seen.
         for _ in 0..4 {
             sleep(TICK).await;
@@ -379,7 +384,7 @@ impl Stage {
             give_up_after(started, "did not come back after it was killed")?;
         }
         let text = format!(
-            "it is back (process {}), {:.1} s after its start: {} records read,",
+            "restarted as process {}, caught up after {:.1} s: {} records read,",
             self.processor.id(),
             started.elapsed().as_secs_f64(),
             Grouped(self.seen.read())
@@ -399,7 +404,7 @@ impl Stage {
 
     /// Everything to its end, and the comparison.
     async fn finish(mut self) -> Result<(), Ended> {
-        self.view.note(Tone::Plain, "the stations stop; the processor reads the rest")?;
+        self.view.note(Tone::Plain, "stations stopped; the processor reads the rest")?;
         let lost = self.cuts - self.broker.faults().armed();
         self.broker.faults().clear();
         self.feed.stop().await?;
@@ -416,26 +421,23 @@ impl Stage {
         self.recount.catch_up(&ends).await?;
         let expected = self.recount.outcome();
         let mut differences = self.seen.differences(&expected);
-        if let Some(letters) =
-            self.store.letters().await.filter(|letters| *letters != expected.dead_letters())
-        {
-            differences
-                .push(format!("dead letters: {letters} in the table, not {}", expected.dead_letters()));
+        let dead_letters = expected.dead_letters();
+        if let Some(stored) = self.store.dead_letters().await.filter(|stored| *stored != dead_letters) {
+            differences.push(format!("dead letters: {stored} in the table, expected {dead_letters}"));
         }
         self.view.table(&self.seen)?;
         let counts = format!(
-            "{} records = {} averaged + {} dead letters, {} windows; {lost} answers to the producer lost on purpose",
+            "{} records = {} averaged + {} dead letters, {} windows; {lost} acknowledgements dropped on purpose",
             Grouped(expected.read()),
             Grouped(expected.count("aggregated")),
             Grouped(expected.dead_letters()),
             expected.windows.len()
         );
         if differences.is_empty() {
-            let text = format!("exact: a recomputation of the log by other code agrees\n  {counts}");
+            let text = format!("exact: an independent recomputation from the log agrees\n  {counts}");
             return Ok(self.view.say(Tone::Good, &text)?);
         }
-        self.view
-            .say(Tone::Bad, &format!("differs from a recomputation of the log by other code ({counts})"))?;
+        self.view.say(Tone::Bad, &format!("differs from an independent recomputation ({counts})"))?;
         Err(Error::failure(format!("the result is not exact: {}", differences.join("; "))).into())
     }
 }

@@ -54,7 +54,7 @@ impl Store {
     }
 
     /// The number of dead letters in the table; without a table, none.
-    pub(super) async fn letters(&mut self) -> Option<i64> {
+    pub(super) async fn dead_letters(&mut self) -> Option<i64> {
         let Store::Postgres { session: Some(session), .. } = self else { return None };
         let count = session.client.query_one("SELECT count(*) FROM weather_dead_letter", &[]);
         session.call(count).await.ok()?.try_get(0).ok()

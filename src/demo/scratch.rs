@@ -44,7 +44,7 @@ impl Scratch {
         let path = base.join(format!("{PREFIX}{random:08x}"));
         Self::make(&path).map_err(|e| {
             let base = base.display();
-            Error::usage(format!("no folder can be made in {base}: {e}; name another with TMPDIR"))
+            Error::usage(format!("cannot create a folder in {base}: {e}; set TMPDIR to another"))
         })
     }
 
@@ -152,7 +152,7 @@ fn remove(path: &Path) {
             _ => return,
         }
     }
-    crate::warn!("the folder of the demo could not be removed", "path" => path.display());
+    crate::warn!("cannot remove the demo's folder", "path" => path.display());
 }
 
 #[cfg(test)]

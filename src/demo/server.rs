@@ -81,7 +81,7 @@ impl Server {
         let command = |name: &str| -> Result<Command, String> {
             let mut command = Command::new(programs.join(name));
             command.arg("-D").arg(&data).current_dir(&data).env("LC_ALL", "C").env_remove("PGDATA");
-            // A group of its own: Ctrl-C is for the demo, which then ends it.
+            // Its own process group: Ctrl-C goes to the demo, which then ends it.
             command.process_group(0).stdin(Stdio::null()).stdout(output()?).stderr(output()?);
             if let Some((user, group)) = user {
                 command.uid(user).gid(group);
@@ -142,7 +142,7 @@ impl Server {
         format!("host={} user=postgres dbname={DATABASE}", self.socket_folder.display())
     }
 
-    /// The command to look at the tables.
+    /// The command to query the tables.
     pub(super) fn psql(&self) -> String {
         format!("psql -h {} -U postgres {DATABASE}", self.socket_folder.display())
     }
@@ -194,7 +194,8 @@ impl Drop for Running {
 
 /// Gives the folder to a user that PostgreSQL runs as when root starts it; who.
 fn unprivileged(data: &Path) -> Result<(u32, u32), String> {
-    let user = system::user(&["postgres", "nobody"]).ok_or("no user postgres or nobody to run it as")?;
+    let user =
+        system::user(&["postgres", "nobody"]).ok_or("there is no user postgres or nobody to run it as")?;
     chown(data, Some(user.0), Some(user.1)).map_err(|e| format!("{}: {e}", data.display()))?;
     Ok(user)
 }
@@ -216,7 +217,7 @@ fn numbered(parent: &Path, prefix: &str) -> Vec<PathBuf> {
 fn last_line(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned()
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it printed nothing").to_owned()
 }
 
 #[cfg(test)]

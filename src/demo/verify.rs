@@ -1,7 +1,8 @@
 //! The same result by other code: the log read from its start and counted record by record, as plainly as can be.
 //!
-//! Nothing of the processor is used here, nor its reading format: other parser, other arithmetic, no state but totals. It
-//! follows the log while the demo runs, so the log need not be kept. It knows only what the demo's stations send.
+//! Nothing of the processor is used here, not even its reading format: other parser, other arithmetic, no state except
+//! totals. It follows the log while the demo runs, so the log need not be kept. It knows only what the demo's stations
+//! send.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

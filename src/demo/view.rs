@@ -110,7 +110,7 @@ impl View {
         // Writing to a String cannot fail.
         let _ = writeln!(
             block,
-            "\n{elapsed:5.1} s  {} records in the log, {rate:.0}/s, the processor {behind} behind",
+            "\n{elapsed:5.1} s  {} records in the log, {rate:.0}/s, processor {behind} behind",
             Grouped(*logged)
         );
         let counts = counts(outcome);

@@ -109,7 +109,7 @@ pub(super) fn check_produced(records: &[u8], max_bytes: usize) -> Result<(&[u8],
     }
     let header = Header::read(batch).map_err(|Malformed| ErrorCode::CorruptMessage)?;
     if header.attributes & TRANSACTIONAL != 0 {
-        // Kafka lets nobody do this who has not named a transaction first.
+        // Kafka allows this only after a transaction has been started.
         return Err(ErrorCode::TransactionalIdAuthorizationFailed);
     }
     if header.base_offset != 0 {
@@ -182,7 +182,7 @@ pub struct RawBatch {
     pub producer: (i64, i16, i32),
 }
 
-/// What stands for no producer in particular.
+/// Stands for no particular producer.
 pub const NO_PRODUCER: (i64, i16, i32) = (-1, -1, -1);
 
 impl RawBatch {

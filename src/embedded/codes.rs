@@ -1,6 +1,6 @@
-//! The error codes of Kafka's protocol that this broker answers with, by itself or because a test asked for it.
+//! The error codes of Kafka's protocol that this broker answers with, by itself or because a test requested it.
 
-/// An error code as it stands in an answer.
+/// An error code as it is in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i16)]
 pub enum ErrorCode {
@@ -20,7 +20,7 @@ pub enum ErrorCode {
     MessageTooLarge = 10,
     /// What is to be kept with an offset is too long.
     OffsetMetadataTooLarge = 12,
-    /// Nobody keeps the offsets of this group, or the transactions of this producer.
+    /// No broker keeps the offsets of this group, or the transactions of this producer.
     CoordinatorNotAvailable = 15,
     /// The topic's name is not a valid one.
     InvalidTopic = 17,

@@ -29,7 +29,7 @@ pub(super) struct Counters {
     requests: [AtomicU64; Api::ALL.len()],
     accepted: AtomicU64,
     open: AtomicUsize,
-    /// Somebody waits for a count of requests.
+    /// A test waits for a number of requests.
     arrived: Notify,
 }
 
@@ -48,7 +48,7 @@ impl Counters {
     /// Returns when this many requests of this kind have arrived.
     pub(super) async fn wait(&self, api: Api, count: u64) {
         loop {
-            // Made before the count is looked at, so that no arrival in between is missed.
+            // Created before the count is read, so that no arrival in between is missed.
             let arrival = self.arrived.notified();
             if self.requests(api) >= count {
                 return;
@@ -91,7 +91,7 @@ impl Drop for Open {
 /// Serves a client until it goes, does wrong, or a fault ends it.
 pub(super) async fn serve(stream: TcpStream, broker: Arc<Shared>) {
     let open = Open::new(broker);
-    // Whatever ends it, the client sees a closed connection; there is nobody else to tell.
+    // Whatever ends it, the client sees a closed connection; nobody else needs to know.
     let _ = converse(stream, &open.0).await;
 }
 

@@ -1,7 +1,7 @@
-//! The offsets that consumer groups have committed, kept for whoever asks how far they are.
+//! The offsets that consumer groups have committed.
 //!
 //! Only what a group without members needs: an offset for each partition. Their number is bounded, and so are the names of
-//! groups; a topic that is deleted takes its offsets along when it is next asked for.
+//! groups; the offsets of a deleted topic are removed at the next request for them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! Accepts connections, and closes them all when told to.
 //!
-//! One task owns the listening socket and all connections' tasks; whoever holds the broker sends it commands and hears
-//! when they are done, so that a test goes on only after the connections are really closed. When the task ends, so does
+//! One task owns the listening socket and all connections' tasks; the holder of the broker sends it commands and is told
+//! when they are done, so that a test continues only after the connections are really closed. When the task ends, so does
 //! every connection.
 
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub(super) async fn run(listener: TcpListener, broker: Arc<Shared>, mut orders: 
                     }
                     Command::Listen(again) => listener = Some(again),
                 }
-                // Nobody waits any more if the one who asked was cancelled.
+                // Nobody waits any more if the caller was cancelled.
                 let _ = done.send(());
             }
             stream = accept(listener.as_ref()), if !paused => {

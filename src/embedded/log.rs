@@ -16,7 +16,7 @@ use super::sequence::Sequences;
 /// Stands for a leader's epoch that the client does not know.
 pub(super) const ANY_EPOCH: i32 = -1;
 
-/// What a stored batch takes in memory besides its bytes: the entry here, the shared allocation's head and its
+/// Memory of a stored batch besides its bytes: the entry here, the shared allocation's head and its
 /// rounding. Counted, so that many tiny batches cannot go past the broker's limit.
 pub(super) const ENTRY_BYTES: usize = 128;
 
@@ -208,7 +208,8 @@ impl Log {
         self.entries.drain(..count).map(|entry| entry.size()).sum()
     }
 
-    /// Cuts the log so that it ends at `offset`, as a new leader does that had no more; the bytes that are free now. Going below the start, it begins there.
+    /// Cuts the log so that it ends at `offset`, as a new leader does that had no more; the bytes that are free now.
+    /// Going below the start, it begins there.
     pub(super) fn truncate(&mut self, offset: i64) -> usize {
         let offset = offset.max(0);
         if offset >= self.end_offset {

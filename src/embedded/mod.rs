@@ -70,7 +70,7 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// Connections at the same time; further ones are closed at once.
     pub max_connections: usize,
-    /// Partitions of a topic that is created because somebody asked for it; `None`: no topic is.
+    /// Partitions of a topic that is created by a request for it; `None`: requests create no topics.
     pub auto_create_partitions: Option<i32>,
 }
 
@@ -92,7 +92,7 @@ impl Default for Options {
 #[derive(Debug)]
 struct Shared {
     options: Options,
-    /// Where it listens now. Relaxed: whoever must see a new port learns of it after the move is done.
+    /// Where it listens now. Relaxed: callers that need a new port learn of it after the move is done.
     port: AtomicU16,
     store: store::Store,
     groups: groups::Groups,
@@ -243,7 +243,7 @@ impl Broker {
     /// Listens again on the same port after [`stop`](Self::stop).
     ///
     /// # Errors
-    /// Somebody else has the port now.
+    /// Another program has the port now.
     pub async fn restart(&self) -> std::io::Result<()> {
         self.listen(self.address()).await
     }

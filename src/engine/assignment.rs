@@ -1,14 +1,14 @@
 //! Which partitions a process should take and give up, from what the lease table shows. Pure.
 //!
 //! Every process decides for itself by the same rule on nearly the same view. A wrong decision is harmless: taking a
-//! partition that is no longer free fails, and giving one up that nobody wants only costs a hand-over. What matters is
+//! partition that is no longer free fails, and giving one up that no process wants only costs a hand-over. What matters is
 //! that the decisions settle: with P partitions and N live processes everybody has ⌊P/N⌋ or ⌈P/N⌉, those who hold more
-//! already keep the extra ones, and nobody gives up a partition while none is missing elsewhere.
+//! already keep the extra ones, and no process gives up a partition while none is missing elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How often the leases are looked at.
+/// How often the leases are read.
 pub const TICK: Duration = Duration::from_millis(500);
 /// How often, when the end of a bounded run is waited for.
 pub const BOUNDED_TICK: Duration = Duration::from_millis(50);
@@ -21,14 +21,14 @@ pub fn hand_over_limit(lease: Duration) -> Duration {
     Duration::from_secs(10).min(lease / 2)
 }
 
-/// What a look at the leases shows.
+/// What the leases show.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leases {
     /// Live processes that share the partitions, ascending.
     pub processes: Vec<String>,
     /// Every partition's owner whose lease has not run out, by partition.
     pub owners: BTreeMap<i32, Option<String>>,
-    /// Every partition's epoch: whoever holds it under another has lost it, also if nobody has it now.
+    /// Every partition's epoch: a process that holds it under another has lost it, even if it has no owner now.
     pub epochs: BTreeMap<i32, i64>,
 }
 
@@ -37,7 +37,7 @@ pub struct Leases {
 pub enum Wish<'a> {
     /// A fair share of all.
     Share,
-    /// These, whoever else lives.
+    /// These, whichever other processes live.
     Given(&'a [i32]),
 }
 
@@ -70,7 +70,7 @@ pub struct Lost {
     pub why: &'static str,
 }
 
-/// What to do after a look at the leases.
+/// What to do after reading the leases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruling {
     /// Held no longer: to be dropped at once.
@@ -83,12 +83,12 @@ pub struct Ruling {
     pub give_back: Vec<(i32, i64)>,
     /// Whether every partition has an owner and none is left for this process.
     pub waits: bool,
-    /// Whether rows of partitions are missing, because somebody deleted them: to be made again.
+    /// Whether rows of partitions are missing because they were deleted: to be created again.
     pub rows_missing: bool,
 }
 
 /// Decides for the process `me`. `existing` are the partitions that the topic has now: shares are of them alone. Rows may be
-/// left of a topic that had more, and such a partition is let go by whoever holds it; `leases` keeps no owner of it.
+/// left of a topic that had more, and its owner releases such a partition; `leases` keeps no owner of it.
 pub fn rule(
     me: &str,
     wish: Wish<'_>,
@@ -120,7 +120,7 @@ pub fn rule(
     }
 }
 
-/// Whether a partition was taken away since, whoever has it now.
+/// Whether a partition was taken away since, whichever process has it now.
 fn lost((partition, epoch): (i32, i64), leases: &Leases) -> Option<Lost> {
     let epoch_now = leases.epochs.get(&partition).copied();
     let why = match epoch_now {
@@ -161,7 +161,7 @@ fn fair_share(me: &str, owned: &[i32], leases: &Leases) -> Decision {
     Decision { release: owned.iter().rev().take(surplus).copied().collect(), ..Decision::default() }
 }
 
-/// For the process `me` that owns these partitions and is to have the `wanted` ones, whoever else lives. What
+/// For the process `me` that owns these partitions and should have the `wanted` ones, whichever other processes live. What
 /// another process holds is left to it: its lease decides, as for everybody.
 fn given_share(me: &str, wanted: &[i32], owned: &[i32], leases: &Leases) -> Decision {
     let free = |partition: &&i32| {

@@ -1,17 +1,17 @@
-//! When a run that has an end is done: every partition is in the table up to where it ended at the start, whoever read it.
+//! When a bounded run is done: every partition is in the table up to its end at the start, whichever process read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::state::Position;
 
-/// Where each partition's state stands in the table; None while it has none.
+/// The position of each partition's state in the table; None while it has none.
 pub type Positions = BTreeMap<i32, Option<Position>>;
 
 /// A run that has an end.
 #[derive(Debug, Clone)]
 pub struct BoundedRun {
     ends: BTreeMap<i32, i64>,
-    /// Where the table stood when the run began.
+    /// The table's positions when the run began.
     begun: Option<Positions>,
 }
 
@@ -43,7 +43,7 @@ impl BoundedRun {
         own.iter().all(|own| own.reached.is_some()) && own.iter().any(unwritten)
     }
 
-    /// Offsets that are not in the table yet, by a look at it; 0: the run is done. What the topic no longer has cannot be
+    /// Offsets that are not in the table yet; 0: the run is done. What the topic no longer has cannot be
     /// read and is not waited for.
     pub fn left(&mut self, table: &Positions, own: &[Own], existing: &BTreeSet<i32>) -> i64 {
         let begun = &*self.begun.get_or_insert_with(|| table.clone());

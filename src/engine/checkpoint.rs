@@ -3,7 +3,8 @@
 //!
 //! Format, little endian: magic, version, payload length, payload, CRC-32 of all before. A version that is newer than
 //! this program is refused, because what it means is not known here. Version 1 is read: it knew its log by two records
-//! and told retries by producers' numbers, which is all ignored, and had neither extremes nor a digest of its windows.
+//! and recognized retries by producers' sequence numbers, which are skipped, and it had neither extremes nor a digest of its
+//! windows.
 
 use std::fmt;
 
@@ -40,11 +41,11 @@ pub struct Checkpoint {
 /// Why bytes are not a checkpoint that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckpointError {
-    /// Not one of ours at all.
+    /// Not a checkpoint file at all.
     NotACheckpoint,
     /// Shorter than it says: written in part.
     Torn,
-    /// The checksum does not fit: changed after it was written.
+    /// The checksum does not match: changed after it was written.
     Corrupt,
     /// Written by a newer version of this program.
     TooNew(u32),
@@ -55,9 +56,9 @@ impl fmt::Display for CheckpointError {
         match self {
             Self::NotACheckpoint => f.write_str("not a checkpoint file"),
             Self::Torn => f.write_str("incomplete"),
-            Self::Corrupt => f.write_str("checksum does not fit"),
+            Self::Corrupt => f.write_str("checksum mismatch"),
             Self::TooNew(version) => {
-                write!(f, "format {version} is newer than this program knows ({VERSION})")
+                write!(f, "format {version} is newer than this program supports ({VERSION})")
             }
         }
     }
@@ -258,7 +259,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// CRC-32 (ISO-HDLC: reflected, polynomial 0x04C11DB7), as in gzip; no package of ours has it.
+/// CRC-32 (ISO-HDLC: reflected, polynomial 0x04C11DB7), as in gzip; none of the packages used here has it.
 fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];

@@ -1,9 +1,9 @@
-//! Rejected records on their way to PostgreSQL, where somebody can look at them.
+//! Rejected records on their way to PostgreSQL, where users can inspect them.
 //!
 //! They are written in the transaction that moves the offset past them, so that none is lost or written twice. Until
 //! then they wait here, bounded twice: a flood is sampled ([`FloodGate`]; the counts stay complete), and a partition
 //! whose [`Outbox`] is full takes no more records until PostgreSQL has confirmed some. All outboxes of a process share
-//! one bound ([`Shares`]); a payload is kept once, whoever holds a copy of its letter.
+//! one bound ([`Shares`]); a payload is kept once, however many copies of its dead letter there are.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl Outbox {
         self.letters.iter().take_while(|letter| letter.position() < position).cloned().collect()
     }
 
-    /// The letters that came last, ascending, at most so many.
+    /// The newest dead letters, ascending, at most `count`.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = &DeadLetter> {
         self.letters.iter().skip(self.letters.len().saturating_sub(count))
     }

@@ -91,14 +91,14 @@ pub enum Remedy {
         /// How many dead letters were left out.
         left_out: usize,
     },
-    /// Ask how the partitions of the portion stand, for [`FlushPlan::fenced`].
+    /// Read the rows of the portion's partitions, for [`FlushPlan::fenced`].
     AskStanding,
     /// Wait, then begin another round on a new connection.
     TryAgain,
 }
 
 impl FlushPlan {
-    /// Begins a round for the partitions that are held, each with its epoch; there were so many connections so far.
+    /// Begins a round for the owned partitions, each with its epoch; `connections` counts the connections so far.
     pub fn begin(&mut self, held: &[(i32, i64)], connections: u64) {
         self.portions.clear();
         self.written.retain(|partition, written| held.contains(&(*partition, written.epoch)));
@@ -189,7 +189,7 @@ impl FlushPlan {
         remedy
     }
 
-    /// Which partitions of the fenced portion this process has lost, by how they stand. Begin another round without them;
+    /// Which partitions of the fenced portion this process has lost, by their rows. Begin another round without them;
     /// if there are none, something else refuses: [`Remedy::TryAgain`].
     pub fn fenced(&self, rows: &[Standing]) -> Vec<Lost> {
         let lost = |part: &PartitionFlush| {
@@ -213,7 +213,7 @@ pub struct PartitionFlush {
     pub state: State,
     /// Where PostgreSQL is known to be; if it is behind that, it was set back to an older state.
     pub known: Position,
-    /// Kafka's end of the partition as last heard; for whoever wants to know the lag.
+    /// Kafka's end of the partition as last seen; for the lag.
     pub high_watermark: i64,
     /// The windows of the state whose totals PostgreSQL does not have yet.
     pub windows: Vec<Window>,
@@ -228,7 +228,7 @@ impl PartitionFlush {
         letters + size_of::<Window>() * self.windows.len()
     }
 
-    /// Why PostgreSQL does not take it, by how the partition stands there; None if that is not the reason.
+    /// Why PostgreSQL does not accept it, by the partition's row; None if that is not the reason.
     pub fn refusal(&self, row: Option<&Standing>) -> Option<&'static str> {
         let progress = &self.state.progress;
         let never_flushed = Position { incarnation: 0, offset: progress.origin_offset };
@@ -245,14 +245,14 @@ impl PartitionFlush {
     }
 }
 
-/// How a partition stands in the database.
+/// A partition's row in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// Which partition.
     pub partition: i32,
     /// The epoch of its owner.
     pub epoch: i64,
-    /// Where its state stands; None while it has none.
+    /// The position of its state; None while it has none.
     pub position: Option<Position>,
 }
 

@@ -1,7 +1,7 @@
-//! What became of the records of a run, over all partitions, and when somebody has to be told that some are refused.
+//! What became of the records of a run, over all partitions, and when to warn that some are rejected.
 //!
 //! Counts of a partition live as long as its state; a run's are what was added since the run took the partition. A reason
-//! is worth a warning when it is new, and once more when it takes a large share of what is read.
+//! is worth a warning when it is new, and again when it takes a large share of what is read.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Counts {
     pub records: i64,
     /// Records that are in windows.
     pub aggregated: i64,
-    /// Records that a producer's retry had sent before.
+    /// Records that a producer's retry had already sent.
     pub duplicates: i64,
     /// Records that Kafka no longer had.
     pub lost: i64,
@@ -59,7 +59,7 @@ impl Counts {
     }
 }
 
-/// A reason that somebody has to be told of.
+/// A reason to warn about.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Alarm {
     /// Why records are rejected.

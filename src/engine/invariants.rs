@@ -1,5 +1,5 @@
-//! What must be true of every state before anybody sees it. Checked in the release, too: a wrong number that was written is
-//! worse than a partition that has stopped.
+//! What must be true of every state before it is published. Checked in release builds too: a wrong number that was
+//! written is worse than a partition that has stopped.
 
 use crate::engine::state::State;
 use crate::engine::window::{METRICS, Totals};

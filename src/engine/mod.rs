@@ -12,7 +12,7 @@
 //! - [`assignment`]: which partitions a process takes and gives up.
 //! - [`flush_plan`]: what a flush writes, and what a refusal means.
 //! - [`bounded`]: when a run that has an end is done.
-//! - [`intake`]: what became of the records of a run, and when somebody has to be told of those that are refused.
+//! - [`intake`]: what became of the records of a run, and when to warn about rejected ones.
 //!
 //! Invariants
 //! - It imports nothing of the project but [`reading`](crate::reading) and [`error`](mod@crate::error).

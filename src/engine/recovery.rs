@@ -1,9 +1,9 @@
-//! From what a partition goes on when it was taken: its checkpoint file or PostgreSQL's state.
+//! What a claimed partition continues from: its checkpoint file or PostgreSQL's state.
 //!
-//! The file is used only if nobody else owned the partition since it was written (its epoch is the one that PostgreSQL
-//! held before this start) and the database is neither behind what the file knows to be confirmed (it went back in time)
-//! nor ahead of the file: [`choose`], [`origin`]. In every other case PostgreSQL's own state is right, and Kafka is read again from
-//! there. So a torn, flipped, old or foreign file costs some reading, never a wrong number.
+//! The file is used only if no other process has owned the partition since it was written (its epoch is the one that
+//! PostgreSQL held before this start) and the database is neither behind what the file knows to be confirmed (it went
+//! back in time) nor ahead of the file: [`choose`], [`origin`]. In every other case PostgreSQL's own state is right, and
+//! Kafka is read again from there. So a torn, flipped, old or foreign file costs some reading, never a wrong number.
 
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::dead_letter::DeadLetter;
@@ -23,13 +23,13 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// Where PostgreSQL's state stands.
+    /// The position of PostgreSQL's state.
     pub fn position(&self) -> Option<Position> {
         self.state.as_ref().map(|state| state.progress.position())
     }
 }
 
-/// What a partition goes on from.
+/// What a partition continues from.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Origin<'a> {
     /// The checkpoint file with this index, as nothing happened since.
@@ -48,7 +48,7 @@ pub enum Origin<'a> {
     },
 }
 
-/// What the partition that was just taken goes on from; `files` are its checkpoint files that can be read, the newest first.
+/// What a partition that was just claimed continues from; `files` are its readable checkpoint files, the newest first.
 pub fn origin<'a>(claimed: &'a Claimed, files: &[&Checkpoint]) -> Origin<'a> {
     let mut why = None;
     for (index, file) in files.iter().enumerate() {
@@ -68,7 +68,7 @@ pub fn origin<'a>(claimed: &'a Claimed, files: &[&Checkpoint]) -> Origin<'a> {
 /// The state of a file that is used, with its dead letters.
 pub fn resume(file: Checkpoint) -> (State, Vec<DeadLetter>) {
     let mut state = file.state;
-    // As after a claim: what came while nobody read is not known yet.
+    // As after a claim: what arrived while no process read is not known yet.
     state.progress.idle = 0;
     (state, file.pending)
 }
@@ -87,7 +87,7 @@ pub enum Choice {
 pub fn choose(file: &Checkpoint, epoch_before: i64, database: Option<Position>) -> Choice {
     let progress = &file.state.progress;
     if file.epoch != epoch_before {
-        return Choice::Database("the partition had another owner since");
+        return Choice::Database("the partition has had another owner since");
     }
     match database {
         None if progress.flushed() == (Position { incarnation: 0, offset: progress.origin_offset }) => {
@@ -141,7 +141,7 @@ mod tests {
         stored.progress.next_offset = 140;
         let in_table = claimed(Some(stored.clone()));
         assert_eq!(origin(&in_table, &[&foreign, &file]), Origin::File(1));
-        let why = "the partition had another owner since";
+        let why = "the partition has had another owner since";
         assert_eq!(origin(&in_table, &[&foreign]), Origin::Database { state: &stored, why });
         assert_eq!(origin(&claimed(None), &[]), Origin::Nowhere { why: "there is none" });
         assert_eq!(resume(file).0.progress.idle, 0);

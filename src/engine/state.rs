@@ -45,7 +45,7 @@ pub struct Progress {
     pub duplicates: i64,
     /// Offsets without a record: compacted away, transaction markers.
     pub skipped: i64,
-    /// Offsets that Kafka no longer had when they were due.
+    /// Offsets that Kafka had deleted before they were read.
     pub lost: i64,
     /// Rejected records that are counted but not kept, because too many came at once.
     pub sampled_out: i64,
@@ -81,7 +81,7 @@ impl Progress {
         }
     }
 
-    /// Where reading stands: comparable across incarnations.
+    /// The reading position: comparable across incarnations.
     pub fn position(&self) -> Position {
         Position { incarnation: self.incarnation, offset: self.next_offset }
     }
@@ -170,7 +170,7 @@ impl Position {
     }
 }
 
-/// Which log was read: another one may stand in its place later.
+/// Which log was read: another one may replace it later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogIdentity {
     /// The topic's id; all zero where the broker gives none.

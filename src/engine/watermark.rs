@@ -25,7 +25,7 @@ impl Watermark {
         Self { max_event_time_ms: NONE, watermark_ms: NONE, out_of_orderness_ms }
     }
 
-    /// Goes on from stored values ([`NONE`] where there was none).
+    /// Continues from stored values ([`NONE`] where there was none).
     pub fn restore(max_event_time_ms: i64, watermark_ms: i64, out_of_orderness_ms: i64) -> Self {
         let mut restored = Self::new(out_of_orderness_ms);
         restored.watermark_ms = watermark_ms.max(NONE);

@@ -1,8 +1,8 @@
 //! `weather inspect`: what state there is, who owns what, how far behind it is, what is wrong and what to do about it.
 //!
-//! Three places are looked at side by side, each as far as it can be reached: the checkpoint files, the tables, the
+//! Three places are compared, each as far as it can be reached: the checkpoint files, the tables, the
 //! topic. Nothing is changed: no file is made or locked, the transaction cannot write, no topic comes into being. What
-//! could not be looked at is said; if that is a service, the exit code is 1.
+//! could not be checked is reported; if that is a service, the exit code is 1.
 
 mod findings;
 mod problems;
@@ -18,7 +18,7 @@ use report::Report;
 /// Looks and prints.
 ///
 /// # Errors
-/// Kafka or PostgreSQL could not be looked at; the rest is printed all the same.
+/// Kafka or PostgreSQL could not be checked; the rest is still printed.
 pub async fn run(config: Inspect) -> Result<()> {
     // The report says what is away; that it is being waited for is not even true.
     if config.log.level < LogLevel::Debug {
@@ -31,6 +31,6 @@ pub async fn run(config: Inspect) -> Result<()> {
     output::deliver(text).await;
     match report.unreachable() {
         unreachable if unreachable.is_empty() => Ok(()),
-        unreachable => Err(Error::failure(format!("could not look at {}", unreachable.join(" and ")))),
+        unreachable => Err(Error::failure(format!("could not check {}", unreachable.join(" and ")))),
     }
 }

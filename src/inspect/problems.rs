@@ -45,15 +45,15 @@ fn places(report: &Report, findings: &Findings, problems: &mut Vec<Problem>) {
     if let Err(error) = &findings.topic {
         problems.push(Problem::error(
             format!("Kafka at {} is not available: {error}", report.brokers),
-            "check that the broker runs and that --brokers, --sasl-mechanism and the password are right; a broker that \
-             has just been started takes a minute",
+            "check that the broker runs and that --brokers, --sasl-mechanism and the password are right; a \
+             broker takes up to a minute to start",
         ));
     }
     if let Err(failure) = &findings.tables {
         problems.push(Problem::error(
             format!("PostgreSQL at {} {}", report.database, failure.verdict()),
             "check that it runs and that --database-url (or PGHOST, PGUSER, PGPASSWORD) is right; `weather process` \
-             continues to read meanwhile and writes when it is back",
+             keeps reading and writes when it is back",
         ));
     }
     if let Err(error) = &findings.files {
@@ -75,7 +75,7 @@ fn snapshots(tables: &Overview, problems: &mut Vec<Problem>) {
     if let Some(oldest) = tables.oldest_snapshot.as_ref().filter(|oldest| oldest.is_old()) {
         problems.push(Problem::warning(
             format!(
-                "a transaction of {} keeps PostgreSQL from removing old versions of rows: {}",
+                "a transaction of {} keeps PostgreSQL from removing old row versions: {}",
                 Span(oldest.seconds),
                 oldest.who
             ),
@@ -105,7 +105,7 @@ fn made_for(report: &Report, tables: &Overview, problems: &mut Vec<Problem>) {
     if made_for.schema_version > SCHEMA_VERSION {
         problems.push(Problem::error(
             format!(
-                "the tables were made by a newer version of weather (schema {})",
+                "the tables were created by a newer version of weather (schema {})",
                 made_for.schema_version
             ),
             "use that version",
@@ -145,7 +145,7 @@ fn offsets(p: &InspectedPartition, problems: &mut Vec<Problem>) {
     let Some(kafka) = &p.kafka else {
         return problems.push(Problem::note(
             format!("partition {n} is in the tables but not in the topic"),
-            "none, if the topic was recreated with fewer partitions; its windows stay in the averages",
+            "nothing to do if the topic was recreated with fewer partitions; its windows stay in the averages",
         ));
     };
     if state.next_offset < kafka.earliest_offset {
@@ -182,7 +182,7 @@ fn files(p: &InspectedPartition, problems: &mut Vec<Problem>) {
     for problem in &p.file_problems {
         problems.push(Problem::warning(
             format!("a checkpoint file of partition {} cannot be used: {problem}", p.partition),
-            "none: the previous file or PostgreSQL's state is used, and Kafka is read again from there",
+            "nothing to do: the previous file or PostgreSQL's state is used, and Kafka is read again from there",
         ));
     }
     // While a process is running, the tables are ahead of the file most of the time.
@@ -190,7 +190,7 @@ fn files(p: &InspectedPartition, problems: &mut Vec<Problem>) {
     if let Some(why) = p.file.as_ref().and_then(|file| file.why_not).filter(|_| !is_leased) {
         problems.push(Problem::note(
             format!("the checkpoint file of partition {} would not be used at a start: {why}", p.partition),
-            "none: PostgreSQL's state is used, and Kafka is read again from there",
+            "nothing to do: PostgreSQL's state is used, and Kafka is read again from there",
         ));
     }
 }

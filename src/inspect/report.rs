@@ -221,9 +221,9 @@ impl InspectedPartition {
         let (file, file_problems) = match found {
             None => (None, Vec::new()),
             Some(Err(error)) => (None, vec![error.to_string()]),
-            Some(Ok(Found { checkpoints, complaints })) => (
+            Some(Ok(Found { checkpoints, problems })) => (
                 checkpoints.first().map(|file| InspectedFile::of(file, tables.map(|_| row))),
-                complaints.clone(),
+                problems.clone(),
             ),
         };
         let lag =

@@ -32,7 +32,7 @@ pub(super) fn of(report: &Report) -> String {
     }
     out.push('\n');
     if report.problems.is_empty() {
-        out.push_str("Nothing is wrong.\n");
+        out.push_str("No problems found.\n");
     }
     for problem in &report.problems {
         let severity = match problem.severity {

@@ -23,7 +23,7 @@ use crate::config::{Sasl, SaslMechanism};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest wait for an answer that the broker does not hold back on purpose.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer accepted: far above any fetch that is asked for, since one batch may exceed what was asked.
+/// Largest answer accepted: far above any fetch that is requested, because one batch may exceed the requested size.
 const MAX_ANSWER_BYTES: usize = 128 * 1024 * 1024;
 
 /// Where a broker is.
@@ -156,8 +156,8 @@ fn unreachable_at(address: &Address, why: impl fmt::Display) -> KafkaError {
     let hint = match &address.origin {
         Origin::Given => String::new(),
         Origin::Advertised { address, .. } => format!(
-            "; the broker must advertise an address that can be reached from here (advertised.listeners), or map it: \
-             --broker-map {address}=HOST:PORT"
+            "; the broker must advertise an address that is reachable from here (advertised.listeners), or \
+             map it with --broker-map {address}=HOST:PORT"
         ),
     };
     KafkaError::new(ErrorKind::Connection, format!("cannot connect to {address}: {why}{hint}"))
@@ -167,7 +167,7 @@ fn failed(address: &Address, error: &RequestError, stage: Stage) -> KafkaError {
     let detail = match error {
         RequestError::NoVersionMatch { api_key } => {
             let detail = format!(
-                "{address} does not know the call {api_key:?} in a version that is spoken here; Kafka 1.0 or newer is needed"
+                "{address} has no version of {api_key:?} that weather supports; Kafka 1.0 or newer is needed"
             );
             return KafkaError::new(ErrorKind::Unsupported, detail);
         }
@@ -236,7 +236,7 @@ fn refused(address: &Address, sasl: &Sasl, error: SaslError) -> KafkaError {
     match error {
         // A broker that refuses a login says so; one that only goes away is an outage.
         SaslError::RequestError(error @ RequestError::NoVersionMatch { .. }) => {
-            let detail = format!("{address} offers no login: give no --sasl-mechanism for this listener");
+            let detail = format!("{address} does not use SASL on this listener: remove --sasl-mechanism");
             drop(error);
             KafkaError::new(ErrorKind::Authentication, detail)
         }

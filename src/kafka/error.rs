@@ -117,7 +117,7 @@ impl KafkaError {
         let message = message.map_or_else(String::new, |message| format!(" ({message})"));
         let cause = match Code::new(code) {
             Some(Code::InvalidTimestamp) => {
-                "; records are stamped by this machine's clock: compare it with the broker's"
+                "; record timestamps come from this machine's clock: compare it with the broker's"
             }
             _ => "",
         };

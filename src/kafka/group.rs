@@ -1,6 +1,6 @@
 //! Offsets under the name of a consumer group, so that Kafka's own tools, dashboards and autoscalers see how far reading is.
 //!
-//! Nobody joins the group, and nothing is read back: which process reads what, and from where, is decided in PostgreSQL.
+//! No process joins the group, and nothing is read back: which process reads what, and from where, is decided in PostgreSQL.
 
 use std::sync::Arc;
 
@@ -47,9 +47,9 @@ impl Group {
     async fn find_coordinator(&self) -> Result<i32, KafkaError> {
         let metadata = self.cluster.metadata().await?;
         let any = metadata.brokers.keys().next().copied();
-        let any = any.ok_or_else(|| KafkaError::new(ErrorKind::Moved, "the cluster names no broker"))?;
+        let any = any.ok_or_else(|| KafkaError::new(ErrorKind::Moved, "the cluster lists no brokers"))?;
         let found = self.cluster.call(any, FindCoordinatorCall { group: &self.name }).await?;
-        let what = format_args!("looking for the coordinator of group {}", self.name);
+        let what = format_args!("finding the coordinator of group {}", self.name);
         KafkaError::check(found.error, found.message.as_deref(), what)?;
         Ok(found.broker)
     }

@@ -2,7 +2,7 @@
 //!
 //! rskafka's public client has no time-outs, fetches one partition a connection, copies every record, cannot read what
 //! transactions leave behind and tells its errors by text. The level below it, which its feature `unstable-fuzzing` opens,
-//! frames, numbers and negotiates, and takes requests of ours. The version is pinned, as that level is not a stable
+//! frames, numbers and negotiates, and accepts our own request types. The version is pinned, as that level is not a stable
 //! interface; `connection`, `message` and the two encoders of batches are all that touch it.
 //!
 //! - [`connection`]: one connection, with time-outs, login and errors that name the address (`socket`: what answers).
@@ -10,7 +10,7 @@
 //! - [`cluster`]: brokers, leaders and short calls; [`topic`]: whether the topic exists, its partitions and ends.
 //! - [`fetcher`]: the records of all partitions over one connection a broker; [`batch`]: record batches, decoded in place.
 //! - [`sink`]: batches to partitions, sent until acknowledged and stored once.
-//! - [`group`]: offsets for Kafka's own tools to look at.
+//! - [`group`]: offsets, so that Kafka's own tools show the lag.
 //! - [`partitioner`]: which partition a key belongs to, as Java's client decides it.
 
 pub mod batch;

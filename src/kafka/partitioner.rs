@@ -1,5 +1,5 @@
-//! Which partition a key belongs to: as Java's client decides it, so that readings of a station stay together whoever
-//! sends them.
+//! Which partition a key belongs to: as Java's client decides it, so that readings of a station stay together whichever
+//! client sends them.
 
 /// Java's default partitioner: murmur2 of the key, sign bit off, modulo the number of partitions.
 pub fn partition_of(key: &[u8], partitions: usize) -> usize {

@@ -8,7 +8,7 @@
 //! the broker stores each once however often it is sent (`sender`).
 //!
 //! What ends a sink: the broker refusing the user or the topic before the first acknowledgement (a wrong set-up). After
-//! it, the same refusal is an outage like any other, since a set-up that worked is changed by others, and mended.
+//! it, the same refusal is an outage like any other, because somebody changed a set-up that worked, and will fix it.
 
 mod buffer;
 mod destination;
@@ -35,7 +35,7 @@ use buffer::{Buffer, Limits, Next, Pushed};
 use destination::ToKafka;
 use sender::{Destination, Sender};
 
-/// Far below what a broker takes by default (1 MiB), and large enough that requests cost little beside records.
+/// Far below what a broker accepts by default (1 MiB), and large enough that requests cost little compared with records.
 const BATCH_BYTES: usize = 128 * 1024;
 /// Before compression, which makes it a tenth.
 const COMPRESSED_BATCH_BYTES: usize = 512 * 1024;
@@ -81,7 +81,7 @@ pub struct SendTotals {
 }
 
 impl SendTotals {
-    /// Taken in, but neither acknowledged nor dropped.
+    /// Accepted and not yet acknowledged or dropped.
     pub fn unsent(&self) -> u64 {
         self.accepted.saturating_sub(self.acknowledged + self.dropped)
     }
@@ -122,7 +122,7 @@ impl Monitor {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Taken in, and neither acknowledged nor dropped.
+    /// Accepted and not yet acknowledged or dropped.
     pub fn waiting(&self) -> usize {
         self.lanes.iter().map(|lane| lane.buffer().pending()).sum()
     }
@@ -133,8 +133,8 @@ impl Monitor {
     }
 
     /// What is wrong besides the cluster being away, if anything.
-    pub fn complaint(&self) -> Option<String> {
-        self.shared.refusals.complaint()
+    pub fn problem(&self) -> Option<String> {
+        self.shared.refusals.problem()
     }
 }
 
@@ -142,7 +142,7 @@ impl Monitor {
 #[derive(Debug)]
 struct Lane {
     buffer: Mutex<Buffer>,
-    /// For the sender: there is something to look at.
+    /// Wakes the sender.
     work: Notify,
 }
 
@@ -359,7 +359,7 @@ impl Shared {
     }
 
     fn fail(&self, error: KafkaError) {
-        // The first failure stands for all.
+        // The first failure is enough.
         let _ = self.failure.set(error);
         self.progress.notify_one();
     }

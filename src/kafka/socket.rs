@@ -1,4 +1,4 @@
-//! The TCP stream below a connection, with a look at the first bytes that come back.
+//! The TCP stream below a connection, with a check of the first bytes that come back.
 //!
 //! The messenger takes the first four bytes for a length and makes room for so much. A TLS alert or an HTTP answer in
 //! that place is a length of hundreds of megabytes; here it becomes an error that says what is really there.
@@ -29,12 +29,13 @@ impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls => f.write_str(
-                "it answers in TLS, which is not spoken here: use a plaintext listener, or a tunnel (stunnel) with --broker-map",
+                "it answers with TLS, which weather does not support: use a plaintext listener, or a tunnel \
+                 (stunnel) with --broker-map",
             ),
-            Self::Http => f.write_str("it answers in HTTP: this is not a port of Kafka's"),
+            Self::Http => f.write_str("it answers with HTTP: this is not a Kafka port"),
             Self::Unknown(bytes) => write!(
                 f,
-                "its first bytes ({}) are not an answer of Kafka's: is this a port of Kafka's, without TLS?",
+                "its first bytes ({}) are not a Kafka response: is this a plaintext port of Kafka?",
                 bytes.escape_ascii()
             ),
         }

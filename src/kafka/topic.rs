@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::telemetry::log::Outage;
 
-/// How often Kafka is asked for new partitions.
+/// How often Kafka is checked for new partitions.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
 
 /// Waits until the topic exists and returns its partitions; `outage` reports that it does not.

@@ -70,7 +70,7 @@ impl Connector {
         }
     }
 
-    /// What everybody may look at: whether PostgreSQL is away or refuses, and why.
+    /// Public: whether PostgreSQL is away or refuses requests, and why.
     pub fn outage(&self) -> &Outage {
         &self.outage
     }
@@ -93,7 +93,7 @@ impl Connector {
         }
     }
 
-    /// Waits for PostgreSQL and makes the tables fit. Ends with a usage error where only the user can go on: a wrong
+    /// Waits for PostgreSQL and sets up the tables. Ends with a usage error where the user has to act: a wrong
     /// password, a missing database or right, tables that cannot be used.
     pub async fn set_up(&self) -> Result<()> {
         let mut backoff = Backoff::default();
@@ -154,7 +154,7 @@ impl Connector {
         let mut session = self.open().await?;
         // A repair that fails must not keep what is new from being written.
         if let Err(failure) = self.repair(&session).await {
-            crate::warn!("cannot compare weather_summary with weather_partial; going on without",
+            crate::warn!("cannot compare weather_summary with weather_partial; continuing without",
                 "reason" => failure);
             session = self.open().await?;
         }

@@ -42,14 +42,14 @@ use FailureKind::{BadRow, Fenced, Outage, Refused, Setup};
 /// SQLSTATE or its class (the first two characters), what it asks of the caller, and what the user can do about it. The
 /// first that fits counts; what no line fits is [`Refused`].
 const RULES: [(&str, FailureKind, &str); 32] = [
-    ("08P01", Refused, "what the connection asks for does not suit the server or the pooler before it"),
+    ("08P01", Refused, "the server, or a pooler in front of it, does not accept the connection's settings"),
     ("0A", Refused, "the server may be too old: PostgreSQL 12 or newer is needed"),
     // Raised by the fence of the flush, which divides by zero when an epoch is no longer ours.
     ("22012", Fenced, ""),
     (
         "25006",
         Refused,
-        "this server is read-only, a standby perhaps: name the primary, or all hosts, in --database-url",
+        "this server is read-only, perhaps a standby: give the primary, or all hosts, in --database-url",
     ),
     ("25", Outage, ""),
     ("26000", Refused, POOLER),
@@ -57,14 +57,14 @@ const RULES: [(&str, FailureKind, &str); 32] = [
     ("28", Setup, "check user, password and pg_hba.conf: --database-url or PGUSER and PGPASSWORD"),
     ("3D", Setup, "create the database, or name another in --database-url or PGDATABASE"),
     ("3F", Setup, "create the schema, or check search_path"),
-    ("42501", Setup, "let a role with the right to create tables start once, or grant the right to this one"),
+    ("42501", Setup, "start once with a role that may create tables, or grant that right to this one"),
     (
         "42",
         Setup,
-        "a table is not as the program made it: compare it with a new one, or give another database",
+        "a table is not as the program created it: compare it with a newly created one, or use another database",
     ),
     ("53400", Refused, "raise the limit that the server names"),
-    ("54", Refused, "the server has reached a limit of its own, which its message names"),
+    ("54", Refused, "the server has reached the limit that its message names"),
     ("55000", Refused, "if a publication asks for a replica identity: ALTER TABLE … REPLICA IDENTITY FULL"),
     ("55P02", Setup, "leave that setting out of --database-url"),
     ("2F", Refused, TRIGGER),
@@ -89,7 +89,7 @@ const RULES: [(&str, FailureKind, &str); 32] = [
 
 const POOLER: &str = "a pooler in transaction mode gives each statement another connection: let it pool by session, or \
      connect to PostgreSQL itself";
-const TRIGGER: &str = "a trigger, rule or view of yours on the tables raises this: change or drop it";
+const TRIGGER: &str = "a trigger, rule or view that was added to the tables raises this: change or drop it";
 const DAMAGED: &str = "the server's data is damaged: see its log";
 
 impl Failure {
@@ -107,11 +107,11 @@ impl Failure {
     pub fn verdict(&self) -> String {
         match self.kind {
             Outage => format!("is not available: {}", self.detail),
-            _ => format!("refuses what is asked of it: {}", self.detail),
+            _ => format!("refuses the request: {}", self.detail),
         }
     }
 
-    /// Whether a lock was waited for in vain.
+    /// Whether waiting for a lock timed out.
     pub fn is_lock_timeout(&self) -> bool {
         self.code == Some(SqlState::LOCK_NOT_AVAILABLE)
     }
@@ -176,22 +176,22 @@ fn of_connection(error: &Error) -> Failure {
     let kind = error.to_string();
     let starts = |words: &str| kind.starts_with(words);
     if starts("invalid configuration") || starts("authentication error") {
-        return Failure::new(Setup, format!("{detail}; check --database-url, PGPASSWORD and the like"));
+        return Failure::new(Setup, format!("{detail}; check --database-url and PGPASSWORD"));
     }
     if starts("unexpected message from server") || starts("error parsing response") {
         return Failure::new(
             Refused,
-            format!("{detail}; what listens there does not speak PostgreSQL's protocol"),
+            format!("{detail}; whatever listens there does not speak the PostgreSQL protocol"),
         );
     }
     if starts("error deserializing column") || starts("invalid column") {
-        return Failure::new(Refused, format!("{detail}; a table is not as the program made it"));
+        return Failure::new(Refused, format!("{detail}; a table is not as the program created it"));
     }
     let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied && io.raw_os_error().is_none()) {
         return Failure::new(
             Refused,
-            "none of the hosts that answer can be written to; name the primary, too",
+            "none of the hosts that answer can be written to; add the primary to --database-url",
         );
     }
     Failure::new(Outage, detail)
@@ -232,7 +232,7 @@ mod tests {
             ("0A000", Refused), // feature_not_supported
             ("P0001", Refused), // raise_exception, by a trigger
             ("XX001", Refused), // data_corrupted
-            ("F0000", Refused), // what nobody has thought of
+            ("F0000", Refused), // unknown classes
             ("22012", Fenced),
             ("22003", BadRow),
             ("23502", BadRow),

@@ -14,7 +14,7 @@ use crate::time::from_timestamp;
 /// What the tables say.
 #[derive(Debug, Default)]
 pub struct Overview {
-    /// Tables and indexes of ours that are not there.
+    /// The pipeline's tables and indexes that are missing.
     pub missing: Vec<String>,
     /// What the tables were made for.
     pub made_for: Option<MadeFor>,

@@ -1,7 +1,7 @@
-//! Sets rows of `weather_summary` right that are not what `weather_partial` says, since somebody changed or deleted them.
+//! Restores rows of `weather_summary` that differ from `weather_partial` because they were changed or deleted.
 //!
-//! A flush changes partials and rows together, so where one statement sees them differ, somebody else was at it. What is
-//! looked at is bounded: a portion of windows at a time, the newest at each new connection, older ones now and then. So
+//! A flush changes partials and rows together, so if one statement sees them differ, something else changed them. Each
+//! check is bounded: a portion of windows at a time, the newest at each new connection, older ones now and then. So
 //! neither time nor memory grows with the history.
 
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use crate::postgres::write::{LOCK_ROWS, MAKE_ROWS, RECOMPUTE, adopted, averages, extreme};
 
-/// Windows that are looked at in one go.
+/// Windows that are checked at once.
 const PORTION: i64 = 1_000;
 
 const COMPARE: &str = concat!(
@@ -31,7 +31,7 @@ LEFT JOIN weather_summary s
 ORDER BY t.window_start"
 );
 
-/// What a look at a portion came to.
+/// What checking a portion found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repaired {
     /// Rows that were set right.
@@ -44,7 +44,7 @@ impl Repaired {
     /// For the log: it was not us.
     pub fn log(&self) {
         if self.windows > 0 {
-            crate::warn!("rows of weather_summary were changed or deleted by others; set right",
+            crate::warn!("rows of weather_summary were changed or deleted by others; restored from weather_partial",
                 "windows" => self.windows);
         }
     }

@@ -17,7 +17,7 @@ use crate::postgres::failure::Failure;
 /// Longest wait for any one answer. Above the server's own limits below, so that its word comes first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Longest wait for a lock where nobody asks for less.
+/// Longest wait for a lock, unless a caller sets a shorter one.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// What every connection sets. Statements see what others have committed before them, also where the database or the role

@@ -42,7 +42,7 @@ impl SummaryRow {
     }
 }
 
-/// The newest windows, ascending, at most so many.
+/// The newest windows, ascending, at most `limit`.
 pub async fn newest(session: &Session, limit: i64) -> Result<Vec<SummaryRow>, Failure> {
     let rows = session.call(session.client.query(NEWEST, &[&limit])).await?;
     rows.iter().rev().map(SummaryRow::from_columns).collect()

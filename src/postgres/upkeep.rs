@@ -24,7 +24,7 @@ const SIZE: &str = "\
 SELECT coalesce(sum(pg_total_relation_size(relid)), pg_total_relation_size('weather_dead_letter'))::bigint
 FROM pg_partition_tree('weather_dead_letter')";
 
-/// What the rows need, whatever room deleted ones have left in the files: 100 bytes beside the payload.
+/// What the rows need, not counting the room that deleted ones have left in the files: 100 bytes and the payload.
 const LIVE_BYTES: &str = "\
 SELECT coalesce(sum(100 + coalesce(pg_column_size(payload), 0)), 0)::bigint FROM weather_dead_letter";
 
@@ -36,7 +36,7 @@ DELETE FROM weather_dead_letter WHERE (topic, partition, incarnation, \"offset\"
         FROM (SELECT * FROM weather_dead_letter ORDER BY recorded_at LIMIT $2) AS oldest) AS summed
     WHERE bytes <= $1::bigint + 100)";
 
-/// Deleted and replaced versions of rows stay until nobody can see them any more.
+/// Deleted and replaced row versions stay until no transaction can see them any more.
 const OLDEST_SNAPSHOT: &str = "\
 SELECT extract(epoch FROM clock_timestamp() - since)::float8, who FROM (
     SELECT xact_start AS since, format('process %s of %s, %s, %s', pid, usename, application_name, state) AS who
@@ -48,7 +48,7 @@ SELECT extract(epoch FROM clock_timestamp() - since)::float8, who FROM (
     WHERE database = current_database()) AS holders
 WHERE since IS NOT NULL ORDER BY since LIMIT 1";
 
-/// Somebody's transaction that keeps old versions of rows from being removed.
+/// A transaction that keeps old row versions from being removed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct OldSnapshot {
     /// How long it has lasted.
@@ -61,7 +61,7 @@ impl OldSnapshot {
     /// Longer than any transaction of this program, and long enough for flushes to become slow.
     const OLD_SECONDS: f64 = 300.0;
 
-    /// Whether somebody should look.
+    /// Whether it needs attention.
     pub fn is_old(&self) -> bool {
         self.seconds > Self::OLD_SECONDS
     }

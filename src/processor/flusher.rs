@@ -2,7 +2,7 @@
 //!
 //! It sleeps until a partition says that something changed, writes at once if the last flush is an interval ago, else when
 //! it is. What to write and what a refusal means is the [`FlushPlan`]'s decision. While PostgreSQL is away it tries again
-//! for ever; meanwhile the states go on, and what is written later is what they are by then.
+//! forever; meanwhile the states advance, and what is written later is their state by then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Flusher {
         }
     }
 
-    /// Works until nobody can ask for a flush any more.
+    /// Works until no flush can be requested any more.
     pub async fn run(mut self) {
         let mut next = Instant::now();
         let mut dirty = false;
@@ -107,15 +107,15 @@ impl Flusher {
             self.write_all().await;
             next = begun + self.pause(begun.elapsed());
             if let Some(request) = request {
-                // Whoever asked may have given up.
+                // The caller may have given up.
                 let _ = request.send(());
             }
         }
         self.log.close();
     }
 
-    /// From one flush to the next. While somebody's long transaction makes PostgreSQL keep every version of the rows that
-    /// are written here, each flush takes longer than the one before; then they come less often.
+    /// From one flush to the next. While another session's long transaction makes PostgreSQL keep every version of the
+    /// rows that are written here, each flush takes longer than the one before; then they come less often.
     fn pause(&self, took: Duration) -> Duration {
         match self.stats.oldest_snapshot() > OLD_SNAPSHOT {
             true => self.interval.max((took * 20).min(LONGEST_PAUSE)),

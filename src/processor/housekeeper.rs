@@ -79,7 +79,7 @@ impl Housekeeper {
             if deleted < PRUNE_PORTION {
                 deleted = session.trim_dead_letters(self.rules.dead_letter_max_bytes).await?;
             }
-            // A full portion means that there is more: go on at the next tick.
+            // A full portion means that there is more: continue at the next tick.
             if deleted < PRUNE_PORTION {
                 self.pruned = Instant::now();
             }
@@ -96,7 +96,7 @@ impl Housekeeper {
         Ok(())
     }
 
-    /// Warns of a transaction that keeps PostgreSQL from removing old versions of rows, which makes each flush slower.
+    /// Warns of a transaction that keeps PostgreSQL from removing old row versions, which makes each flush slower.
     async fn look_at_snapshots(&mut self, session: &LeaseSession, stats: &Stats) -> Result<(), Failure> {
         let oldest = session.oldest_snapshot().await?;
         stats.saw_oldest_snapshot(oldest.as_ref().map_or(0.0, |oldest| oldest.seconds));
@@ -105,8 +105,8 @@ impl Housekeeper {
             return Ok(());
         };
         if self.warned.is_none_or(|warned| warned.elapsed() >= SNAPSHOT_REMIND) {
-            crate::warn!("a long transaction keeps PostgreSQL from removing old versions of rows, and flushes become \
-                slower; end it, or set idle_in_transaction_session_timeout", "seconds" => oldest.seconds.round(),
+            crate::warn!("a long transaction keeps PostgreSQL from removing old row versions, which slows flushes down; \
+                end it, or set idle_in_transaction_session_timeout", "seconds" => oldest.seconds.round(),
                 "who" => oldest.who);
             self.warned = Some(Instant::now());
         }

@@ -1,8 +1,8 @@
 //! Who this process is, to the other processes that share the topic.
 //!
-//! A process that was killed and started again on the same volume shall have its partitions back at once, not after the
+//! A process that was killed and restarted on the same volume should get its partitions back at once, not after the
 //! lease of its former self. So the name belongs to the checkpoint folder, not to the process: the folder has numbered
-//! name files, and a process takes the first one that nobody holds locked. The kernel drops the lock of a process that
+//! name files, and a process takes the first one that is not locked. The kernel drops the lock of a process that
 //! ends in any way, so a lock that can be taken proves that the former holder of the name is gone. The host's name is
 //! part of it, because locks on a shared volume may not reach across hosts.
 
@@ -42,7 +42,7 @@ impl Identity {
             }
         }
         Err(Error::usage(format!(
-            "{MAX_PROCESSES} processes use the checkpoint folder {}; give another with --checkpoint-dir",
+            "{MAX_PROCESSES} processes use the checkpoint folder {}; choose another with --checkpoint-dir",
             folder.display()
         )))
     }
@@ -55,7 +55,7 @@ impl Identity {
             Err(TryLockError::Error(e)) => return Err(e),
         }
         let mut token = String::new();
-        // Anything but a token of ours is replaced, whatever it is.
+        // Anything that is not a valid token is replaced.
         let readable = file.read_to_string(&mut token).is_ok();
         if !readable || token.len() != 8 || !token.bytes().all(|b| b.is_ascii_hexdigit()) {
             token = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);

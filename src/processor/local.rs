@@ -2,7 +2,7 @@
 //!
 //! Rows go to standard output as batches, the state to the checkpoint folder, which this process has to itself. Nothing
 //! is ever confirmed, so every window stays in the state and in the file: good for a topic of some months, no more. Dead
-//! letters are counted and let go, as there is no place to look at them.
+//! letters are only counted, as there is no table for them.
 //!
 //! Invariant: the files alone hold the state, under one epoch that never changes, so the usual rule takes them.
 
@@ -36,7 +36,7 @@ use crate::time::milliseconds;
 /// Of every state, before and after: there is no other owner.
 const EPOCH: i64 = 1;
 
-/// Runs until the end is asked for, a bounded run is done, or a partition cannot go on.
+/// Runs until shutdown is requested, a bounded run is done, or a partition cannot continue.
 pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
     let _lock = lock(&config.checkpoint_dir)?;
@@ -68,19 +68,19 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     result
 }
 
-/// Two processes on one folder would each write files of its own state.
+/// Two processes on one folder would overwrite each other's files.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("local.lock");
     let taken = |why: &str| {
         Error::usage(format!(
-            "the checkpoint folder {}: {why}; give another with --checkpoint-dir",
+            "the checkpoint folder {}: {why}; choose another with --checkpoint-dir",
             folder.display()
         ))
     };
     let file = File::create(&path).map_err(|e| taken(&e.to_string()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(taken("another process without PostgreSQL has it")),
+        Err(TryLockError::WouldBlock) => Err(taken("another process without PostgreSQL uses it")),
         Err(TryLockError::Error(e)) => Err(taken(&e.to_string())),
     }
 }
@@ -156,7 +156,7 @@ impl Local {
         }
     }
 
-    /// Brings up every partition that is wanted and not here yet.
+    /// Starts every assigned partition that is not running yet.
     async fn take(&mut self) -> Result<()> {
         let here: BTreeSet<i32> =
             self.registry.epochs().into_iter().map(|(partition, _)| partition).collect();

@@ -1,11 +1,11 @@
 //! `weather process`: from Kafka to windows to PostgreSQL.
 //!
-//! All partitions are read by one [`fetcher`](crate::kafka::fetcher); each has a task that holds its state ([`partition`]). One task,
-//! `flusher`, writes all states to PostgreSQL; one, [`checkpoints`], writes the files; one, `lease_keeper`, keeps this
-//! process's share of the partitions, and where it is the first of several keeps house for all (`housekeeper`); one,
-//! `offset_committer`, tells Kafka's tools how far it is. What they do is noted and shown by [`observe`]. Every decision is the
-//! [`engine`](crate::engine)'s: the tasks move bytes, wait and ask it. Without PostgreSQL (`local`) the same tasks run for
-//! standard output.
+//! All partitions are read by one [`fetcher`](crate::kafka::fetcher); each has a task that holds its state
+//! ([`partition`]). One task, `flusher`, writes all states to PostgreSQL; one, [`checkpoints`], writes the files; one,
+//! `lease_keeper`, keeps this process's share of the partitions, and where it is the first of several keeps house for all
+//! (`housekeeper`); one, `offset_committer`, tells Kafka's tools how far it is. What they do is noted and shown by
+//! [`observe`]. Every decision is the [`engine`](crate::engine)'s: the tasks move bytes, wait and ask it. Without
+//! PostgreSQL (`local`) the same tasks run for standard output.
 
 pub mod checkpoints;
 mod flusher;
@@ -217,7 +217,8 @@ impl Pipeline {
         let last = Last { end, partitions, checkpointing, committing, left: left.unwrap_or_default() };
         let flushed = self.finish(&flushes, last, &intake_log).await;
         drop(flushes);
-        // The flush prints its last batch when nobody can ask any more; if PostgreSQL is away it never gets there.
+        // The flusher prints its last batch when no flush can be requested any more; if PostgreSQL is away it never gets
+        // there.
         if flushed {
             end.within(LAST_COMMIT, flushing).await;
         }

@@ -19,7 +19,7 @@ use crate::shutdown::Shutdown;
 const EVERY: Duration = Duration::from_secs(5);
 /// How often all of them are.
 const REPEAT_EVERY: Duration = Duration::from_secs(3600);
-/// How often it is tried again after the user was refused: rights change seldom.
+/// Between attempts after the user was refused: permissions change rarely.
 const REFUSED_PAUSE: Duration = Duration::from_secs(600);
 
 /// Commits the offsets of the partitions that this process owns.
@@ -39,7 +39,7 @@ impl OffsetCommitter {
         Self { group, registry, committed, repeated, failing }
     }
 
-    /// Works until the end is asked for; gives itself back for the last commit.
+    /// Works until shutdown is requested; returns itself for the last commit.
     pub(super) async fn run(mut self, mut shutdown: Shutdown) -> Self {
         let mut looks = interval(EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,7 +74,8 @@ impl OffsetCommitter {
                 // A broker that is away is reported by the cluster, and the first failure is often one that moves.
                 let lasts = std::mem::replace(&mut self.failing, true);
                 if error.kind == ErrorKind::Authorization || lasts && error.kind != ErrorKind::Connection {
-                    crate::warn!("Offsets are not committed to Kafka; its tools show no lag, all else goes on",
+                    crate::warn!("Offsets are not committed to Kafka, so its tools show no lag; nothing else \
+                                  is affected",
                         "group" => self.group.name(), "reason" => error);
                 }
                 Some(error.kind)

@@ -3,7 +3,7 @@
 //! An answer may be one record, an array of them, or one a line. What is a reading in the format of this run is sent as
 //! it came; one without a time is of now, for that is what such an API tells, and gets a `timestamp`. What was in the
 //! answer before is not sent again: services update every few minutes, and asking more often must not weigh a reading
-//! more. So it is the reading that is compared: an answer often holds a clock besides.
+//! more. So the reading is compared, not the response: that often also holds a clock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -89,9 +89,9 @@ impl Api {
         if known.is_empty() {
             let hint = match objects(body).next() {
                 Some(object) => explain(&self.format, object).hint().unwrap_or_default(),
-                None => String::from("it holds no JSON object"),
+                None => String::from("it contains no JSON object"),
             };
-            return self.outage.failed(&format_args!("no reading in the answer: {hint}"));
+            return self.outage.failed(&format_args!("no reading in the response: {hint}"));
         }
         self.outage.ok();
         self.known = known;

@@ -58,7 +58,7 @@ impl Check {
                 if self.not_understood.is_power_of_two() {
                     let hint = explain(&self.format, record).hint().unwrap_or_default();
                     crate::warn!(
-                        format_args!("Sent as it is, but weather process will not understand it: {hint}"),
+                        format_args!("Sent unchanged, but weather process will not understand it: {hint}"),
                         "reason" => reason.as_str(), "records" => self.not_understood
                     );
                 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Pace, Producer};
 
-/// Between readings of history when neither the pace nor a count says how many there shall be.
+/// Between readings of history when neither the pace nor a count says how many there are.
 const DEFAULT_STEP: Duration = Duration::from_millis(6);
 
 /// The clock of simulated readings.
@@ -71,7 +71,7 @@ impl EventTime {
 /// How long it takes until event time has caught up with the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CatchingUp {
-    /// About so many readings, as fast as they go.
+    /// About this many readings, as fast as possible.
     Readings(u64),
     /// So long by the clock.
     Time(Duration),

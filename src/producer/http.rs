@@ -11,8 +11,7 @@ const MAX_BODY_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_LINE_BYTES: u64 = 8 * 1024;
 const MAX_HEADERS: usize = 100;
 /// What a user is told when an address turns out to want TLS.
-const HTTPS_SENTENCE: &str =
-    "https is fetched by another program: curl -s https://… | weather producer --source -";
+const HTTPS_SENTENCE: &str = "for https use another program: curl -s https://… | weather producer --source -";
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +53,7 @@ impl Endpoint {
         format!("http://{}{path}", self.host)
     }
 
-    /// The body of the answer. Has no time-out of its own.
+    /// The body of the response. Has no time-out.
     ///
     /// # Errors
     /// What went wrong, in words for the log.
@@ -79,7 +78,7 @@ async fn head(reader: &mut Reader) -> Result<Framing, String> {
     loop {
         let status = line(reader).await?;
         let code = status.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)).map(str::to_owned);
-        let code = code.and_then(|code| code.parse::<u16>().ok()).ok_or("the answer is not HTTP/1")?;
+        let code = code.and_then(|code| code.parse::<u16>().ok()).ok_or("the response is not HTTP/1")?;
         let mut framing = Framing::UntilClose;
         let mut location = String::new();
         for count in 0.. {
@@ -88,7 +87,7 @@ async fn head(reader: &mut Reader) -> Result<Framing, String> {
                 break;
             }
             if count == MAX_HEADERS {
-                return Err("the answer has too many headers".into());
+                return Err("the response has too many headers".into());
             }
             let Some((name, value)) = header.split_once(':') else { continue };
             let value = value.trim();
@@ -96,10 +95,11 @@ async fn head(reader: &mut Reader) -> Result<Framing, String> {
                 "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => framing = Framing::Chunked,
                 // Chunked wins over a length, as the standard has it.
                 "content-length" if framing != Framing::Chunked => {
-                    framing = Framing::Length(value.parse().map_err(|_| "the answer's length is no number")?);
+                    framing =
+                        Framing::Length(value.parse().map_err(|_| "its Content-Length is not a number")?);
                 }
                 "content-encoding" if !value.eq_ignore_ascii_case("identity") => {
-                    return Err("the answer is compressed, though that was not asked for".into());
+                    return Err("the response is compressed, although that was not requested".into());
                 }
                 "location" => value.clone_into(&mut location),
                 _ => {}
@@ -109,9 +109,9 @@ async fn head(reader: &mut Reader) -> Result<Framing, String> {
             100..=199 => continue,
             200 => return Ok(framing),
             300..=399 if location.starts_with("https:") => {
-                return Err(format!("the answer leads to https ({code}); {HTTPS_SENTENCE}"));
+                return Err(format!("the response redirects to https ({code}); {HTTPS_SENTENCE}"));
             }
-            _ => return Err(format!("the answer has status {code}")),
+            _ => return Err(format!("the response has status {code}")),
         }
     }
 }
@@ -129,29 +129,29 @@ async fn body(reader: &mut Reader, framing: Framing) -> Result<Vec<u8>, String> 
         Framing::Chunked => loop {
             let size = line(reader).await?;
             let size = size.split(';').next().unwrap_or_default().trim();
-            let size = u64::from_str_radix(size, 16).map_err(|_| "the answer's chunks are broken")?;
+            let size = u64::from_str_radix(size, 16).map_err(|_| "the response's chunks are broken")?;
             if size == 0 {
                 break;
             }
             exactly(reader, size, &mut body).await?;
             if !line(reader).await?.is_empty() {
-                return Err("the answer's chunks are broken".into());
+                return Err("the response's chunks are broken".into());
             }
         },
     }
     Ok(body)
 }
 
-/// Appends so many bytes to the body.
+/// Appends this many bytes to the body.
 async fn exactly(reader: &mut Reader, length: u64, body: &mut Vec<u8>) -> Result<(), String> {
     check_length(length.saturating_add(body.len() as u64))?;
     let read = reader.take(length).read_to_end(body).await.map_err(|e| e.to_string())?;
-    if (read as u64) < length { Err("the answer broke off".into()) } else { Ok(()) }
+    if (read as u64) < length { Err("the response broke off".into()) } else { Ok(()) }
 }
 
 fn check_length(length: u64) -> Result<(), String> {
     if length > MAX_BODY_BYTES {
-        return Err(format!("the answer is longer than {} MiB", MAX_BODY_BYTES >> 20));
+        return Err(format!("the response is longer than {} MiB", MAX_BODY_BYTES >> 20));
     }
     Ok(())
 }
@@ -161,12 +161,12 @@ async fn line(reader: &mut Reader) -> Result<String, String> {
     let mut line = Vec::new();
     reader.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await.map_err(|e| e.to_string())?;
     if line.pop() != Some(b'\n') {
-        return Err("the answer broke off or has too long a line".into());
+        return Err("the response broke off or has too long a line".into());
     }
     if line.last() == Some(&b'\r') {
         line.pop();
     }
-    String::from_utf8(line).map_err(|_| "the answer is not HTTP/1".into())
+    String::from_utf8(line).map_err(|_| "the response is not HTTP/1".into())
 }
 
 #[cfg(test)]
@@ -228,7 +228,7 @@ pub(super) mod tests {
             ("HTTP/1.1 301 Moved\r\nLocation: https://x/\r\n\r\n", "curl -s https"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "broke off"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", "longer than"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "not a number"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", "longer than"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "chunks are broken"),
             ("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", "compressed"),

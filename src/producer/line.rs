@@ -66,8 +66,8 @@ pub(super) fn start(
         if let Some(done) = goal.done(acknowledged, now.duration_since(started)) {
             parts.push(progress_bar(done, now.duration_since(started)));
         }
-        if let Some(complaint) = cluster.complaint().or_else(|| monitor.complaint()) {
-            parts.push(Colour::Red.paint(&complaint).into_owned());
+        if let Some(problem) = cluster.problem().or_else(|| monitor.problem()) {
+            parts.push(Colour::Red.paint(&problem).into_owned());
         }
         let grouped = |count: u64| Grouped(i64::try_from(count).unwrap_or(i64::MAX));
         parts.push(format!("{} sent", per_second(rate)));

@@ -109,7 +109,7 @@ impl Lines {
         let is_utf16 = matches!(self.buffer.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..]);
         if is_utf16 {
             return Err(Error::usage(format!(
-                "{} is UTF-16, and JSON has to be UTF-8; convert it: iconv -f UTF-16 -t UTF-8, or in PowerShell \
+                "{} is UTF-16, and JSON must be UTF-8; convert it: iconv -f UTF-16 -t UTF-8, or in PowerShell \
                  Out-File -Encoding utf8",
                 self.name
             )));
@@ -160,7 +160,7 @@ impl Lines {
         // The first, and then ever more rarely.
         if self.too_long.is_power_of_two() {
             crate::warn!(
-                format_args!("Left out a line of {} that is longer than {MAX_LINE_BYTES} bytes", self.name),
+                format_args!("Skipped a line of {} that is longer than {MAX_LINE_BYTES} bytes", self.name),
                 "lines" => self.too_long
             );
         }

@@ -7,7 +7,7 @@
 //!
 //! One loop takes readings from the source when they are due and hands them to the sink, which batches, sends and
 //! retries; a full sink makes the loop wait. The run ends when the source does, after `--count` or `--duration`, on a
-//! signal, or when nobody reads standard output any more. Whatever the reason, everything that was accepted is then
+//! signal, or when standard output is closed. Whatever the reason, everything that was accepted is then
 //! flushed and acknowledged; only a signal puts a limit to that (`GRACE`), and what could not be sent by then is said.
 
 mod api;
@@ -51,7 +51,7 @@ const PRINT_GRACE: Duration = Duration::from_secs(2);
 /// Between tries to find or create the topic.
 const TOPIC_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Runs until the source ends, a limit is reached or the end is asked for.
+/// Runs until the source ends, a limit is reached or shutdown is requested.
 ///
 /// # Errors
 /// The source cannot be opened or read, Kafka refuses the user or the topic, or after a signal not all readings could
@@ -122,7 +122,7 @@ async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: 
     while left > 0 {
         sent.room().await;
         let due = pacer.due().await;
-        // One look at the clocks a round: the age of each reading follows from the schedule.
+        // The clocks are read once per round: the age of each reading follows from the schedule.
         let (now, now_ms) = (Instant::now(), now_ms());
         for n in 0..due.count {
             let due = due.at(n);
@@ -190,7 +190,7 @@ async fn flush(config: &Producer, sink: &mut Sink, shutdown: &mut Shutdown) -> R
     }
 }
 
-/// Lets the printer end; a standard output that stands still does not keep the process.
+/// Lets the printer end; a standard output that blocks does not hold up the process.
 async fn say_goodbye(sent: &Sent, printer: JoinHandle<()>, summary: String) {
     sent.close(summary);
     if !printer.is_finished() {
@@ -213,7 +213,7 @@ async fn topic(cluster: &Cluster, partitions: i32) -> Result<i32> {
                 | ErrorKind::Unsupported
                 | ErrorKind::Fatal => {
                     return Err(Error::usage(format!(
-                        "Kafka refuses topic {}: {e}; look at the user, its rights and --topic",
+                        "Kafka refuses topic {}: {e}; check the user, its permissions and --topic",
                         cluster.topic()
                     )));
                 }
@@ -242,7 +242,7 @@ async fn find_or_create(cluster: &Cluster, partitions: i32) -> Result<Option<i32
 fn refused(config: &Producer, error: &KafkaError) -> Error {
     let topic = &config.kafka.topic;
     Error::usage(format!(
-        "Kafka refuses readings for topic {topic}: {error}; look at the user and its rights"
+        "Kafka refuses readings for topic {topic}: {error}; check the user and its permissions"
     ))
 }
 

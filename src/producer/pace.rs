@@ -13,7 +13,7 @@ use crate::config::Pace;
 
 /// The most that is made up for after a stall.
 const LONGEST_BEHIND: Duration = Duration::from_secs(10);
-/// Most readings of one round: how often the caller comes to look at other things.
+/// Most readings of one round, so that the caller gets to do other work.
 const ROUND: u32 = 256;
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
@@ -99,7 +99,7 @@ impl Pacer {
         }
         self.warned = Some(Instant::now());
         crate::warn!(
-            "Behind the pace by more than is made up for; readings are left out",
+            "Too far behind the pace to catch up; skipping readings",
             "left_out" => left_out, "made_up_seconds" => LONGEST_BEHIND.as_secs()
         );
     }

@@ -55,7 +55,7 @@ impl Joiner {
         let begins = line.first().is_some_and(|byte| matches!(byte, b'{' | b'['));
         let mut records = Vec::new();
         if self.open.is_empty() || (begins && line.first() == Some(&b'{')) {
-            // An object in the first column begins anew: what was open is not pretty-printed but broken.
+            // An object in the first column is a new one: what was open is broken, not pretty-printed.
             records = self.end();
             if !begins || length(line).is_some() {
                 records.extend(whole(line));

@@ -2,7 +2,7 @@
 //!
 //! A line is printed for what Kafka has acknowledged, not for what was handed over. Senders only leave their lines here;
 //! one task prints them. What waits to be printed is bounded: [`Sent::room`] makes the source as slow as a reader that is
-//! slow, but not as one that stands still: its lines are dropped and counted. When the reader of standard output has
+//! slow, but not as one that blocks: its lines are dropped and counted. When the reader of standard output has
 //! gone, [`Sent::print`] returns early, and the run ends quietly.
 
 use std::borrow::Cow;
@@ -54,7 +54,7 @@ impl Sent {
         Arc::new(Self { which, live, state: Mutex::default(), lines: Notify::new(), written: Notify::new() })
     }
 
-    /// What the sink shall call.
+    /// What the sink calls.
     pub(super) fn acknowledged(self: &Arc<Self>) -> Option<Acknowledged> {
         let sent = Arc::clone(self);
         match self.which {

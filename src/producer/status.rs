@@ -9,7 +9,7 @@ use crate::telemetry::http::{Answer, Site};
 use crate::telemetry::latency::Buckets;
 use crate::telemetry::metrics::{self, Exposition};
 
-/// The producer, looked at.
+/// A snapshot of the producer.
 #[derive(Debug)]
 pub(super) struct ProducerStatus {
     cluster: Arc<Cluster>,
@@ -30,30 +30,33 @@ impl ProducerStatus {
 
     fn ready(&self) -> Health {
         let sink = match self.sink.get() {
-            Some(sink) => sink.complaint(),
-            None => Some(format!("the topic {} was not found or created yet", self.cluster.topic())),
+            Some(sink) => sink.problem(),
+            None => Some(format!("topic {} has not been found or created yet", self.cluster.topic())),
         };
-        Health::new(self.cluster.complaint().into_iter().chain(sink))
+        Health::new(self.cluster.problem().into_iter().chain(sink))
     }
 
     fn exposition(&self) -> String {
         let mut out = Exposition::default();
         if let Some(sink) = self.sink.get() {
-            out.counter("weather_acknowledged_records_total", "Readings that all in-sync replicas have.")
-                .value(sink.acknowledged());
-            out.counter("weather_retried_records_total", "Readings that were sent again, each time counted.")
+            out.counter(
+                "weather_acknowledged_records_total",
+                "Readings acknowledged by all in-sync replicas.",
+            )
+            .value(sink.acknowledged());
+            out.counter("weather_retried_records_total", "Readings sent again; each time counts.")
                 .value(sink.retried());
-            out.counter("weather_dropped_records_total", "Readings given up: larger than the broker takes.")
+            out.counter("weather_dropped_records_total", "Readings dropped: larger than the broker accepts.")
                 .value(sink.dropped());
-            out.gauge("weather_waiting_records", "Readings taken in, and neither acknowledged nor dropped.")
+            out.gauge("weather_waiting_records", "Readings accepted and not yet acknowledged or dropped.")
                 .value(sink.waiting());
             out.histogram(
                 "weather_acknowledge_duration_seconds",
-                "From when a reading was due to its acknowledgement.",
+                "Time from when a reading was due to its acknowledgement.",
                 &Buckets::of(&sink.latency_us()),
             );
         }
-        out.gauge("weather_service_up", "1 while the service was reached and is not away.").with(
+        out.gauge("weather_service_up", "1 while the service is reachable.").with(
             &[("service", &"kafka")],
             i32::from(self.cluster.outage().is_none() && self.sink.get().is_some()),
         );
@@ -66,7 +69,7 @@ impl ProducerStatus {
 impl Site for ProducerStatus {
     async fn answer(&self, path: &str) -> Option<Answer> {
         Some(match path {
-            // Whoever asks is being answered: the runtime turns.
+            // The request is being answered, so the runtime works.
             "/livez" => Answer::health(&Health::default()),
             "/readyz" => Answer::health(&self.ready()),
             "/metrics" => Answer::ok(metrics::CONTENT_TYPE, self.exposition()),

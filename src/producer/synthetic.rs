@@ -1,7 +1,7 @@
 //! Simulated weather stations.
 //!
 //! Each station has a place on earth, drawn from the seed, and from it a climate: how warm it is there at this time of
-//! year, how much days and nights differ, when its sun stands highest. Slow waves of some days stand for the weather's
+//! year, how much days and nights differ, when its sun stands highest. Slow waves of some days model the weather's
 //! changes, a little noise for the instruments. The same seed gives the same stations, and with the same event times
 //! the same readings.
 //!
@@ -76,7 +76,7 @@ struct Weather {
 }
 
 impl Synthetic {
-    /// So many stations.
+    /// Number of stations.
     pub(super) fn new(stations: u32, seed: u64, shares: Shares) -> Self {
         let mut random = Random::new(seed);
         let stations = (0..stations).map(|number| Station::new(number, &mut random)).collect();

@@ -1,6 +1,6 @@
-//! What a record was understood as, what it carries beside that, and what to do about it, for people.
+//! What a record was understood as, what else it carries, and what to do about it, for people.
 //!
-//! Not for the hot path: this allocates as it likes. It looks at one record at a time, a sample; the same `Plan`
+//! Not for the hot path: this allocates freely. It explains one record at a time, a sample; the same `Plan`
 //! decides here as in the parser, so it never says anything that the parser does not do.
 
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ const MAX_EXAMPLE: usize = 32;
 /// A field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// Where it stands, as `--fields` takes it.
+    /// Its path, in the notation of `--fields`.
     pub path: String,
     /// Its value as JSON, cut when it is long.
     pub example: String,
@@ -37,7 +37,7 @@ pub struct Field {
 pub struct Understood {
     /// `station`, `timestamp` or the name of a metric.
     pub name: &'static str,
-    /// Where it stood.
+    /// Its path.
     pub path: String,
     /// The unit that it was in; `None` for the station and the time.
     pub unit: Option<Unit>,
@@ -86,13 +86,14 @@ impl Explanation {
             return None;
         }
         let mut hint = match (self.has_time, self.has_metric) {
-            (false, _) => String::from("No time under a name that is known"),
-            (true, false) => String::from("No metric that counts"),
-            (true, true) => String::from("Not every metric counts"),
+            (false, _) => String::from("No known time field"),
+            (true, false) => String::from("No usable metric"),
+            (true, true) => String::from("Not every metric is usable"),
         };
         for field in odd {
             let unit = field.unit.map_or("", Unit::as_str);
-            let why = if field.cause == Some(Cause::OutOfRange) { "is out of range" } else { "is no number" };
+            let why =
+                if field.cause == Some(Cause::OutOfRange) { "is out of range" } else { "is not a number" };
             let _ = write!(hint, "; {} {} in {unit} {why}", field.path, field.example);
         }
         let carried = self.candidates.iter().map(|(_, field)| field).chain(&self.others);
@@ -102,10 +103,11 @@ impl Explanation {
             let _ = write!(hint, "; the record also has {}", carried.join(", "));
         }
         if let Some(fields) = &self.fields {
-            let _ = write!(hint, "; if that is what they mean, set --fields '{fields}' (check the units)");
+            let _ =
+                write!(hint, "; if that is what these fields are, set --fields '{fields}' (check the units)");
         }
         if !self.has_time && !self.candidates.iter().any(|(name, _)| *name == "timestamp") {
-            hint.push_str("; --missing-timestamp kafka takes the time of the Kafka record");
+            hint.push_str("; --missing-timestamp kafka uses the time of the Kafka record");
         }
         Some(hint)
     }
@@ -253,7 +255,7 @@ fn collect(tape: &[Node<'_>], at: usize, path: String, fields: &mut Vec<Field>) 
     }
 }
 
-/// Names of what is no measurement of now: forecasts, extremes, and what only sounds alike.
+/// Names of what is not a current measurement: forecasts, extremes, and similar names.
 const OTHER_THINGS: [&str; 21] = [
     "feels", "dew", "min", "max", "gust", "deg", "dir", "chill", "zone", "interval", "hourly", "daily",
     "forecast", "start", "list[", "periods", "unit", "sunrise", "sunset", "offset", "indoor",
@@ -312,23 +314,23 @@ fn no_json(value: &[u8]) -> &'static str {
     match text {
         [] => "The value is empty",
         [0, ..] => {
-            "Behind the five bytes of a schema registry stands no JSON: Avro and Protobuf cannot be read; let the producer \
-             use the JSON serializer"
+            "What follows the five bytes of a schema registry is not JSON: Avro and Protobuf are not \
+             supported; use the JSON serializer in the producer"
         }
         [b'{', rest @ ..] if rest.trim_ascii_start().starts_with(b"'") => {
-            "This is Python's repr of a dict, not JSON: let the producer send json.dumps(record)"
+            "This is Python's repr of a dict, not JSON: send json.dumps(record) in the producer"
         }
         [b'{', rest @ ..] if rest.trim_ascii_start().first().is_some_and(u8::is_ascii_alphabetic) => {
-            "The names stand without quotes, so this is no JSON"
+            "The field names have no quotes, so this is not JSON"
         }
         [b'{', ..] => {
-            "This begins like JSON and is none: it is cut off, or has a comma or a quote too many or too few"
+            "This starts like JSON but is not valid: it is truncated, or a comma or quote is missing or extra"
         }
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "This is UTF-16: JSON has to be UTF-8",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "This is UTF-16; JSON must be UTF-8",
         _ if text.contains(&b',') && !text.contains(&b'{') => {
             "This looks like CSV, not JSON: send one JSON object for each row"
         }
-        _ => "This is no JSON",
+        _ => "This is not JSON",
     }
 }
 
@@ -342,6 +344,6 @@ fn no_object(tape: &[Node<'_>]) -> &'static str {
         Some(Node::String(text)) if text.trim_start().starts_with('{') => {
             "This is JSON within a JSON string: it was serialized twice"
         }
-        _ => "This is JSON, but no object",
+        _ => "This is JSON, but not an object",
     }
 }

@@ -67,8 +67,8 @@ fn one_list(rules: &[FieldRule]) -> Result<(), String> {
 fn field(text: &str) -> Result<FieldRule, String> {
     let expected = || {
         format!(
-            "field=path, several with commas between, such as \
-             station=name,timestamp=dt,temperature=main.temp:K,wind_speed=wind.speed:km/h; {text:?} is none"
+            "field=path pairs separated by commas, such as \
+             station=name,timestamp=dt,temperature=main.temp:K,wind_speed=wind.speed:km/h; {text:?} is not one"
         )
     };
     let (name, path) = text.split_once('=').ok_or_else(expected)?;
@@ -115,7 +115,7 @@ pub fn missing_values(text: &str) -> Result<Vec<i64>, String> {
     let all: Option<Vec<f64>> = parts.map(float_from_text).collect();
     // What is too large for a number here is out of range anyway.
     let fixed = all.map(|all| all.into_iter().filter_map(fixed_from_float).collect());
-    fixed.ok_or_else(|| String::from("numbers with commas between, such as -99,-9999"))
+    fixed.ok_or_else(|| String::from("numbers separated by commas, such as -99,-9999"))
 }
 
 /// Reads `wind_speed=km/h,temperature=F`: the unit of every metric.

@@ -5,7 +5,7 @@
 //! this folder's README.
 //!
 //! ```text
-//! bytes ─▶ shape: the bytes between the values are those of a record before? read the values where they stand
+//! bytes ─▶ shape: the bytes between the values are those of a record before? read the values in place
 //!            │ no                                                                                │
 //!            ▼                                                                                   ▼
 //!          simd-json ─▶ search (one walk finds all fields) ─▶ plan (which of them count) ─▶ number, timestamp, units
@@ -76,7 +76,7 @@ pub enum Cause {
     Absent,
     /// Null, `NaN`, an empty text or a value that stands for a missing one.
     Null,
-    /// Text that is no number, an object, or a number in a unit that is not known.
+    /// Text that is not a number, an object, or a number in a unit that is not known.
     NotANumber,
     /// No such value can be measured.
     OutOfRange,
@@ -161,7 +161,7 @@ pub enum Reason {
     Malformed,
     /// No field that is known as a time, or it is null.
     MissingTimestamp,
-    /// No metric that counts.
+    /// No usable metric.
     NoMetric,
     /// No longer given; tables and checkpoints of version 0.1 have it.
     OutOfRange,

@@ -1,8 +1,8 @@
 //! The names that are known without being told: each with the unit that it can only mean.
 //!
-//! A name whose unit is anybody's guess (`temp`, `windspeed`, `main.temp`) is not here: averaging in a wrong unit is worse
+//! A name whose unit is unclear (`temp`, `windspeed`, `main.temp`) is not here: averaging in a wrong unit is worse
 //! than asking. Of several names that one record has, the first in its list counts, so a list goes from what says most
-//! (a unit that stands beside the value) to what says least.
+//! (a unit given next to the value) to the least precise.
 //!
 //! Forecasts are no measurements: the names of their parts (`hourly`, `daily`, `list`, `periods`, `startTime`, `dt_txt`)
 //! are absent on purpose.

@@ -47,7 +47,7 @@ pub(super) fn float_from_text(text: &str) -> Option<f64> {
 pub(super) struct Decimal {
     is_negative: bool,
     digits: u64,
-    /// How many of the digits stand behind the point.
+    /// How many of the digits are after the point.
     decimals: usize,
     /// Bytes of the text.
     pub(super) length: usize,
@@ -102,7 +102,7 @@ impl Decimal {
         fixed_from_float(self.float(text)?)
     }
 
-    /// The float nearest to the number that stands at the start of `text`, where it was read.
+    /// The float nearest to the number at the start of `text`, where it was read.
     #[inline]
     pub(super) fn float(self, text: &[u8]) -> Option<f64> {
         // Both are exact, so their quotient is the nearest float there is.

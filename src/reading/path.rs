@@ -1,4 +1,4 @@
-//! Where a field stands in a record, and finding all of a format's fields in one walk over a parsed record.
+//! The path of a field in a record, and finding all of a format's fields in one walk over a parsed record.
 //!
 //! A path is names with dots between them, and places in arrays: `wind.speed`, `obs[0][7]`. All paths of a format are
 //! merged into one [`Tree`], so that every key of a record is looked up once, whatever the number of paths. `[]` in a
@@ -15,7 +15,7 @@ const MAX_STEPS: usize = 16;
 /// Longer keys than this share one group in a branch's index.
 const MAX_INDEXED: usize = 32;
 
-/// Where a field stands, such as `main.temp` or `obs[0][7]`.
+/// The path of a field, such as `main.temp` or `obs[0][7]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path(Vec<Step>);
 

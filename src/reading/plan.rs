@@ -35,7 +35,7 @@ pub(super) struct TimePlan {
 pub(super) enum Clock {
     /// The format's zone.
     Zone,
-    /// So many ms ahead of UTC.
+    /// Ahead of UTC by this many ms.
     Ahead(i64),
 }
 

@@ -46,7 +46,7 @@ const SPELLINGS: &[(Unit, &[&str])] = &[
     (Knots, &["kn", "kt", "kts", "knots", "kt-1"]),
 ];
 
-/// The unit of each metric, unless another is asked for.
+/// The unit of each metric, unless another is requested.
 pub const BASE_UNITS: [Unit; 3] = [Celsius, Percent, MetresPerSecond];
 
 impl Unit {

@@ -1,6 +1,6 @@
 //! Time zones: what a clock on a wall says → UTC.
 //!
-//! Text without an offset is a local time. Its zone is UTC, a fixed offset or a place, whose history stands in a zone
+//! Text without an offset is a local time. Its zone is UTC, a fixed offset or a place, whose history is in a zone
 //! file of the IANA database ([`file`]). Such a file is read once, at start, into a table of the offsets by local time,
 //! so that a look-up is a comparison with the one found last.
 //!
@@ -49,25 +49,25 @@ impl Zone {
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-+".contains(c))
         };
         if !text.split('/').all(is_name) {
-            return Err(String::from("UTC, an offset such as +07:00, or a place such as Asia/Kolkata"));
+            return Err(String::from("UTC, an offset such as +07:00, or an IANA name such as Asia/Kolkata"));
         }
         let folders: Vec<PathBuf> = folder.into_iter().chain(FOLDERS.map(PathBuf::from)).collect();
         let found = folders.iter().filter(|folder| folder.is_dir()).map(|folder| folder.join(text));
         let Some(path) = found.clone().find(|path| path.is_file()) else {
             return Err(match found.count() {
                 0 => format!(
-                    "a zone whose file is there: none of {} is a folder; set TZDIR to the folder of the zone files, or \
+                    "a zone whose file exists: none of {} is a folder; set TZDIR to the folder of the zone files, or \
                      use an offset such as +07:00",
                     FOLDERS.join(", ")
                 ),
                 _ => String::from(
-                    "UTC, an offset such as +07:00, or a place that exists, such as Asia/Kolkata",
+                    "UTC, an offset such as +07:00, or an existing IANA name such as Asia/Kolkata",
                 ),
             });
         };
         let bytes = std::fs::read(&path).map_err(|e| format!("a zone file that can be read ({e})"))?;
         let place =
-            file::read(&bytes).ok_or_else(|| format!("a zone: {} is no zone file", path.display()))?;
+            file::read(&bytes).ok_or_else(|| format!("a zone: {} is not a zone file", path.display()))?;
         Ok(Zone::Place(place))
     }
 

@@ -29,9 +29,9 @@ impl Heartbeat {
         Self { name, started: Instant::now(), working_since_ms: AtomicU64::new(RESTING) }
     }
 
-    // Relaxed throughout: a time that stands for itself.
+    // Relaxed throughout: a time on its own.
 
-    /// A round begins, or goes on with another try.
+    /// A round begins, or continues with another attempt.
     pub fn work(&self) {
         self.working_since_ms.store(self.elapsed_ms(), Ordering::Relaxed);
     }
@@ -42,11 +42,11 @@ impl Heartbeat {
     }
 
     /// What is wrong with the loop, if anything.
-    pub fn complaint(&self) -> Option<String> {
-        self.complaint_after(self.elapsed_ms())
+    pub fn problem(&self) -> Option<String> {
+        self.problem_after(self.elapsed_ms())
     }
 
-    fn complaint_after(&self, now_ms: u64) -> Option<String> {
+    fn problem_after(&self, now_ms: u64) -> Option<String> {
         let since_ms = self.working_since_ms.load(Ordering::Relaxed);
         let worked = Duration::from_millis(now_ms.saturating_sub(since_ms));
         (since_ms != RESTING && worked > LONGEST_ROUND)
@@ -61,29 +61,29 @@ impl Heartbeat {
 /// A verdict with its reasons.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    complaints: Vec<String>,
+    problems: Vec<String>,
 }
 
 impl Health {
-    /// Healthy, unless there are complaints.
-    pub fn new(complaints: impl IntoIterator<Item = String>) -> Self {
-        Self { complaints: complaints.into_iter().collect() }
+    /// Healthy, unless there are problems.
+    pub fn new(problems: impl IntoIterator<Item = String>) -> Self {
+        Self { problems: problems.into_iter().collect() }
     }
 
-    /// Whether there are no complaints.
+    /// Whether there are no problems.
     pub fn is_ok(&self) -> bool {
-        self.complaints.is_empty()
+        self.problems.is_empty()
     }
 
     /// What is wrong, a sentence each.
-    pub fn complaints(&self) -> &[String] {
-        &self.complaints
+    pub fn problems(&self) -> &[String] {
+        &self.problems
     }
 }
 
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_ok() { f.write_str("ok") } else { f.write_str(&self.complaints.join("\n")) }
+        if self.is_ok() { f.write_str("ok") } else { f.write_str(&self.problems.join("\n")) }
     }
 }
 
@@ -95,13 +95,13 @@ mod tests {
     fn a_loop_that_rests_lives_and_one_that_hangs_does_not() {
         let beat = Heartbeat::new("flush");
         let much_later = 10 * LONGEST_ROUND.as_millis() as u64;
-        assert_eq!(beat.complaint_after(much_later), None);
+        assert_eq!(beat.problem_after(much_later), None);
         beat.work();
-        assert_eq!(beat.complaint(), None);
-        let complaint = beat.complaint_after(much_later).unwrap();
-        assert!(complaint.starts_with("the flush loop has been stuck for "), "{complaint}");
+        assert_eq!(beat.problem(), None);
+        let problem = beat.problem_after(much_later).unwrap();
+        assert!(problem.starts_with("the flush loop has been stuck for "), "{problem}");
         beat.rest();
-        assert_eq!(beat.complaint_after(much_later), None);
+        assert_eq!(beat.problem_after(much_later), None);
     }
 
     #[test]

@@ -37,7 +37,7 @@ const DRAIN_BYTES: usize = 256 * 1024;
 const MAX_CONNECTIONS: usize = 64;
 /// Connections accepted per second in the long run: at 20 µs each, a tenth of a core.
 const ACCEPTS_PER_SECOND: f64 = 5_000.0;
-/// Accepted at once after a quiet time, so that a burst keeps nobody else waiting in the kernel's queue.
+/// Accepted at once after a quiet time, so that a burst keeps no other client waiting in the kernel's queue.
 const ACCEPT_BURST: f64 = 10_000.0;
 /// The pause when there were too many, or no more could be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

@@ -40,7 +40,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// On which side of its column a cell stands.
+/// The side of its column on which a cell is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// Text.

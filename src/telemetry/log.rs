@@ -15,7 +15,7 @@ use crate::telemetry::repeats::Repeats;
 use crate::telemetry::terminal::Colour;
 use crate::time::{Rfc3339, now_ms};
 
-// Relaxed throughout: set once at start-up, and a line more or less around that moment harms nobody.
+// Relaxed throughout: set once at start-up, and a line more or less around that moment does not matter.
 static LEVEL: AtomicU8 = AtomicU8::new(LogLevel::Info as u8);
 static JSON: AtomicBool = AtomicBool::new(false);
 static REPEATS: Mutex<Repeats> = Mutex::new(Repeats::new());
@@ -229,7 +229,7 @@ impl Outage {
     }
 
     /// A sentence about the service, if it is in trouble.
-    pub fn complaint(&self) -> Option<String> {
+    pub fn problem(&self) -> Option<String> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.as_ref().map(|t| {
             let state = if t.refuses { "refuses requests" } else { "is not available" };
@@ -280,6 +280,6 @@ mod tests {
         outage.ok();
         assert_eq!(outage.reason(), None);
         outage.refused(&"no right");
-        assert_eq!(outage.complaint().as_deref(), Some("Test refuses requests: no right"));
+        assert_eq!(outage.problem().as_deref(), Some("Test refuses requests: no right"));
     }
 }

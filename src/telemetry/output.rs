@@ -1,11 +1,11 @@
 //! Everything that the program prints: log lines, `Sent: {...}` lines, batches, the live block at a terminal's bottom.
 //!
 //! Those who print only leave their text in a bounded queue; a thread for each stream (`writer`) writes it. So a
-//! terminal, pipe or disk that stands still never holds up the work: what does not fit any more is dropped and counted,
+//! terminal, pipe or disk that blocks never holds up the work: what no longer fits is dropped and counted,
 //! and the log reports the number once the stream takes text again. Standard output and standard error have a queue each,
 //! unless both are the same terminal, pipe or file: then one queue keeps their lines in order.
 //!
-//! A stream that is closed takes nothing more, and the work goes on without; [`closed`] is for those who then end.
+//! A closed stream is ignored and the work continues; [`closed`] is for callers that want to end then.
 
 mod writer;
 
@@ -97,7 +97,7 @@ pub async fn closed() {
 }
 
 /// The end of the program: takes the live block away, prints the last line of the log, if any, and waits for both
-/// streams, but not for one that stands still.
+/// streams, but not for one that blocks.
 pub async fn finish(last: Option<String>) {
     OUTPUT.out.show_live(String::new());
     if let Some(line) = last {

@@ -45,7 +45,7 @@ pub fn is_live() -> bool {
 pub enum Colour {
     /// Something is broken.
     Red,
-    /// Somebody should look.
+    /// Needs attention.
     Yellow,
     /// Goes well.
     Green,
@@ -109,7 +109,7 @@ impl Drop for Live {
     }
 }
 
-/// A bar, the share, and how long the rest takes if it goes on like this; `done` from 0 to 1.
+/// A bar, the share, and how long the rest takes at this rate; `done` from 0 to 1.
 pub fn progress_bar(done: f64, elapsed: Duration) -> String {
     let done = done.clamp(0.0, 1.0);
     let full = (done * BAR as f64) as usize;

@@ -50,7 +50,7 @@ async fn sigterm_flushes_checkpoints_and_ends_well() {
     producer.succeed(RUN_LIMIT).await;
     let run = pipeline.drain().await;
     let from_file =
-        run.stderr().iter().filter(|line| line.contains("going on from the checkpoint file")).count();
+        run.stderr().iter().filter(|line| line.contains("continuing from the checkpoint file")).count();
     assert_eq!(from_file, 4, "{:?}", run.stderr());
     pipeline.assert_table().await;
 }

@@ -119,7 +119,7 @@ async fn what_time_does_not_change_is_told_in_the_servers_words_and_gone_on_from
     pipeline.produce(&["--count", "100", "--rate", "0"]).await;
     let process = pipeline.process("one", &[]);
     let line = process.wait_for_line("refuses requests", RUN_LIMIT).await;
-    for words in ["not on a Sunday", "SQLSTATE P0001", "a trigger, rule or view of yours"] {
+    for words in ["not on a Sunday", "SQLSTATE P0001", "a trigger, rule or view that was added"] {
         assert!(line.contains(words), "{words:?} is not in {line}");
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -145,7 +145,7 @@ async fn a_table_that_somebody_reads_is_adopted_without_keeping_others_waiting()
     let holder = database.connect().await;
     holder.batch_execute("BEGIN; SELECT FROM weather_summary").await.expect("the table can be read");
     let process = pipeline.process("one", &[]);
-    process.wait_for_line("waiting for a moment", RUN_LIMIT).await;
+    process.wait_for_line("waiting until nobody uses the table", RUN_LIMIT).await;
     let reader = database.connect().await;
     reader.batch_execute("SET lock_timeout = '5s'").await.expect("a setting is taken");
     let start = Instant::now();

@@ -176,7 +176,7 @@ async fn a_processor_without_postgres_keeps_its_state_in_files() {
     // Nothing new: the same rows, from the files.
     let again = process(&["--until-latest"]);
     again.succeed(RUN_LIMIT).await;
-    assert!(again.stderr().iter().any(|line| line.contains("going on from the checkpoint file")));
+    assert!(again.stderr().iter().any(|line| line.contains("continuing from the checkpoint file")));
     assert_eq!(printed(&again), printed(&first));
 
     let running = process(&[]);

@@ -148,7 +148,7 @@ async fn ended_while_nothing_answers() {
     to_kafka.set(Network::Well);
     to_postgres.set(Network::Well);
     let second = pipeline.process("two", &[]);
-    second.wait_for_line("going on from the checkpoint file", RESUMED).await;
+    second.wait_for_line("continuing from the checkpoint file", RESUMED).await;
     pipeline.assert_exact(&[&producer, &second]).await;
 }
 

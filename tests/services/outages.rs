@@ -67,7 +67,7 @@ async fn postgresql_away_while_the_processor_is_killed_and_started() {
     let second = pipeline.spawn(&["--checkpoint-interval", "200ms"]);
     second.wait_for_line("not available", RUN_LIMIT).await;
     postgres.start().await;
-    second.wait_for_line("going on from the checkpoint file", RESUMED).await;
+    second.wait_for_line("continuing from the checkpoint file", RESUMED).await;
     producer.succeed(RUN_LIMIT).await;
     pipeline.assert_exact(&[&second]).await;
 }

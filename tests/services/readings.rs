@@ -135,7 +135,7 @@ async fn a_codec_that_is_not_built_in_is_named() {
     );
 
     let run = pipeline.spawn(&["--until-latest"]);
-    let said = run.wait_for_line("reading of this partition waits", RUN_LIMIT).await;
+    let said = run.wait_for_line("the partition is paused", RUN_LIMIT).await;
     assert!(said.contains("--features zstd"), "{said}");
     run.sigterm();
     assert_eq!(run.wait(RUN_LIMIT).await.code(), Some(1), "a bounded run that did not come to its end");

@@ -126,7 +126,7 @@ async fn a_role_with_no_more_rights_than_needed_does_all_the_work() {
     let empty = process("role-secret");
     assert_eq!(empty.wait(LIMIT).await.code(), Some(2));
     let said = empty.stderr().join("\n");
-    assert!(said.contains("weather_summary is missing in the database and could not be made"), "{said}");
+    assert!(said.contains("weather_summary is missing in the database and could not be created"), "{said}");
     let wrong = process("not-this");
     assert_eq!(wrong.wait(LIMIT).await.code(), Some(2));
     assert!(!wrong.stderr().join("\n").contains("not-this"));

@@ -63,7 +63,7 @@ async fn a_database_set_back_to_a_backup_is_noticed() {
         std::fs::remove_file(path).expect("it can be removed");
     }
     let run = pipeline.drain().await;
-    assert!(run.stderr().join("\n").contains("going on from PostgreSQL's state"), "{:?}", run.stderr());
+    assert!(run.stderr().join("\n").contains("continuing from PostgreSQL's state"), "{:?}", run.stderr());
     pipeline.assert_table().await;
 }
 

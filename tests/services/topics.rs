@@ -93,7 +93,7 @@ async fn a_log_cut_while_it_is_read_goes_on_at_its_new_end() {
     let cut = broker.truncate(&pipeline.topic, 0, 1_600).expect("it can be cut");
     assert!((1..2_000).contains(&cut), "whole batches go: the log ends at {cut}");
     broker.drop_connections().await;
-    process.wait_for_line("the log was cut behind what was read", RESUMED).await;
+    process.wait_for_line("the log was truncated below what was read", RESUMED).await;
     produce(&pipeline, "2").await;
     let rest = pipeline.kafka.read(&pipeline.topic, 0).await;
     log.extend(rest.into_iter().filter(|record| record.offset >= cut));

@@ -72,8 +72,8 @@ async fn tables_and_checkpoints_of_earlier_versions_load() {
             }
             let run = pipeline.drain().await;
             let (from, offset) = match with_file {
-                true => ("going on from the checkpoint file", CHECKPOINTED),
-                false => ("going on from PostgreSQL's state", FLUSHED),
+                true => ("continuing from the checkpoint file", CHECKPOINTED),
+                false => ("continuing from PostgreSQL's state", FLUSHED),
             };
             let line = run.wait_for_line(from, RUN_LIMIT).await;
             assert!(line.contains(&format!("next_offset={offset}")), "{version}: {line}");

@@ -95,7 +95,7 @@ async fn exchanged_files_are_ignored() {
     let other = Checkpoint { topic: "another".to_owned(), ..Checkpoint::decode(&kept).expect("it is whole") };
     std::fs::write(file(2), other.encode()).expect("the folder is ours");
     let said = pipeline.drain().await.stderr().join("\n");
-    assert_eq!(said.matches("is of partition").count(), 3, "{said}");
+    assert_eq!(said.matches("belongs to partition").count(), 3, "{said}");
     pipeline.assert_exact(&[]).await;
 }
 
@@ -130,7 +130,7 @@ async fn damaged_files_are_ignored() {
     std::fs::write(&current[1], &flipped).expect("it can be written");
     let run = pipeline.drain().await;
     let said = run.stderr().join("\n");
-    assert!(said.contains("incomplete") && said.contains("checksum does not fit"), "{said}");
+    assert!(said.contains("incomplete") && said.contains("checksum mismatch"), "{said}");
     pipeline.assert_table().await;
 }
 

@@ -22,7 +22,7 @@ use crate::trace::{Checked, ensure};
 pub enum Outcome {
     Aggregated,
     Rejected(Reason),
-    /// Rejected in a flood: counted, not kept.
+    /// Rejected in a flood: counted, not stored.
     SampledOut(Reason),
     /// No record there.
     Skipped,

@@ -1,6 +1,6 @@
 //! The offsets of consumer groups: FindCoordinator, versions 0 to 2, OffsetCommit, 2 to 7, and OffsetFetch, 1 to 5.
 //!
-//! Groups here have no members, so offsets are committed from outside, as administration tools do it; whoever claims
+//! Groups here have no members, so offsets are committed from outside, as administration tools do; a client that claims
 //! a generation of members is told that there is none.
 
 use super::super::codes::ErrorCode;
@@ -124,7 +124,7 @@ impl Commit {
 #[derive(Debug)]
 pub(super) struct OffsetFetch<'a> {
     group: &'a str,
-    /// What is asked for; `None` for all.
+    /// What is requested; `None` for all.
     topics: Option<Vec<(&'a str, Vec<i32>)>>,
 }
 

@@ -6,12 +6,12 @@ use super::super::wire::{Answer, Malformed, Reader};
 use super::super::{NODE_ID, Shared};
 use super::{Outcome, code};
 
-/// Stands where the user's rights would, if they had been asked for.
+/// In place of the user's permissions, which were not requested.
 const RIGHTS_NOT_ASKED: i32 = i32::MIN;
 
 #[derive(Debug)]
 pub(super) struct Metadata<'a> {
-    /// The topics asked for; `None` for all.
+    /// The requested topics; `None` for all.
     topics: Option<Vec<&'a str>>,
     may_create: bool,
 }
@@ -22,7 +22,7 @@ impl<'a> Metadata<'a> {
             if reader.version >= 10 {
                 let _topic_id = reader.uuid()?;
             }
-            // Without a name the id counts, from version 12 on; here only names are asked for.
+            // Without a name the id counts, from version 12 on; here clients only send names.
             let name = reader.nullable_string()?.ok_or(Malformed)?;
             reader.tagged_fields()?;
             Ok(name)

@@ -125,7 +125,7 @@ impl Outcome {
         answer
     }
 
-    /// The error that is to be said, as a result to go on from.
+    /// The error to answer with, as a result to continue from.
     fn permit(&self) -> Result<(), ErrorCode> {
         self.error.map_or(Ok(()), Err)
     }

@@ -98,7 +98,7 @@ impl InitProducerId {
 
     pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
         let result = outcome.permit().and_then(|()| match self.transactional {
-            // Nobody keeps transactions here.
+            // No transactions here.
             true => Err(ErrorCode::TransactionalIdAuthorizationFailed),
             false => Ok(broker.next_producer_id()),
         });

@@ -1,6 +1,6 @@
 //! Which batches of a fetch answer belong to transactions that were aborted.
 //!
-//! With read_committed a broker sends everything up to the first open transaction, and beside it the list of the aborted
+//! With read_committed a broker sends everything up to the first open transaction, and with it the list of the aborted
 //! ones that the answer touches, each by its producer and first offset. It ends where that producer's next control
 //! batch says "abort". So the list is walked along with the batches, as Java's consumer does.
 

@@ -57,7 +57,7 @@ pub struct Header {
     pub last_offset: i64,
     /// Who stamped the records.
     pub timestamp_type: TimestampType,
-    /// Newest timestamp of its records, milliseconds since 1970, as it was sent: nobody has judged it.
+    /// Newest timestamp of its records, milliseconds since 1970, as it was sent: not validated.
     pub max_timestamp_ms: i64,
     /// The producer's id, -1 where it has none.
     pub producer_id: i64,
@@ -72,7 +72,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Where reading goes on after this batch.
+    /// Where reading continues after this batch.
     pub fn next_offset(&self) -> i64 {
         self.last_offset.saturating_add(1)
     }
@@ -112,7 +112,7 @@ impl Header {
             return Err(error(Cause::Checksum { stored, computed }));
         }
         let Some(last_offset) = last_offset.filter(|last| base_offset >= 0 && *last >= base_offset) else {
-            return Err(error(Cause::Malformed("its offsets cannot be")));
+            return Err(error(Cause::Malformed("its offsets are impossible")));
         };
         let attributes = i16::from_be_bytes(field(fields, 21));
         let codec = Codec::from_number(attributes & CODEC_MASK)
@@ -156,7 +156,7 @@ fn base_offset(bytes: &[u8]) -> i64 {
 
 /// What the front of an answer's bytes is.
 pub(super) enum Front {
-    /// A batch of this format, of so many bytes.
+    /// A batch of this format, of this many bytes.
     Batch(usize),
     /// Too little for a whole batch.
     Cut,
@@ -175,10 +175,10 @@ pub(super) fn front(bytes: &[u8]) -> Front {
     let size = usize::try_from(i32::from_be_bytes([a, b, c, d])).ok().map(|length| length + LENGTH_END);
     let error = |last_offset, cause| BatchError { base_offset, last_offset, cause };
     match (size, magic) {
-        (None, _) => Front::Unreadable(error(None, Cause::Malformed("its length is below zero")), None),
+        (None, _) => Front::Unreadable(error(None, Cause::Malformed("its length is negative")), None),
         (Some(size), _) if size > bytes.len() => Front::Cut,
         (Some(size), MAGIC) => Front::Batch(size),
-        // A message of the old formats stands alone, or its offset is that of the last one in it.
+        // A message of the old formats is single, or its offset is that of the last one in it.
         (size, 0 | 1) => Front::Unreadable(error(Some(base_offset), Cause::OldFormat { magic }), size),
         (size, _) => Front::Unreadable(error(None, Cause::UnknownFormat { magic }), size),
     }

@@ -1,14 +1,14 @@
 //! gzip: deflate as in RFC 1951, in the frame of RFC 1952.
 //!
 //! rskafka's own reader expands a batch whole, a `Vec` for each key and value, and cannot be told when to stop: 1 MB may
-//! become 1 GB. This one stops whenever the window is full, and goes on where it was. gzip's CRC-32 is not compared: the
+//! become 1 GB. This one stops whenever the window is full, and continues where it was. gzip's CRC-32 is not compared: the
 //! batch's checksum has already confirmed every byte that comes in.
 //!
 //! Codes up to 10 bits are one look-up; longer ones, which are rare by what they are for, are walked bit by bit.
 
 use super::window::Window;
 
-/// Codes of up to so many bits are looked up.
+/// Codes of up to this many bits are looked up.
 const FAST_BITS: u32 = 10;
 const LONGEST_CODE: usize = 15;
 /// Room that a step needs: for a literal and the longest copy.
@@ -16,8 +16,8 @@ const ROOM: usize = 1 + 258;
 const END_OF_BLOCK: usize = 256;
 
 const ENDS_EARLY: &str = "it ends early";
-const BAD_CODES: &str = "it has a set of codes that cannot be";
-const BAD_SYMBOL: &str = "it has a code that stands for nothing";
+const BAD_CODES: &str = "it has an invalid set of codes";
+const BAD_SYMBOL: &str = "it has an unassigned code";
 
 /// Base and extra bits of the lengths 257 to 285.
 const LENGTHS: [(u16, u8); 29] = [
@@ -240,7 +240,7 @@ impl Codes {
 enum Step {
     FileHeader,
     BlockHeader,
-    /// Bytes that are not compressed, so many.
+    /// This many bytes that are not compressed.
     Stored(usize),
     Symbols,
     End,
@@ -288,7 +288,7 @@ impl Inflate {
     }
 
     fn file_header(&mut self, input: &[u8]) -> Result<(), &'static str> {
-        let [0x1F, 0x8B, 8, flags, ..] = input else { return Err("it does not begin as gzip does") };
+        let [0x1F, 0x8B, 8, flags, ..] = input else { return Err("it does not start with a gzip header") };
         let mut at = 10;
         if flags & 4 != 0 {
             let length: [u8; 2] = *input.get(at..).and_then(|rest| rest.first_chunk()).ok_or(ENDS_EARLY)?;
@@ -321,7 +321,7 @@ impl Inflate {
         self.bits.at += 4;
         let length = u16::from_le_bytes([a, b]);
         if length != !u16::from_le_bytes([c, d]) {
-            return Err("the length of a block contradicts itself");
+            return Err("the two lengths of a block differ");
         }
         Ok(Step::Stored(usize::from(length)))
     }
@@ -344,7 +344,7 @@ impl Inflate {
         lengths[144..256].fill(9);
         lengths[256..280].fill(7);
         self.symbols.set(&lengths)?;
-        // Two of the 32 stand for nothing, as DISTANCES says by its length.
+        // Two of the 32 are unassigned, as the length of DISTANCES shows.
         self.distances.set(&[5; 32])?;
         Ok(Step::Symbols)
     }
@@ -388,7 +388,7 @@ impl Inflate {
 
     /// Expands symbols until the block ends or the window is full.
     fn compressed(&mut self, input: &[u8], window: &mut Window) -> Result<(), &'static str> {
-        // In a variable of its own it stays in registers.
+        // In its own variable it stays in registers.
         let mut bits = self.bits;
         while window.room() >= ROOM {
             bits.refill(input);

@@ -10,7 +10,7 @@ const FRAME: u32 = 0x184D_2204;
 const STORED: u32 = 1 << 31;
 /// Shortest copy.
 const SHORTEST: usize = 4;
-/// A length in a token that goes on in the bytes that follow.
+/// A length in a token that continues in the bytes that follow.
 const GOES_ON: usize = 15;
 
 /// An lz4 stream in the middle of being expanded.
@@ -24,7 +24,7 @@ pub(super) struct Lz4 {
     in_block: bool,
     ended: bool,
     literal: Pending,
-    /// Comes after the literal; its distance stands behind it.
+    /// Comes after the literal; its distance follows it.
     copy_length: Option<usize>,
     copy: Pending,
 }
@@ -51,7 +51,7 @@ impl Lz4 {
 
     fn begin(&mut self, input: &[u8]) -> Result<(), &'static str> {
         if u32::from_le_bytes(take(input, &mut self.at)?) != FRAME {
-            return Err("it does not begin as lz4 does");
+            return Err("it does not start with an lz4 header");
         }
         let [flags, _block_size] = take(input, &mut self.at)?;
         if flags >> 6 != 1 || flags & 1 != 0 {
@@ -105,7 +105,7 @@ impl Lz4 {
         Ok(())
     }
 
-    /// A length that goes on, in bytes to be added up, of which the last is not 255.
+    /// A length that continues, in bytes to be added up, of which the last is not 255.
     fn length(&mut self, block: &[u8], start: usize) -> Result<usize, &'static str> {
         let mut length = start;
         if start == GOES_ON {

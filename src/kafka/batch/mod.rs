@@ -11,8 +11,8 @@
 //!   whole batches). Records of a batch whose offsets do not grow, or leave the batch, are an error.
 //! - Markers and batches of aborted transactions are given as headers without records, so that their offsets can be
 //!   accounted for. So is a batch that compaction has emptied, in one step, whatever its span.
-//! - Each error names the offsets that it takes away. The walk can go on behind it, for who decides to step over.
-//! - Timestamps are given as they were sent. Nobody here judges them.
+//! - Each error names the offsets that it affects. The walk can continue behind it, for callers that decide to skip them.
+//! - Timestamps are given as they were sent, not validated.
 
 mod aborted;
 mod copies;
@@ -142,7 +142,7 @@ impl fmt::Display for Cause {
             }
             Self::UnknownFormat { magic } => write!(f, "a batch of the unknown format {magic}"),
             Self::Checksum { stored, computed } => {
-                write!(f, "the batch is damaged (checksum {computed:08x} in place of {stored:08x})")
+                write!(f, "the batch is damaged (checksum {computed:08x}, expected {stored:08x})")
             }
             Self::UnknownCodec(number) => write!(f, "a batch compressed with the unknown codec {number}"),
             Self::CodecNotBuiltIn(codec) => write!(
@@ -150,9 +150,9 @@ impl fmt::Display for Cause {
                 "a batch compressed with {name}, which this program was built without; build it with --features {name}",
                 name = codec.name()
             ),
-            Self::Compression(codec, what) => write!(f, "a batch that is not {}: {what}", codec.name()),
+            Self::Compression(codec, what) => write!(f, "a batch that is not valid {}: {what}", codec.name()),
             Self::TooLarge { bytes, limit } => {
-                write!(f, "a batch that takes {bytes} bytes to expand, more than {limit}")
+                write!(f, "a batch of {bytes} bytes when decompressed, more than {limit}")
             }
             Self::Malformed(what) => write!(f, "a malformed batch: {what}"),
         }
@@ -225,14 +225,14 @@ impl<'a> Batches<'a> {
         Self { bytes, expander, aborted, max_record_bytes, next_offset: fetch_offset, first: true }
     }
 
-    /// Where the next fetch goes on, after the batches that were given so far or could not be.
+    /// Where the next fetch continues, after the batches that were given so far or could not be.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
     }
 
     /// The next batch that has offsets not yet read; `None` at the end of the answer.
     ///
-    /// After an error the walk goes on behind the batch; it ends if nobody can tell where that is.
+    /// After an error the walk continues behind the batch; it ends if that position is unknown.
     pub fn next_batch(&mut self) -> Option<Result<Batch<'_>, BatchError>> {
         let (header, size) = loop {
             match self.next_header()? {

@@ -57,7 +57,7 @@ impl Place {
     ) -> Result<Option<Record<'r>>, &'static str> {
         let offset = self.base_offset.saturating_add(i64::from(raw.offset_delta));
         if offset < self.after_last || offset > self.last_offset {
-            return Err("the offsets of its records do not grow, or leave it");
+            return Err("the offsets of its records do not increase, or are outside it");
         }
         self.after_last = offset.saturating_add(1);
         if offset < self.next_offset {

@@ -69,7 +69,7 @@ impl Snappy {
                 return Ok(());
             }
         }
-        Err("the length of a block cannot be")
+        Err("the length of a block is impossible")
     }
 
     /// Reads the next literal's or copy's head.

@@ -243,9 +243,9 @@ fn what_cannot_be_read_is_named() {
         (with(16, 0), "offset 10: a message of format 0; only format 2 (Kafka 0.11 and later) can be read"),
         (with(16, 1), "offset 10: a message of format 1; only format 2 (Kafka 0.11 and later) can be read"),
         (with(16, 3), "offset 10 and after: a batch of the unknown format 3"),
-        (with(8, 0xFF), "offset 10 and after: a malformed batch: its length is below zero"),
+        (with(8, 0xFF), "offset 10 and after: a malformed batch: its length is negative"),
         (of(5, 3, 1, &record), "offsets 10 to 13: a batch compressed with the unknown codec 5"),
-        (of(0, -1, 1, &record), "offset 10 and after: a malformed batch: its offsets cannot be"),
+        (of(0, -1, 1, &record), "offset 10 and after: a malformed batch: its offsets are impossible"),
         (of(0, 0, 2, &record.repeat(2)), "offset 10: a malformed batch: it has more records than offsets"),
         (of(0, 1, 0, &record), "offsets 10 to 11: a malformed batch: bytes follow its last record"),
     ] {
@@ -258,7 +258,8 @@ fn a_malformed_record_takes_the_rest_of_its_batch() {
     let good = |delta: u8| vec![14, 0, 0, delta * 2, 1, 2, b'v', 0];
     let start = ["Records 10-13", "10 1000 v"];
     let cannot = "offsets 11 to 13: a malformed batch: a record in it cannot be read";
-    let disorder = "offsets 11 to 13: a malformed batch: the offsets of its records do not grow, or leave it";
+    let disorder =
+        "offsets 11 to 13: a malformed batch: the offsets of its records do not increase, or are outside it";
     for (second, error) in [
         (vec![], cannot),
         (vec![0x80], cannot),
@@ -319,7 +320,7 @@ fn lz4_frames_of_all_forms() {
         assert_eq!(read(raw(0, 3, 0, 1, &stream), 0, &[]), expected, "{stream:?}");
     }
     for (what, stream) in [
-        ("it does not begin as lz4 does", vec![1, 2, 3, 4, 5]),
+        ("it does not start with an lz4 header", vec![1, 2, 3, 4, 5]),
         ("its frame is of an unknown version or needs a dictionary", frame(0x61, &[b"c", &[0; 8]])),
         ("it ends before its last record", frame(0x60, &[b"c", &[0; 4]])),
         ("it ends early", frame(0x60, &[b"c", &block, &LZ4_BLOCK])),
@@ -353,7 +354,7 @@ fn snappy_in_java_s_frame() {
         ("a block is longer than it says", frame(1, 11, &[b"\x08\x20", front])),
         // A copy may not leave its block.
         ("it refers back further than there are bytes", frame(1, 4, &[b"\x09\x42\x01\0"])),
-        ("the length of a block cannot be", frame(1, 6, &[&[0xFF; 6]])),
+        ("the length of a block is impossible", frame(1, 6, &[&[0xFF; 6]])),
     ] {
         let lines = read(raw(0, 2, 0, 1, &stream), 0, &[]);
         assert_eq!(lines[1], format!("offset 0: a batch that is not snappy: {what}"), "{stream:?}");

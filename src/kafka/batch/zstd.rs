@@ -40,9 +40,10 @@ impl Whole {
             Ok(ControlBatchOrRecords::Records(records)) => {
                 Ok(Self { records: records.into_iter(), current: None })
             }
-            _ => {
-                Err(Cause::Compression(Codec::Zstd, "it does not expand to the records that it should have"))
-            }
+            _ => Err(Cause::Compression(
+                Codec::Zstd,
+                "it does not decompress to the records that it should have",
+            )),
         }
     }
 

@@ -48,7 +48,7 @@ fn judge(lane: &Unchecked, earliest: i64, end: i64) -> Found {
     }
     if lane.next_offset > end {
         return match known || earliest > 0 {
-            true => Found::Another { at: end, end, why: "the log was cut behind what was read" },
+            true => Found::Another { at: end, end, why: "the log was truncated below what was read" },
             false => Found::Another { at: earliest, end, why: "the topic was recreated" },
         };
     }
@@ -63,7 +63,7 @@ mod tests {
     fn a_log_is_known_by_its_id_and_its_ends() {
         let (none, a, b) = (NO_TOPIC_ID, [1; 16], [2; 16]);
         let another = |at, end, why| Found::Another { at, end, why };
-        let (recreated, cut) = ("the topic was recreated", "the log was cut behind what was read");
+        let (recreated, cut) = ("the topic was recreated", "the log was truncated below what was read");
         let cases = [
             // Known id, id now, next offset, earliest, end.
             ((a, a, 50, 0, 100), Found::TheSame),

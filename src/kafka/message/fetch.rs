@@ -65,7 +65,7 @@ pub struct FetchedPartition {
     pub last_stable_offset: i64,
     /// The aborted transactions that the records touch.
     pub aborted: Vec<AbortedTransaction>,
-    /// Where the log parts from what was read, if it does: reading goes on there.
+    /// Where the log diverges from what was read, if it does: reading continues there.
     pub diverged_at: Option<i64>,
     /// The record batches, as their place in the frame.
     pub records: Range<usize>,

@@ -67,7 +67,7 @@ impl Call for OffsetCommitCall<'_> {
 
     fn write(&self, to: &mut Writer<'_>) {
         to.string(self.group);
-        // No generation and no member: nobody shares partitions by this group.
+        // No generation and no member: no partitions are shared through this group.
         to.int32(-1);
         to.string("");
         if to.version <= 4 {

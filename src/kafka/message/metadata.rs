@@ -65,7 +65,7 @@ pub struct PartitionMetadata {
 impl Call for MetadataCall<'_> {
     type Answer = MetadataAnswer;
     const KEY: ApiKey = ApiKey::Metadata;
-    // From 4 on a request can forbid that the topic is created; 10 brought topic ids.
+    // From 4 on a request can say that the topic must not be created; 10 added topic ids.
     const VERSIONS: (i16, i16) = (4, 12);
     const FLEXIBLE_FROM: i16 = 9;
 

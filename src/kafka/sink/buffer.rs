@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// What a record takes in a request beside key and value, at most: lengths and deltas.
+/// What a record takes in a request besides key and value, at most: lengths and deltas.
 const RECORD_OVERHEAD: usize = 24;
 
 /// Records of one partition, in order.
@@ -208,7 +208,7 @@ impl Buffer {
             return Next::Send(batch);
         }
         let Some(first) = self.open.entries.first() else {
-            // Looking once more for nothing is cheaper than being woken by the first record each time.
+            // Checking again in vain is cheaper than being woken by the first record each time.
             self.will_look = std::mem::take(&mut self.lively);
             return if self.will_look { Next::At(self.end_of_linger(now)) } else { Next::Nothing };
         };

@@ -66,7 +66,7 @@ impl Destination for ToKafka {
             Err(error) if error.kind == ErrorKind::Unsupported => return Ok(None),
             Err(error) => return Err(error),
         };
-        match KafkaError::check(answer.error, None, "asking for a producer's id") {
+        match KafkaError::check(answer.error, None, "requesting a producer id") {
             Ok(()) => Ok(Some(answer)),
             // A user of an older cluster may write to a topic and yet have no right to this.
             Err(error) if matches!(error.kind, ErrorKind::Authorization | ErrorKind::Unsupported) => Ok(None),

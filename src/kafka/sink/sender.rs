@@ -6,7 +6,7 @@
 //! one; only when all of it is acknowledged several are sent at once again.
 //!
 //! A batch that the broker refuses as a whole leaves a gap in the numbers: what is encoded from then on gets a new
-//! producer's id. What is under way with the old one keeps it, as nobody knows whether it was stored; the broker does, and
+//! producer's id. What is in flight with the old one keeps it, because it may have been stored; the broker does, and
 //! tells one that was by its number, while one that was not is refused for the gap and takes a new number.
 
 use std::collections::VecDeque;
@@ -164,7 +164,7 @@ impl<D: Destination> Sender<D> {
         Ok(())
     }
 
-    /// The number of the next batch, of so many records.
+    /// The sequence number of the next batch, which has `records` records.
     async fn number(&mut self, records: usize) -> Result<Number, KafkaError> {
         if let Numbering::Unknown = self.numbering {
             self.numbering = match self.destination.producer_id().await? {
@@ -177,7 +177,7 @@ impl<D: Destination> Sender<D> {
         }
         let Numbering::By { id, next, .. } = &mut self.numbering else { return Ok(Number::NONE) };
         let number = Number { producer_id: id.id, epoch: id.epoch, sequence: *next };
-        // Sequence numbers go on at 0 behind the greatest.
+        // Sequence numbers wrap to 0 after the greatest.
         let count = i32::try_from(records).unwrap_or(i32::MAX);
         *next = next.checked_add(count).unwrap_or_else(|| count - (i32::MAX - *next) - 1);
         Ok(number)
@@ -219,8 +219,8 @@ impl<D: Destination> Sender<D> {
         }
     }
 
-    /// The first part that is not acknowledged was refused, or nobody knows: brings it and all behind it to an end, one
-    /// by one.
+    /// The first part that is not acknowledged was refused, or its result is unknown: brings it and all behind it to an
+    /// end, one by one.
     async fn failed(&mut self, error: KafkaError) -> Result<(), Ended> {
         self.careful = true;
         self.settle_others().await;

@@ -2,9 +2,9 @@
 //!
 //! 1. Tables, their indexes while they are empty, and columns of our own tables: one transaction, one process at a time.
 //! 2. Columns and the replica identity of a `weather_summary` that was there before: changes of the catalogue alone, which
-//!    lock readers out for a moment. Where somebody holds the table, it is tried again and again with a short wait, as a
+//!    lock readers out for a moment. If another session holds the table, it is retried with a short wait, as a
 //!    lock that is waited for stops all who come after.
-//! 3. Indexes of tables that were there before, `CONCURRENTLY`: nobody is locked out, however long it takes.
+//! 3. Indexes of tables that were there before, `CONCURRENTLY`: no session is locked out, however long it takes.
 //! 4. The version.
 
 use std::convert::Infallible;
@@ -32,10 +32,10 @@ const TURN_PAUSE: Duration = Duration::from_millis(200);
 /// How often the log says that something still takes its time.
 const REMIND: Duration = Duration::from_secs(10);
 
-/// Makes what is missing, or nothing at all where the summary has rows that stand in the way.
+/// Creates what is missing, or nothing at all if the summary has rows that prevent it.
 pub(super) async fn build(session: &Session, found: &Found) -> Result<(), SetupError> {
     if found.has_table("weather_summary") && found.index(layout::UNIQUE_WINDOW).is_none() {
-        crate::info!("looking for windows that weather_summary holds more than once");
+        crate::info!("checking weather_summary for duplicate windows");
         refuse_duplicates(session).await?;
     }
     let mut made = make_tables(session).await?;
@@ -46,7 +46,7 @@ pub(super) async fn build(session: &Session, found: &Found) -> Result<(), SetupE
     let raise = "UPDATE weather_pipeline SET schema_version = $1 WHERE schema_version < $1";
     session.call(session.client.execute(raise, &[&SCHEMA_VERSION])).await?;
     if !made.is_empty() {
-        crate::info!("made in the database", "names" => made.join(", "));
+        crate::info!("created in the database", "names" => made.join(", "));
     }
     Ok(())
 }
@@ -129,7 +129,7 @@ async fn change(session: &Session, name: &str, statement: &str) -> Result<(), Se
             Err(SetupError::Failed(failure)) if failure.is_lock_timeout() => {
                 session.call(session.client.batch_execute("ROLLBACK")).await?;
                 if said.is_none_or(|said| said.elapsed() >= REMIND) {
-                    crate::info!("waiting for a moment in which nobody uses the table", "to_make" => name);
+                    crate::info!("waiting until nobody uses the table", "to_make" => name);
                     said = Some(Instant::now());
                 }
                 sleep(LOCK_PAUSE).await;
@@ -169,7 +169,7 @@ async fn take_turn(session: &Session) -> Result<(), Failure> {
             return Ok(());
         }
         if said.elapsed() >= REMIND {
-            crate::info!("waiting for another process that sets the tables up");
+            crate::info!("waiting for another process that is setting up the tables");
             said = Instant::now();
         }
         sleep(TURN_PAUSE).await;
@@ -189,14 +189,14 @@ async fn make_indexes_in_turn(session: &Session) -> Result<Vec<String>, SetupErr
             }
             None => {}
         }
-        crate::info!("making an index; readers and writers of the table go on meanwhile", "name" => name,
+        crate::info!("creating an index; the table can be read and written meanwhile", "name" => name,
             "table" => table);
         let begun = Instant::now();
         tokio::select! {
             made = make_index(session, name, table, columns) => made?,
             never = report_progress(session, name, table) => match never {},
         }
-        crate::info!("made an index", "name" => name, "seconds" => begun.elapsed().as_secs());
+        crate::info!("created an index", "name" => name, "seconds" => begun.elapsed().as_secs());
         made.push(name.to_owned());
     }
     Ok(made)
@@ -209,7 +209,7 @@ async fn make_index(session: &Session, name: &str, table: &str, columns: &str) -
         Err(SetupError::Failed(failure)) if failure.kind == FailureKind::Refused => {
             make(session, name, &layout::index_statement(name, table, columns, false)).await?;
         }
-        // Somebody added another row of a window meanwhile.
+        // Another session added a second row of a window meanwhile.
         Err(SetupError::Failed(failure)) if failure.kind == FailureKind::BadRow => {
             refuse_duplicates(session).await?;
             return Err(failure.into());
@@ -234,7 +234,7 @@ async fn report_progress(session: &Session, name: &str, table: &str) -> Infallib
         let seen: Result<Option<(String, i64)>, Failure> = look.await;
         // Who cannot look is told nothing; the index is made all the same.
         if let Ok(Some((phase, percent))) = seen {
-            crate::info!("still making an index", "name" => name, "phase" => phase, "percent" => percent);
+            crate::info!("still creating an index", "name" => name, "phase" => phase, "percent" => percent);
         }
     }
 }
@@ -243,10 +243,10 @@ async fn report_progress(session: &Session, name: &str, table: &str) -> Infallib
 async fn make(session: &Session, name: &str, statement: &str) -> Result<String, SetupError> {
     match session.call_for_long(session.client.batch_execute(statement)).await {
         Ok(()) => Ok(name.to_owned()),
-        Err(failure) if failure.kind == FailureKind::Setup => {
-            Err(Error::usage(format!("{name} is missing in the database and could not be made: {failure}"))
-                .into())
-        }
+        Err(failure) if failure.kind == FailureKind::Setup => Err(Error::usage(format!(
+            "{name} is missing in the database and could not be created: {failure}"
+        ))
+        .into()),
         Err(failure) => Err(failure.into()),
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 
-/// Tables and indexes of ours that the search path shows.
+/// The pipeline's tables and indexes that the search path shows.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     tables: HashMap<String, HashMap<String, String>>,
@@ -61,7 +61,7 @@ impl Found {
     }
 
     /// Whether there is a `weather_summary` with none of the columns that the program adds. Where only some of them are
-    /// missing, somebody has dropped them from a table that was adopted before.
+    /// missing, they were dropped from a table that had been adopted.
     pub(super) fn has_summary_of_old_system(&self) -> bool {
         let added = layout::SUMMARY_COLUMNS.iter().filter(|(_, _, addition)| addition.is_some());
         self.has_table("weather_summary")
@@ -103,14 +103,14 @@ impl Found {
                 Some(actual) => {
                     return Err(Error::usage(format!(
                         "column {name} of weather_summary is of type {actual}, expected {expected}; change it with \
-                         ALTER TABLE weather_summary ALTER COLUMN {name} TYPE …, or rename the table away"
+                         ALTER TABLE weather_summary ALTER COLUMN {name} TYPE …, or rename the table"
                     )));
                 }
                 None if addition.is_some() => {}
                 None => {
                     return Err(Error::usage(format!(
-                        "weather_summary has no column {name}; it is not the pipeline's table: rename it away, or \
-                         give another database"
+                        "weather_summary has no column {name}; it is not the pipeline's table: rename it, or \
+                         use another database"
                     )));
                 }
             }

@@ -160,7 +160,7 @@ pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 14] = [
     ("weather_partial", "last_offset", "BIGINT"),
 ];
 
-/// One row a window: the key of a table of ours, an index where the old system made the table.
+/// One row per window: the primary key of a new table, an index if the old system created the table.
 pub(super) const UNIQUE_WINDOW: &str = "weather_summary_window";
 
 /// Indexes: name, table, and what they are made of. The words before it are chosen when it is made.

@@ -1,9 +1,8 @@
 //! The tables: made where they are missing, adopted where the old system made them, refused with a sentence where they
 //! cannot be used.
 //!
-//! What is there is looked at first (`found`), and only what is missing is made (`build`), so that a role without the
-//! right to create tables can start once somebody has made them, and so that a look is all that a reconnect costs.
-//! Nothing here deletes a row.
+//! What exists is read first (`found`), and only what is missing is created (`build`), so that a role that may not create
+//! tables can start once they exist, and so that a reconnect costs only that read. Nothing here deletes a row.
 
 mod build;
 mod found;
@@ -18,7 +17,7 @@ use found::Found;
 pub use layout::SCHEMA_VERSION;
 pub use units::Units;
 
-/// What set-up can end with besides success.
+/// Why set-up can fail.
 #[derive(Debug)]
 pub enum SetupError {
     /// Try again.
@@ -44,7 +43,7 @@ impl From<Error> for SetupError {
 pub async fn set_up(session: &Session, topic: &str, window_ms: i64, units: &Units) -> Result<(), SetupError> {
     let found = Found::look(session).await?;
     if found.has_table("weather_pipeline") {
-        // Before anything is changed: the tables may be somebody else's.
+        // Before anything is changed: the tables may belong to another pipeline.
         check_identity(session, topic, window_ms, units).await?;
     }
     found.check_summary()?;
@@ -55,7 +54,7 @@ pub async fn set_up(session: &Session, topic: &str, window_ms: i64, units: &Unit
     identify(session, topic, window_ms, units).await
 }
 
-/// Tables, columns and indexes of ours that the search path does not show.
+/// The pipeline's tables, columns and indexes that the search path does not show.
 pub(super) async fn missing(session: &Session) -> Result<Vec<String>, Failure> {
     Ok(Found::look(session).await?.missing())
 }
@@ -111,21 +110,21 @@ async fn check_identity(
     let its_window: i64 = row.try_get(2).map_err(column)?;
     if version > SCHEMA_VERSION {
         return Err(Error::usage(format!(
-            "the tables were made by a newer version of weather (schema {version}, this program knows \
-             {SCHEMA_VERSION}); start that version, or give another database"
+            "the tables were created by a newer version of weather (schema {version}, this program supports \
+             {SCHEMA_VERSION}); start that version, or use another database"
         ))
         .into());
     }
     if its_topic != topic {
         return Err(Error::usage(format!(
-            "these tables belong to topic {its_topic}, not {topic}: averages of two topics cannot share a table; give \
-             another database, or another schema with options=-csearch_path=… in the URL"
+            "these tables belong to topic {its_topic}, not {topic}: averages of two topics cannot share a \
+             table; use another database, or another schema with options=-csearch_path=… in the URL"
         ))
         .into());
     }
     if its_window != window_ms {
         return Err(Error::usage(format!(
-            "these tables hold windows of {} s, not {} s: give --window {}s, or another database",
+            "these tables hold windows of {} s, not {} s: use --window {}s, or another database",
             its_window / 1000,
             window_ms / 1000,
             its_window / 1000

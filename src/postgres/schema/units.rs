@@ -1,6 +1,6 @@
-//! In which units the averages are: chosen once, stored with the tables, refused when another is asked for later.
+//! In which units the averages are: chosen once, stored with the tables; another choice later is refused.
 //!
-//! The old system averaged wind in km/h, and its table does not say so. Whoever brings that table along has to choose:
+//! The old system averaged wind in km/h, and its table does not say so. A user who brings that table has to choose:
 //! nothing here guesses, and no row of it is changed.
 
 use super::SetupError;
@@ -39,7 +39,7 @@ impl Units {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "these tables hold averages in {stored}, not in {}: give --output-units {stored}, or another database",
+            "these tables hold averages in {stored}, not in {}: use --output-units {stored}, or another database",
             self.text
         ))
         .into())
@@ -56,7 +56,8 @@ impl Units {
             return Ok(());
         }
         Err(Error::usage(
-            "weather_summary has rows of the old system, whose avg_wind_speed is in km/h; choose the unit to go on in: \
+            "weather_summary has rows of the old system, whose avg_wind_speed is in km/h; choose the unit to \
+             continue in: \
              --output-units wind_speed=km/h, or --output-units wind_speed=m/s after UPDATE weather_summary SET \
              avg_wind_speed = avg_wind_speed / 3.6;",
         )

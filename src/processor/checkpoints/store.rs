@@ -1,7 +1,7 @@
 //! Checkpoint files on the volume: one a partition, replaced whole, the one before kept.
 //!
-//! A file is written beside its place, made durable, and renamed; then the folder is made durable. At every moment there
-//! is a complete file under the current or the previous name. Blocking calls: run them where blocking is allowed.
+//! A file is written under a temporary name, made durable, and renamed; then the folder is made durable. At every moment
+//! there is a complete file under the current or the previous name. Blocking calls: run them where blocking is allowed.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::engine::checkpoint::{Checkpoint, CheckpointError};
 use crate::error::{Error, Result};
 
-/// Nobody writes at a temporary file for so long.
+/// A temporary file of this age is abandoned.
 const LEFT_OVER: Duration = Duration::from_secs(60);
 
 /// The folder of checkpoint files.
@@ -30,18 +30,19 @@ pub struct Found {
     /// Files that can be read, the newest first.
     pub checkpoints: Vec<Checkpoint>,
     /// What was wrong with the others, a sentence each.
-    pub complaints: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 impl CheckpointStore {
     /// Makes the folder if it is missing and proves that it can be written to. A full one is as good: PostgreSQL has the
     /// state, too.
     ///
-    /// Fails with a usage error: the user has to name another folder or mend its rights.
+    /// Fails with a usage error: the user has to choose another folder or fix its permissions.
     pub fn open(folder: &Path, topic: &str) -> Result<Self> {
         let refuse = |e: io::Error| {
             Error::usage(format!(
-                "the checkpoint folder {} cannot be written to: {e}; give another with --checkpoint-dir, or rights to this one",
+                "the checkpoint folder {} cannot be written to: {e}; choose another with --checkpoint-dir, or \
+                 grant this process access to it",
                 folder.display()
             ))
         };
@@ -125,7 +126,7 @@ impl CheckpointStore {
 
     /// Reads what there is of a partition.
     ///
-    /// A file of a newer version is an error: what it knows must not be passed over silently.
+    /// A file of a newer version is an error: its contents must not be ignored silently.
     pub fn read(&self, partition: i32) -> Result<Found> {
         let current = self.path(partition);
         let mut found = Found::default();
@@ -134,25 +135,26 @@ impl CheckpointStore {
                 Ok(bytes) => bytes,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => {
-                    found.complaints.push(format!("{}: {e}", path.display()));
+                    found.problems.push(format!("{}: {e}", path.display()));
                     continue;
                 }
             };
             match Checkpoint::decode(&bytes) {
                 Ok(c) if c.topic == self.topic && c.partition == partition => found.checkpoints.insert(0, c),
-                Ok(c) => found.complaints.push(format!(
-                    "{}: is of partition {} of topic {}",
+                Ok(c) => found.problems.push(format!(
+                    "{}: belongs to partition {} of topic {}",
                     path.display(),
                     c.partition,
                     c.topic
                 )),
                 Err(e @ CheckpointError::TooNew(_)) => {
                     return Err(Error::usage(format!(
-                        "checkpoint file {}: {e}; start the newer version, or move the file away to go on from PostgreSQL",
+                        "checkpoint file {}: {e}; start the newer version, or move the file away to continue \
+                         from PostgreSQL",
                         path.display()
                     )));
                 }
-                Err(e) => found.complaints.push(format!("{}: {e}", path.display())),
+                Err(e) => found.problems.push(format!("{}: {e}", path.display())),
             }
         }
         Ok(found)
@@ -243,9 +245,9 @@ mod tests {
         store.write(0, &checkpoint(0, 2).encode()[..40]).unwrap();
         let found = store.read(0).unwrap();
         assert_eq!(offsets(&found), [1]);
-        assert!(found.complaints[0].contains("incomplete"), "{:?}", found.complaints);
+        assert!(found.problems[0].contains("incomplete"), "{:?}", found.problems);
         store.write(0, &checkpoint(5, 2).encode()).unwrap();
-        assert!(store.read(0).unwrap().complaints.iter().any(|c| c.contains("partition 5")));
+        assert!(store.read(0).unwrap().problems.iter().any(|c| c.contains("partition 5")));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl CheckpointTask {
         Self { store, registry, written: HashMap::new(), stats }
     }
 
-    /// Writes until the end is asked for; then hands itself back for the last files.
+    /// Writes until shutdown is requested; then returns itself for the last files.
     pub async fn run(mut self, every: Duration, mut shutdown: Shutdown) -> Self {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

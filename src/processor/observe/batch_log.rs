@@ -17,7 +17,7 @@ use crate::telemetry::{output, terminal};
 use crate::time::SqlTimestamp;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// On a terminal, where the live line tells what goes on meanwhile.
+/// On a terminal, where the live line shows progress meanwhile.
 const TERMINAL_INTERVAL: Duration = Duration::from_secs(10);
 const HEADERS: [&str; 2 + METRICS] =
     ["window_start", "window_end", "avg_temp", "avg_humidity", "avg_wind_speed"];

@@ -1,6 +1,6 @@
 //! `/metrics`: every number of [`ProcessorStatus`] under its Prometheus name.
 //!
-//! Counts of records are of the partition's whole history, because that is what its state holds: they go on where a
+//! Counts of records cover the partition's whole history, because that is what its state holds: they continue where a
 //! restart or another owner has left them, and the sum over all processes is the topic's.
 
 use crate::processor::observe::stats::Phase;
@@ -18,7 +18,7 @@ const COUNTERS: [Number; 7] = [
     ("weather_aggregated_records_total", "Records that are part of a window.", |p| {
         Some(p.progress.aggregated)
     }),
-    ("weather_duplicate_records_total", "Records that a producer's retry had sent before.", |p| {
+    ("weather_duplicate_records_total", "Records that a producer's retry had already sent.", |p| {
         Some(p.progress.duplicates)
     }),
     (
@@ -26,12 +26,12 @@ const COUNTERS: [Number; 7] = [
         "Offsets without a record: compacted away, transaction markers.",
         |p| Some(p.progress.skipped),
     ),
-    ("weather_lost_offsets_total", "Offsets that Kafka no longer had when they were due.", |p| {
+    ("weather_lost_offsets_total", "Offsets that Kafka had deleted before they were read.", |p| {
         Some(p.progress.lost)
     }),
     (
         "weather_sampled_out_records_total",
-        "Rejected records that were counted but not kept, because of a flood.",
+        "Rejected records that were counted but not stored, because there were too many at once.",
         |p| Some(p.progress.sampled_out),
     ),
     (
@@ -42,35 +42,39 @@ const COUNTERS: [Number; 7] = [
 ];
 
 const GAUGES: [Number; 6] = [
-    ("weather_lag_records", "Records in Kafka that were not read yet.", |p| Some(p.lag())),
-    ("weather_unflushed_records", "Records that were read and are not in the table yet.", |p| {
+    ("weather_lag_records", "Records in Kafka that have not been read yet.", |p| Some(p.lag())),
+    ("weather_unflushed_records", "Records that have been read and are not in the table yet.", |p| {
         Some(p.unflushed())
     }),
     ("weather_next_offset", "The offset to read next.", |p| Some(p.progress.next_offset)),
-    ("weather_open_windows", "Windows that still take readings.", |p| i64::try_from(p.open_windows).ok()),
+    ("weather_open_windows", "Windows that still accept readings.", |p| i64::try_from(p.open_windows).ok()),
     (
         "weather_partition_idle",
-        "1 while the partition is caught up and silent and holds no window open.",
+        "1 while the partition is caught up and without records, so that it holds no window open.",
         |p| Some(p.progress.idle),
     ),
-    ("weather_epoch", "The ownership under which the partition is held.", |p| Some(p.epoch)),
+    ("weather_epoch", "Epoch under which the partition is owned.", |p| Some(p.epoch)),
 ];
 
 const TIMES: [Seconds; 4] = [
-    ("weather_watermark_timestamp_seconds", "Windows that end here or before are closed; since 1970.", |p| {
-        event_time(p.progress.watermark_ms)
-    }),
-    ("weather_max_event_time_timestamp_seconds", "Greatest event time; since 1970.", |p| {
+    (
+        "weather_watermark_timestamp_seconds",
+        "Windows that end here or before are closed; in seconds since 1970.",
+        |p| event_time(p.progress.watermark_ms),
+    ),
+    ("weather_max_event_time_timestamp_seconds", "Greatest event time, in seconds since 1970.", |p| {
         event_time(p.progress.max_event_time_ms)
     }),
     (
         "weather_window_close_lag_seconds",
-        "How long ago the oldest open window ended by the clock; 0 if none has.",
+        "How long ago the oldest open window ended, by the clock; 0 if none has ended.",
         |p| Some(p.window_close_lag_ms),
     ),
-    ("weather_checkpoint_age_seconds", "How long the checkpoint file has not held the present state.", |p| {
-        p.checkpoint_age_ms
-    }),
+    (
+        "weather_checkpoint_age_seconds",
+        "How long the checkpoint file has been behind the current state.",
+        |p| p.checkpoint_age_ms,
+    ),
 ];
 
 impl ProcessorStatus {
@@ -109,55 +113,57 @@ impl ProcessorStatus {
         let free = leases.owners.values().filter(|owner| owner.is_none()).count();
         out.gauge("weather_owned_partitions", "Partitions whose lease this process holds.").value(owned);
         out.gauge("weather_topic_partitions", "Partitions of the topic.").value(leases.owners.len());
-        out.gauge("weather_free_partitions", "Partitions whose lease nobody holds.").value(free);
+        out.gauge("weather_free_partitions", "Partitions without a lease.").value(free);
         out.gauge("weather_processes", "Live processes that share the topic, this one included.")
             .value(self.processes());
         out.counter(
             "weather_fenced_partitions_total",
-            "Partitions dropped because another process had taken them.",
+            "Partitions dropped because another process had taken them over.",
         )
         .value(self.stats.fenced.get());
-        let up = |complaint: Option<String>, reached: bool| i32::from(complaint.is_none() && reached);
+        let up = |problem: Option<String>, reached: bool| i32::from(problem.is_none() && reached);
         let phase = self.stats.phase();
-        let mut services =
-            out.gauge("weather_service_up", "1 while the service was reached and is not away.");
-        let kafka = up(self.cluster.complaint(), phase > Phase::WaitingForTopic);
-        let postgres = up(self.database.outage().complaint(), phase > Phase::WaitingForDatabase);
+        let mut services = out.gauge("weather_service_up", "1 while the service is reachable.");
+        let kafka = up(self.cluster.problem(), phase > Phase::WaitingForTopic);
+        let postgres = up(self.database.outage().problem(), phase > Phase::WaitingForDatabase);
         services.with(&[("service", &"kafka")], kafka);
         services.with(&[("service", &"postgresql")], postgres);
-        services
-            .with(&[("service", &"checkpoint_folder")], up(self.stats.checkpoint_folder.complaint(), true));
+        services.with(&[("service", &"checkpoint_folder")], up(self.stats.checkpoint_folder.problem(), true));
         out.gauge("weather_ready", "1 while /readyz says ok.").value(i32::from(self.ready().is_ok()));
     }
 
     fn writing(&self, out: &mut Exposition) {
         let stats = &self.stats;
         out.counter("weather_flushes_total", "Flushes that PostgreSQL confirmed.").value(stats.flushes());
-        out.counter("weather_failed_flushes_total", "Flushes that failed and were tried again.")
+        out.counter("weather_failed_flushes_total", "Flushes that failed and were retried.")
             .value(stats.failed_flushes.get());
-        let mut last = out.gauge("weather_last_write_timestamp_seconds", "Last confirmed flush; since 1970.");
+        let mut last = out.gauge(
+            "weather_last_write_timestamp_seconds",
+            "Time of the last confirmed flush, \
+                                  in seconds since 1970.",
+        );
         if let Some(ms) = stats.last_write_ms() {
             last.with(&[], ms as f64 / 1000.0);
         }
         out.gauge(
             "weather_postgres_oldest_transaction_seconds",
-            "Age of the transaction that keeps PostgreSQL from removing old versions of rows, as the process sees it \
-             that does the upkeep for all.",
+            "Age of the oldest transaction that keeps PostgreSQL from removing old row versions; reported by \
+             the process that does the upkeep.",
         )
         .value(stats.oldest_snapshot().as_secs_f64());
         out.histogram(
             "weather_flush_duration_seconds",
-            "From starting a flush, connecting included, to PostgreSQL's confirmation.",
+            "Time from the start of a flush, including connecting, to PostgreSQL's confirmation.",
             &stats.flush.buckets(),
         );
         out.histogram(
             "weather_checkpoint_duration_seconds",
-            "From asking for a partition's checkpoint to its file being durable.",
+            "Time from requesting a partition's checkpoint to its file being durable.",
             &stats.checkpoint.buckets(),
         );
         out.histogram(
             "weather_append_to_visible_seconds",
-            "From Kafka's time stamp of the oldest record of a flush to PostgreSQL's confirmation, per partition.",
+            "Time from Kafka's timestamp of the oldest record of a flush to PostgreSQL's confirmation, per partition.",
             &stats.append_to_visible.buckets(),
         );
     }
@@ -187,7 +193,7 @@ fn rejected(out: &mut Exposition, partitions: &[PartitionView]) {
         }
     }
     let mut family =
-        out.counter("weather_dead_letters_total", "Rejected records that are kept in weather_dead_letter.");
+        out.counter("weather_dead_letters_total", "Rejected records that are stored in weather_dead_letter.");
     for p in partitions {
         let kept = p.progress.rejected.iter().sum::<i64>() - p.progress.sampled_out;
         family.with(&[("partition", &p.partition)], kept);

@@ -1,4 +1,4 @@
-//! Nobody is left guessing: once for each reason, what a refused record carries and which flag reads it.
+//! Hints for the user: once for each reason, what a rejected record carries and which flag reads it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +12,7 @@ static TOLD: [AtomicBool; REASONS] = [const { AtomicBool::new(false) }; REASONS]
 
 /// Says what to do about a refused record, if nothing was said about its reason yet.
 pub fn look(letter: &DeadLetter, format: &Format) {
-    // Relaxed: only the flag itself counts, and a line twice harms nobody.
+    // Relaxed: only the flag itself counts, and logging a line twice does no harm.
     if TOLD[letter.reason.index()].load(Ordering::Relaxed) {
         return;
     }
@@ -30,7 +30,7 @@ fn hint(reason: Reason, payload: &[u8], format: &Format) -> Option<String> {
         Reason::Malformed | Reason::MissingTimestamp | Reason::NoMetric => explain(format, payload).hint(),
         Reason::Future if format.settings().zone.is_none() => explain(format, payload).local_time().map(|time| {
             format!(
-                "A record lies in the future, and its time {time} has no offset, so it was read as UTC; if it is local, \
+                "A record is in the future, and its time {time} has no offset, so it was read as UTC; if it is local, \
                  set --time-zone, such as --time-zone Asia/Kolkata"
             )
         }),

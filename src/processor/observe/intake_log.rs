@@ -11,7 +11,7 @@ use crate::reading::Reason;
 use crate::telemetry::log;
 use crate::time::{Rfc3339, now_ms};
 
-/// How often the counts are looked at.
+/// How often the counts are checked.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Watches the partitions of this process.

@@ -14,8 +14,8 @@ impl ProcessorStatus {
             let done = 1.0 - bounded.left as f64 / bounded.total.max(1) as f64;
             parts.push(progress_bar(done, self.started.elapsed()));
         }
-        if let Some(complaint) = self.ready().complaints().first() {
-            parts.push(Colour::Red.paint(complaint).into_owned());
+        if let Some(problem) = self.ready().problems().first() {
+            parts.push(Colour::Red.paint(problem).into_owned());
         }
         let rates = self.rates();
         let records: i64 = partitions.iter().map(PartitionView::records).sum();

@@ -76,7 +76,7 @@ struct Weather {
     processes: usize,
     phase: &'static str,
     ready: bool,
-    complaints: Vec<String>,
+    problems: Vec<String>,
     uptime_seconds: f64,
     window_seconds: f64,
     read_per_second: f64,
@@ -126,7 +126,7 @@ struct PartitionEntry {
     window_close_lag_seconds: f64,
     checkpoint_age_seconds: Option<f64>,
     late: i64,
-    complaint: Option<String>,
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -216,8 +216,8 @@ impl ProcessorStatus {
         rates: PerSecond,
     ) -> Weather {
         let ready = self.ready();
-        let mut complaints = ready.complaints().to_vec();
-        complaints.extend(self.stats.checkpoint_folder.complaint());
+        let mut problems = ready.problems().to_vec();
+        problems.extend(self.stats.checkpoint_folder.problem());
         Weather {
             version: env!("CARGO_PKG_VERSION"),
             process: self.process.clone(),
@@ -228,7 +228,7 @@ impl ProcessorStatus {
                 Phase::Stopping => "stopping",
             },
             ready: ready.is_ok(),
-            complaints,
+            problems,
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             window_seconds: self.window_ms as f64 / 1000.0,
             read_per_second: rates.read,
@@ -350,7 +350,7 @@ impl PartitionEntry {
             window_close_lag_seconds: p.window_close_lag_ms as f64 / 1000.0,
             checkpoint_age_seconds: p.checkpoint_age_ms.map(|ms| ms as f64 / 1000.0),
             late: late(p),
-            complaint: p.complaint.clone(),
+            problem: p.problem.clone(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Readings a second, in and out, over the last seconds.
 //!
-//! There is no timer behind it: a look is taken when the flush turns, and when somebody asks. A partition counts
+//! There is no timer: a sample is taken at each round of the flusher, and on request. A partition counts
 //! from the first look that had it, so that taking one over with its history is not a leap.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! What the processor's tasks note while they work, for whoever asks: `status`.
+//! What the processor's tasks record while they work; `status` reads it.
 //!
 //! Nothing here decides anything. Notes are made once a batch or a round, never once a record; those about records
 //! themselves are in the published states.
@@ -25,14 +25,14 @@ const SAMPLE_BYTES: usize = 400;
 /// The notes.
 #[derive(Debug)]
 pub struct Stats {
-    /// From starting a flush, connecting included, to PostgreSQL's confirmation.
+    /// Time from the start of a flush, including connecting, to PostgreSQL's confirmation.
     pub flush: Latency,
-    /// From asking for a partition's checkpoint to its file being durable.
+    /// Time from requesting a partition's checkpoint to its file being durable.
     pub checkpoint: Latency,
     /// From Kafka's time stamp of the oldest record of a flush to PostgreSQL's confirmation: the longest that any
     /// record of the flush took to become visible. One for each partition of a flush.
     pub append_to_visible: Latency,
-    /// Flushes that failed and were tried again.
+    /// Flushes that failed and were retried.
     pub failed_flushes: Count,
     /// Partitions that were dropped because another process had taken them.
     pub fenced: Count,
@@ -61,7 +61,7 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
 pub enum Phase {
-    /// PostgreSQL was not reached yet.
+    /// PostgreSQL has not been reached yet.
     WaitingForDatabase = 0,
     /// The topic was not found yet.
     WaitingForTopic = 1,
@@ -71,7 +71,7 @@ pub enum Phase {
     Stopping = 3,
 }
 
-/// A number that only grows. Relaxed: it stands for itself.
+/// A number that only grows. Relaxed: it is read on its own.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -113,7 +113,7 @@ impl FlushNote {
     }
 }
 
-/// A dead letter to look at.
+/// A dead letter as a sample.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Sample {
     /// Where it is from.
@@ -256,7 +256,7 @@ impl Stats {
         lock(&self.files).get(&partition).copied()
     }
 
-    /// PostgreSQL's longest transaction has lasted so many seconds; 0 where there is none.
+    /// Age of PostgreSQL's longest transaction in seconds; 0 if there is none.
     pub fn saw_oldest_snapshot(&self, seconds: f64) {
         self.oldest_snapshot_ms.store((seconds * 1000.0) as i64, Ordering::Relaxed);
     }
@@ -280,7 +280,7 @@ impl Stats {
         lock(&self.leases).clone()
     }
 
-    /// So many offsets are left of a run that has an end.
+    /// Offsets left to read in a bounded run.
     pub fn left(&self, left: i64) {
         let mut bounded = lock(&self.bounded);
         let total = bounded.map_or(left, |bounded| bounded.total);

@@ -1,6 +1,6 @@
 //! What the processor knows of itself, in one place: for the HTTP endpoint and the live line.
 //!
-//! Everything is read from what the tasks publish anyway, at the moment somebody asks: published states, high
+//! Everything is read on request from what the tasks publish anyway: published states, high
 //! watermarks, outages, [`Stats`]. Nothing is locked for longer than a copy takes, and nothing is changed.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::telemetry::health::Health;
 use crate::time::{milliseconds, now_ms};
 
-/// The processor, looked at.
+/// A snapshot of the processor.
 #[derive(Debug)]
 pub struct ProcessorStatus {
     pub(super) stats: Arc<Stats>,
@@ -33,7 +33,7 @@ pub struct ProcessorStatus {
     pub(super) started: Instant,
 }
 
-/// One partition, looked at.
+/// A snapshot of one partition.
 #[derive(Debug, Clone)]
 pub struct PartitionView {
     /// Which.
@@ -44,14 +44,14 @@ pub struct PartitionView {
     pub progress: Progress,
     /// Kafka's end of it.
     pub high_watermark: i64,
-    /// Windows that still take readings.
+    /// Windows that still accept readings.
     pub open_windows: usize,
     /// How long ago the oldest of them ended by the clock, ms; 0 if none has.
     pub window_close_lag_ms: i64,
     /// How long its checkpoint file has not held its state, ms; None if there is no file.
     pub checkpoint_age_ms: Option<i64>,
     /// Why it cannot be read, although Kafka is there.
-    pub complaint: Option<String>,
+    pub problem: Option<String>,
 }
 
 impl PartitionView {
@@ -115,7 +115,7 @@ impl ProcessorStatus {
             open_windows: open.len(),
             window_close_lag_ms: open.first().map_or(0, |end_ms| (now_ms - end_ms).max(0)),
             checkpoint_age_ms: self.stats.file(owned.partition).map(|file| (now_ms - file.current_ms).max(0)),
-            complaint: owned.reading.complaint(),
+            problem: owned.reading.problem(),
         }
     }
 
@@ -136,7 +136,7 @@ impl ProcessorStatus {
     /// Whether the loops turn.
     pub fn live(&self) -> Health {
         let loops = [&self.stats.flushing, &self.stats.owning, &self.stats.checkpointing];
-        Health::new(loops.into_iter().filter_map(|beat| beat.complaint()))
+        Health::new(loops.into_iter().filter_map(|beat| beat.problem()))
     }
 
     /// Whether the work is being done, and if not, why.
@@ -145,15 +145,14 @@ impl ProcessorStatus {
             Phase::Running => None,
             // What is away says so itself.
             Phase::WaitingForDatabase if self.database.outage().reason().is_some() => None,
-            Phase::WaitingForDatabase => Some("PostgreSQL was not reached yet".to_owned()),
+            Phase::WaitingForDatabase => Some("PostgreSQL has not been reached yet".to_owned()),
             Phase::WaitingForTopic if self.cluster.outage().or(self.stats.topic.reason()).is_some() => None,
-            Phase::WaitingForTopic => Some("Kafka was not reached yet".to_owned()),
+            Phase::WaitingForTopic => Some("Kafka has not been reached yet".to_owned()),
             Phase::Stopping => Some("stopping".to_owned()),
         };
-        let services =
-            [self.cluster.complaint(), self.database.outage().complaint(), self.stats.topic.complaint()];
+        let services = [self.cluster.problem(), self.database.outage().problem(), self.stats.topic.problem()];
         let partitions = self.registry.all();
-        let reading = partitions.iter().filter_map(|owned| owned.reading.complaint());
+        let reading = partitions.iter().filter_map(|owned| owned.reading.problem());
         let ownership = match self.stats.phase() {
             Phase::Running if partitions.is_empty() => self.why_it_owns_nothing(),
             _ => None,
@@ -164,7 +163,7 @@ impl ProcessorStatus {
     /// None if there is nothing to own: every partition has a live owner.
     fn why_it_owns_nothing(&self) -> Option<String> {
         match self.stats.leases() {
-            None => Some("the leases in PostgreSQL were not seen yet".to_owned()),
+            None => Some("the leases in PostgreSQL have not been read yet".to_owned()),
             Some(leases) => {
                 let free = leases.owners.values().filter(|owner| owner.is_none()).count();
                 let mine = leases.owners.values().flatten().filter(|owner| **owner == self.process).count();

@@ -1,4 +1,4 @@
-//! The newest windows of the table, for the dashboard: read when somebody asks, at most once a while, and kept.
+//! The newest windows of the table, for the dashboard: read on request and cached for a while.
 //!
 //! The processor's own flushes would not do: other processes write windows too, and only the table knows which are
 //! final. While PostgreSQL is away, what was read last is shown.
@@ -22,7 +22,7 @@ const FRESH: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(10);
 /// Longest wait for PostgreSQL.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A connection that nobody has used for so long is closed.
+/// An idle connection is closed after this time.
 const KEEP: Duration = Duration::from_secs(30);
 
 /// Reads them.
@@ -81,7 +81,7 @@ impl SummaryCache {
     }
 }
 
-/// Closes the connection once nobody asks any more.
+/// Closes the connection once requests stop.
 async fn close_unused(cache: Arc<Mutex<Cache>>) {
     loop {
         tokio::time::sleep(KEEP).await;

@@ -4,7 +4,7 @@ use crate::engine::partition::{Incoming, MAX_READING_BYTES, Partition};
 use crate::kafka::batch::{Batch, BatchError, Batches, Expander, TimestampType};
 use crate::kafka::fetcher::Turn;
 
-/// A longer record is oversized, and only what it begins with is looked at: a reading may be so long, and beside it there is
+/// A longer record is oversized, and only its beginning is read: a reading may be this long, and next to it there is
 /// room for a key and headers.
 const MOST_BYTES: usize = MAX_READING_BYTES + 16 * 1024;
 

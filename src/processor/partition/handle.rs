@@ -1,8 +1,8 @@
 //! The partitions that this process owns now, as its tasks share them.
 //!
-//! [`PartitionHandle`] is what the others hold of one partition: what its task publishes, and how to reach it. [`Registry`] is the
-//! list of them. A partition leaves the list when it is handed over, fenced or stopped; dropping the last handle ends
-//! its tasks.
+//! [`PartitionHandle`] is what the others hold of one partition: what its task publishes, and how to reach it.
+//! [`Registry`] is the list of them. A partition leaves the list when it is handed over, fenced or stopped; dropping the
+//! last handle ends its tasks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -96,7 +96,7 @@ pub enum TaskCommand {
 pub struct CheckpointImage {
     /// The file's contents.
     pub bytes: Vec<u8>,
-    /// Where the state stands, and what of it PostgreSQL has.
+    /// The state's position, and what of it PostgreSQL has.
     pub positions: (Position, Position),
 }
 
@@ -107,7 +107,7 @@ pub struct PartitionHandle {
     pub partition: i32,
     /// The ownership to write under.
     pub epoch: i64,
-    /// How it stood when this process took it.
+    /// Its state when this process took it.
     pub began: Progress,
     /// What the worker publishes.
     pub published: Reader,
@@ -140,7 +140,7 @@ impl PartitionHandle {
 
     /// Takes no more records; the state stays as it is.
     pub fn pause(&self) {
-        // The task has ended, or is asked for more than it ever is at once: then nothing is read either way for long.
+        // The task has ended, or has more requests than it ever gets at once: in both cases nothing is read for long.
         let _ = self.commands.try_send(TaskCommand::Pause);
     }
 

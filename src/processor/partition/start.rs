@@ -1,4 +1,4 @@
-//! From a partition that was just taken to its running tasks: which state to go on from, then its task and feed.
+//! From a partition that was just claimed to its running tasks: which state to continue from, then its task and feed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -52,7 +52,7 @@ pub struct Launcher {
     pub on_data_loss: OnDataLoss,
     /// What to do about a batch that cannot be read.
     pub on_unreadable: OnUnreadable,
-    /// With so many windows that have ended and are not confirmed, reading waits.
+    /// Reading waits while this many windows have ended and are not confirmed.
     pub max_closed_windows: usize,
     /// Where to start where no state exists.
     pub from: StartFrom,
@@ -65,7 +65,7 @@ pub struct Launcher {
     pub clock: Clock,
     /// Wakes the flush.
     pub changed: Arc<Notify>,
-    /// Ends the process when a partition cannot go on.
+    /// Ends the process when a partition cannot continue.
     pub failures: mpsc::Sender<Error>,
 }
 
@@ -130,8 +130,8 @@ impl Launcher {
         });
         let read = read.await;
         let found = read.map_err(|e| Error::failure(format!("reading checkpoint files: {e}")))??;
-        for complaint in &found.complaints {
-            crate::warn!("ignoring a checkpoint file", "reason" => complaint);
+        for problem in &found.problems {
+            crate::warn!("ignoring a checkpoint file", "reason" => problem);
         }
         let mut files = found.checkpoints;
         let state = match origin(claimed, &Vec::from_iter(&files)) {
@@ -140,12 +140,12 @@ impl Launcher {
                 if file.window_ms != self.settings.window_ms {
                     return Err(other_window(self.settings.window_ms, file.window_ms, &self.store));
                 }
-                crate::info!("going on from the checkpoint file", "partition" => partition,
+                crate::info!("continuing from the checkpoint file", "partition" => partition,
                     "next_offset" => file.state.progress.next_offset);
                 return Ok(resume(file));
             }
             Origin::Database { state, why } => {
-                crate::info!("going on from PostgreSQL's state", "partition" => partition,
+                crate::info!("continuing from PostgreSQL's state", "partition" => partition,
                     "next_offset" => state.progress.next_offset, "file" => why);
                 state.clone()
             }

@@ -1,11 +1,11 @@
 //! The task that holds one partition's state: takes what its feed gives, publishes after every answer.
 //!
 //! It is the state's only writer. Between answers it lets go of what PostgreSQL has confirmed and answers requests for a
-//! checkpoint, which so is always of one offset. While its outbox is full it asks for no more records, but still does the
+//! checkpoint, which so is always of one offset. While its outbox is full it requests no more records, but still does the
 //! rest. It reads the clock once an answer, for the rule on future times, and hands it to the pure core.
 //!
-//! A batch that cannot be read is asked for again, as another connection or another replica may have it whole; after
-//! some tries its offsets count as lost. One that this program cannot read at all, whoever sends it, pauses the partition
+//! A batch that cannot be read is fetched again, because another connection or replica may have it intact; after
+//! some tries its offsets count as lost. One that this program cannot read at all pauses the partition
 //! or ends the process, as the user chose: reading on would leave its records out for good.
 
 use std::sync::{Arc, OnceLock};
@@ -52,7 +52,7 @@ pub struct TaskSettings {
     pub on_data_loss: OnDataLoss,
     /// What to do about a batch that this program cannot read.
     pub on_unreadable: OnUnreadable,
-    /// With so many windows that have ended and are not confirmed, reading waits.
+    /// Reading waits while this many windows have ended and are not confirmed.
     pub max_closed_windows: usize,
 }
 
@@ -65,13 +65,13 @@ pub struct Channels {
     pub confirmed: watch::Receiver<Option<Confirmation>>,
     /// From the checkpoints.
     pub commands: mpsc::Receiver<TaskCommand>,
-    /// To who ends the process when a partition cannot go on.
+    /// Ends the process when a partition cannot continue.
     pub failures: mpsc::Sender<Error>,
     /// Told whenever there is something new to flush.
     pub changed: Arc<Notify>,
 }
 
-/// Whether records are asked for.
+/// Whether records are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intake {
     /// Yes.
@@ -82,7 +82,7 @@ enum Intake {
     Closed,
 }
 
-/// The state cannot be right: nobody may see it, and this is why.
+/// The state is invalid, for this reason: it must not be published.
 struct Broken(String);
 
 /// Holds one partition.
@@ -107,7 +107,7 @@ pub struct PartitionTask {
     pub reached: Arc<OnceLock<Position>>,
 }
 
-/// Whether nobody will ever send it in a form that this program can read.
+/// Whether it can never be read by this program, whoever sends it.
 fn is_final(cause: &Cause) -> bool {
     match cause {
         Cause::OldFormat { .. }
@@ -134,7 +134,7 @@ impl PartitionTask {
     /// Works until its handle is gone, or the state cannot be right.
     pub async fn run(mut self) {
         if let Err(Broken(what)) = self.work().await {
-            // The first failure ends the process and stands for all.
+            // The first failure ends the process; later ones are not needed.
             let _ = self.channels.failures.try_send(self.failure(&format!("internal error: {what}")));
         }
     }
@@ -209,7 +209,7 @@ impl PartitionTask {
         let Read { oldest_ms, error } =
             decode::read_into(&mut self.partition, &mut turn, &mut working.expander);
         self.partition.settle();
-        // The bytes go on to the next partition.
+        // The bytes are for the next partition.
         drop(turn);
         if let Some(oldest_ms) = oldest_ms {
             self.oldest.note(oldest_ms);
@@ -236,7 +236,7 @@ impl PartitionTask {
         if is_final(&error.cause) {
             return match self.settings.on_unreadable {
                 OnUnreadable::Pause => {
-                    let why = format!("{error}; reading of this partition waits (--on-unreadable is pause)");
+                    let why = format!("{error}; the partition is paused (--on-unreadable is pause)");
                     self.channels.feed.outage().failed(&why);
                     self.channels.feed.pause();
                     working.intake = Intake::Closed;
@@ -272,7 +272,7 @@ impl PartitionTask {
     fn fail(&mut self, error: Error, working: &mut Working) {
         self.channels.feed.pause();
         working.intake = Intake::Closed;
-        // The first failure ends the process and stands for all: nobody takes more.
+        // The first failure ends the process; later ones are not needed.
         let _ = self.channels.failures.try_send(error);
     }
 

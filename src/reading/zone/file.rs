@@ -11,7 +11,7 @@ const HEADER: usize = 44;
 const DAY_S: i64 = 86_400;
 /// The rule holds from the last change of the file on; it is written out from there to this many years later.
 const CYCLE_YEARS: i64 = 400;
-/// A rule that begins before is not looked at: no reading is that old.
+/// A rule that begins before is ignored: no reading is that old.
 const FIRST_RULE_YEAR: i64 = 1969;
 /// Changes further away than 10,000 years, as some files have one for "always", are moved to there.
 const FARTHEST_MS: i64 = 316_000_000_000_000;

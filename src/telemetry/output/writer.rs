@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 const MAX_WAITING: usize = 256 * 1024;
 /// Written at once; after each it is known that the stream still takes text.
 const CHUNK: usize = 4096;
-/// Between tries on a pipe that somebody has made non-blocking.
+/// Between attempts on a pipe that was made non-blocking.
 const RETRY: Duration = Duration::from_millis(20);
 /// Between two lines about text that was dropped.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ impl Writer {
         let writer = Arc::new(Self::new());
         let screen = Screen { writer: Arc::clone(&writer), out, log, block: String::new() };
         if thread::Builder::new().name(name.to_owned()).spawn(move || screen.run(name)).is_err() {
-            // Without a thread nothing can be written; the work goes on as with a closed stream.
+            // Without a thread nothing can be written; the work continues as with a closed stream.
             writer.close();
         }
         writer
@@ -188,7 +188,7 @@ impl Writer {
         self.lock().moved = Instant::now();
     }
 
-    /// A text of this length is done with, and so many of its lines were not written.
+    /// A text of this length is done; `dropped_lines` of its lines were not written.
     fn done(&self, bytes: usize, dropped_lines: u64) {
         let mut state = self.lock();
         state.is_writing = false;
@@ -220,12 +220,12 @@ fn lines(text: &[u8]) -> u64 {
     text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// The thread's own: the streams, and what stands on the terminal.
+/// The thread's own: the streams, and what is on the terminal.
 struct Screen {
     writer: Arc<Writer>,
     out: Stream,
     log: Stream,
-    /// The live block as it stands there; empty = none.
+    /// The live block as it is displayed; empty = none.
     block: String,
 }
 
@@ -250,7 +250,7 @@ impl Screen {
                 let dropped = self.writer.take_dropped();
                 if dropped > 0 {
                     reported = Some(Instant::now());
-                    crate::warn!(format_args!("{dropped} lines dropped; {name} did not take them in time"));
+                    crate::warn!(format_args!("{dropped} lines dropped; {name} did not accept them in time"));
                 }
             }
         }

@@ -1,5 +1,5 @@
 "use strict";
-// Requests /progress every second and shows it. Everything is set as text: payloads come from strangers.
+// Requests /progress every second and shows it. Everything is set as text: payloads are untrusted.
 
 const PERIOD_MS = 1000;
 const PATIENCE_MS = 8000;
@@ -132,7 +132,7 @@ function showTotals(totals) {
     count("duplicate", totals.duplicates),
     count("rejected", rejected.reduce((sum, [, n]) => sum + n, 0)),
     ...rejected.map(([reason, n]) => count(reason.replaceAll("_", " "), n, "indent")),
-    count("counted, not kept", totals.sampled_out, "indent"),
+    count("counted, not stored", totals.sampled_out, "indent"),
     [{ text: "lost", className: "" }, { text: whole.format(totals.lost), className: totals.lost > 0 ? "warn" : "" }],
   ]);
 }
@@ -155,7 +155,7 @@ function showPartitions(weather) {
     String(p.partition), whole.format(p.next_offset), { text: whole.format(p.lag), className: p.lag > 100000 ? "warn" : "" },
     whole.format(p.unflushed), p.watermark ? minute(p.watermark).slice(5) + p.watermark.slice(16, 19) : "–",
     String(p.open_windows), whole.format(p.late), span(p.checkpoint_age_seconds),
-    p.complaint ? { text: p.complaint, className: "text warn" } : { text: p.idle ? "idle" : "", className: "text" },
+    p.problem ? { text: p.problem, className: "text warn" } : { text: p.idle ? "idle" : "", className: "text" },
   ]);
   const head = ["partition", "next offset", "lag", "not written", "watermark", "open", "late", "checkpoint", ""];
   table("partitions", head, rows);
@@ -186,7 +186,7 @@ function show(progress) {
   const state = byId("state");
   setText("state", weather.ready ? weather.phase : `${weather.phase}, not ready`);
   state.className = weather.ready ? "good" : "bad";
-  showProblems(weather.complaints);
+  showProblems(weather.problems);
   setText("read-rate", rate(weather.read_per_second));
   setText("written-rate", rate(weather.written_per_second));
   setText("lag", whole.format(weather.lag));
