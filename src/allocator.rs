@@ -8,16 +8,16 @@
 //! How (magazines, as in Bonwick and Adams, "Magazines and Vmem", 2001): sizes up to 1 KiB are rounded up to one of 20
 //! classes. For each class a thread has a magazine that it takes from and puts to, and at most one full spare. When both
 //! are full the spare goes to the depot, which all threads share; when both are empty a full one comes from there, and
-//! only then new blocks are cut from a chunk of the system's. So threads meet once in a magazine of blocks, and what
-//! one of them frees the other one allocates again while it is warm.
+//! only if there is none, new blocks are cut from a chunk of system memory. So threads synchronize once per magazine, and
+//! memory that one of them frees is allocated by the other while it is still in the cache.
 //!
-//! Chunks are never given back, nor do blocks change their class: the program keeps, for each class, the memory for the
-//! most blocks that it had at one time, which the size of fetches bounds, and what the magazines of its threads hold (640
-//! KiB a thread at most).
+//! Chunks are never returned, and blocks never change their class: the program keeps, for each class, the memory for the
+//! most blocks that it had at one time, which the size of fetches bounds, and what the magazines of its threads hold (at
+//! most 640 KiB per thread).
 //!
 //! # Proof
 //! - Which side a block belongs to follows from its layout alone (`class_of`), and callers pass the same layout to
-//!   `dealloc` and `realloc` as to `alloc`; so a block of ours never reaches the system, nor one of the system's us.
+//!   `dealloc` and `realloc` as to `alloc`; so a block of this allocator never reaches the system's, and the other way round.
 //! - A block is either out, or in exactly one magazine: `alloc` takes it out of the list before it returns it, `dealloc`
 //!   puts it into one, and magazines move between thread and depot as a whole, by their head.
 //! - Blocks of a class do not overlap: each was cut once from a chunk, at the chunk's next free byte. All sizes are

@@ -17,18 +17,27 @@
 //! - A state is always taken and stored whole, at one offset. Every record is in exactly one of aggregated, late, dead
 //!   letter and duplicate, exactly once, whatever crashes, restarts, moves or is replayed.
 //! - Every write to PostgreSQL names the epoch under which the partition is held; an older epoch writes nothing.
-//! - Every decision is made in [`engine`], which does no I/O and reads no clock: late readings in [`engine::partition`],
-//!   refused flushes in [`engine::flush_plan`], file or table in [`engine::recovery`], shares in [`engine::assignment`].
+//! - Every decision is made in [`engine`], which does no I/O and reads no clock.
 //! - No state is published before [`engine::invariants`] has checked it.
 //!
 //! # Where things live
 //! - [`cli`], [`config`], [`mod@error`]: from the command line to checked values; from failures to one line and an exit code.
 //! - [`reading`]: the format of a reading.
 //! - [`engine`]: the pure core: windows, watermarks, state, checkpoints, and what to claim, flush and recover from.
-//! - [`kafka`], [`postgres`]: the two services, with what is peculiar about each kept inside.
+//! - [`kafka`], [`postgres`]: the two services, with the peculiarities of each kept inside.
 //! - [`producer`], [`processor`], [`inspect`]: the subcommands; [`demo`]: producer and processor at once, to try them out.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
-//! - [`telemetry`], [`shutdown`], [`retry`], [`time`]: what all of them use.
+//! - [`telemetry`], [`shutdown`], [`retry`], [`time`], [`allocator`]: what all of them use.
+//!
+//! # Where to find
+//! - whether a reading is late, or from the future: [`engine::partition`], by [`engine::watermark`];
+//! - what a flush writes, and what a refusal of PostgreSQL means: [`engine::flush_plan`]; the SQL: [`mod@postgres::write`];
+//! - whether a checkpoint file or the table is used: [`engine::recovery`]; the files: [`processor::checkpoints`];
+//! - which partitions a process takes and gives up: [`engine::assignment`]; the leases: [`postgres::leases`];
+//! - which broker leads a partition: [`kafka::cluster`]; the fetches that follow it: [`kafka::fetcher`];
+//! - names, units and time zones of a reading: [`reading::format`], [`reading::units`], [`reading::zone`];
+//! - metrics, `/progress`, the live line: [`processor::observe`] and [`producer`]'s `status`; their format: [`telemetry`];
+//! - flags and their help: `cli::table`.
 
 pub mod allocator;
 pub mod cli;

@@ -1,9 +1,8 @@
 //! Where PostgreSQL is: a connection string, filled up from PostgreSQL's own variables, then from defaults.
 //!
-//! Order: `--database-url`, `WEATHER_DATABASE_URL`, `DATABASE_URL`, and the `JDBC_URL` with the `JDBC_USER` of the replaced
-//! system's container; what the string leaves open comes from `PGHOST`,
-//! `PGPORT`, `PGUSER`, `PGDATABASE` and `PGPASSWORD[_FILE]`, as libpq does it. Of several hosts the one that can be
-//! written to is taken.
+//! Order: `--database-url`, `WEATHER_DATABASE_URL`, `DATABASE_URL`, and the `JDBC_URL` with the `JDBC_USER` of the
+//! replaced system's container; what the string leaves open comes from `PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE` and
+//! `PGPASSWORD[_FILE]`, as in libpq. Of several hosts, the one that can be written to is used.
 //!
 //! No message here shows the string: it may hold a password. Nothing in it is resolved before it is certain that a
 //! password with unescaped characters has not spilt into the host or the database.

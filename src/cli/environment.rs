@@ -1,4 +1,4 @@
-//! The environment as a function, so that tests bring their own, and secrets from it or from files it names.
+//! The environment as a function, so that tests can pass their own, and secrets from it or from files that it names.
 
 use std::ffi::OsString;
 

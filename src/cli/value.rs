@@ -1,6 +1,6 @@
 //! Parsers of option values: text to a typed, checked value, or what was expected instead, with an example.
 //!
-//! Each returns `Err` with a phrase that completes "expected …": who reads it knows the flag and the value already.
+//! Each returns `Err` with a phrase that completes "expected …"; the caller adds the flag and the value.
 
 use std::fmt::Display;
 use std::net::{Ipv6Addr, SocketAddr};

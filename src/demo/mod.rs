@@ -1,4 +1,4 @@
-//! `weather demo`: the whole pipeline in one command, with the failures of real life made on purpose.
+//! `weather demo`: the whole pipeline in one command, including the failures of real life.
 //!
 //! ```text
 //! this process: producer ─▶ embedded broker ─▶ recount (verify)      child: weather process ─▶ PostgreSQL of its own
@@ -8,7 +8,7 @@
 //! Event time runs 1,200 times as fast as the clock, so an hour's window fills in 3 s. At the end the log has been
 //! counted by other code (`verify`) and is compared with what the processor made of it (`observe`).
 //!
-//! Invariants: nothing but loopback and unix sockets; all that is written lies in one folder (`scratch`), and folder and
+//! Invariants: only loopback and unix sockets; everything that is written is in one folder (`scratch`), and folder and
 //! children are gone when [`run`] returns, however it does.
 
 mod child;

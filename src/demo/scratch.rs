@@ -1,6 +1,6 @@
 //! The folder of one run: everything that the demo writes is in it, and it is gone at the end.
 //!
-//! Its owner holds a lock in it, which the kernel drops however the owner ends. So a folder whose lock can be had is a
+//! Its owner holds a lock in it, which the kernel releases however the owner ends. So a folder whose lock is free is a
 //! leftover of a demo that was killed: the next start ends what still runs there and removes it. Only folders of the same
 //! user are considered.
 

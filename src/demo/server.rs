@@ -1,7 +1,7 @@
-//! A PostgreSQL of the demo's own, where its programs are installed: in the demo's folder, on a unix socket there, gone
-//! with this value.
+//! The demo's own PostgreSQL, if its programs are installed: in the demo's folder, on a unix socket there, stopped when
+//! this value is dropped.
 //!
-//! It keeps nothing safe (no fsync) and takes little. PostgreSQL refuses to run as root, so as root it runs as `postgres`
+//! It is not durable (no fsync) and uses little memory. PostgreSQL refuses to run as root, so as root it runs as `postgres`
 //! or `nobody`. Only the user who runs it can reach the socket, which lies in the data folder.
 
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
-//! What the demo asks of the operating system that the standard library has no call for: signals, other processes'
-//! command lines, users. By small programs that every Unix has, as there is no unsafe code here.
+//! What the demo needs of the operating system beyond the standard library: signals, other processes' command lines,
+//! users. It runs small programs that every Unix has, because there is no unsafe code here.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

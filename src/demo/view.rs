@@ -1,7 +1,7 @@
 //! The output: lines that stay, and on a terminal below them a block that is redrawn in place.
 //!
 //! In a pipe the block becomes one plain line a second. The block is 15 lines of at most 79 columns, so it fits 80×24
-//! with what stays above it. `NO_COLOR` keeps colours away.
+//! with what stays above it. `NO_COLOR` turns colours off.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -1,8 +1,8 @@
 //! One client's connection: frames in, answers out, one after the other.
 //!
-//! Kafka handles the requests of a connection in turn, so a client that sends several at once gets the answers in
-//! order, and a fetch that waits holds up what comes behind it. The same here. Room for a request is made as its bytes
-//! arrive, not as its length field says; a frame that is too long or makes no sense ends the connection.
+//! Kafka handles the requests of a connection in turn, so a client that sends several at once gets the answers in order,
+//! and a fetch that waits holds up what comes behind it. So does this broker. Memory for a request is allocated as its
+//! bytes arrive, not by its length field; a frame that is too long or makes no sense ends the connection.
 
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;

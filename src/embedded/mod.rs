@@ -3,12 +3,12 @@
 //! stops.
 //!
 //! Why: the producer and the processor run against it unchanged, over a real socket and Kafka's own protocol, within
-//! milliseconds and without a JVM; and it can do wrong on demand ([`Faults`]).
+//! milliseconds and without a JVM; and it can fail on demand ([`Faults`]).
 //!
 //! ```text
-//! listener    accepts, owns the connections      testing/  what to do wrong, and to its logs, for tests
+//! listener    accepts, owns the connections      testing/  faults, and changes of its logs, for tests
 //! connection  frames in, answers out, in order   store     all topics under one lock and one limit
-//! api/        the requests, one file a kind      log       one partition: whole batches
+//! api/        the requests, a file per kind      log       one partition: whole batches
 //! wire        primitive types                    sequence  the last batches of idempotent producers
 //! groups      offsets of consumer groups         batch     the header of a record batch, its checksum
 //! ```
@@ -18,7 +18,8 @@
 //!   `max_request_bytes`, and the batches of one answer until the client has read them.
 //! - It advertises exactly the requests and versions that are implemented.
 //! - A batch is stored as it came, except for base offset and leader epoch, and is only stored when its checksum is
-//!   right, and once if an idempotent producer sends it again. Offsets are given at append, without gaps. The high watermark is the end of the log.
+//!   right, and once if an idempotent producer sends it again. Offsets are given at append, without gaps. The high
+//!   watermark is the end of the log.
 //!
 //! Absent on purpose: replicas, members of consumer groups, transactions, fetch sessions, SASL and TLS, topic
 //! configurations, retention by time, disk.

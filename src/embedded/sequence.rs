@@ -1,9 +1,9 @@
-//! What makes a producer idempotent: the broker remembers the last batches of each, and knows them when they come again.
+//! What makes a producer idempotent: the broker remembers the last batches of each, and recognizes repeated ones.
 //!
-//! As in Kafka: five batches for each producer and partition; one of them is acknowledged again with its old offset; any
-//! other that is not the next is refused. A producer that is not known may begin anywhere, because the broker may have
-//! forgotten it. Each log has its own memory, which is bounded: of too many producers the one that was silent longest is
-//! forgotten.
+//! As in Kafka, the last five batches of each producer and partition: one of them is acknowledged again with its old
+//! offset; any other that is not the next is refused. An unknown producer may begin anywhere, because the broker may have
+//! forgotten it. Each log has its own memory, which is bounded: if there are too many producers, the one that was silent
+//! longest is forgotten.
 
 use std::collections::{BTreeMap, VecDeque};
 

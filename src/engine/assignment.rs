@@ -1,8 +1,8 @@
 //! Which partitions a process should take and give up, from what the lease table shows. Pure.
 //!
 //! Every process decides for itself by the same rule on nearly the same view. A wrong decision is harmless: taking a
-//! partition that is no longer free fails, and giving one up that no process wants only costs a hand-over. What matters is
-//! that the decisions settle: with P partitions and N live processes everybody has ⌊P/N⌋ or ⌈P/N⌉, those who hold more
+//! partition that is no longer free fails, and giving one up that no process wants only costs a hand-over. What matters
+//! is that the decisions settle: with P partitions and N live processes each has ⌊P/N⌋ or ⌈P/N⌉, those that hold more
 //! already keep the extra ones, and no process gives up a partition while none is missing elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,8 @@
 //! What a flush has to write, and what PostgreSQL's answer to it means for each partition.
 //!
-//! A round begins with what is held ([`FlushPlan::begin`]), takes each partition's state ([`FlushPlan::add`]), and sends
-//! portions ([`FlushPlan::portion`]) until none is left. Each portion ends as confirmed ([`FlushPlan::confirm`]) or refused
-//! ([`FlushPlan::refused`]).
+//! A round begins with the owned partitions ([`FlushPlan::begin`]), takes each partition's state ([`FlushPlan::add`]),
+//! and sends portions ([`FlushPlan::portion`]) until none is left. Each portion ends as confirmed
+//! ([`FlushPlan::confirm`]) or refused ([`FlushPlan::refused`]).
 //!
 //! Invariants
 //! - What counts as written was confirmed, under the epoch that the partition is held under now.

@@ -1,14 +1,14 @@
 //! The pure core: every decision about readings, windows, flushes and ownership. No I/O, no clock, no randomness.
 //!
-//! It is the part that the program and its simulation share: the tasks around it only move bytes, wait and ask it.
+//! It is the part that the program and its simulation share: the tasks around it only move bytes, wait and call it.
 //!
 //! - [`state`]: what is stored of a partition, always whole and at one offset.
-//! - [`partition`]: the state machine of one partition: records in, state and dead letters out. Here a reading is judged
-//!   late.
+//! - [`partition`]: the state machine of one partition: records in, state and dead letters out. Decides whether a
+//!   reading is late.
 //! - [`window`], [`watermark`], [`dead_letter`]: its parts.
-//! - [`invariants`]: what must be true of every state, checked in the release, too.
+//! - [`invariants`]: what must be true of every state; checked in release builds too.
 //! - [`checkpoint`]: the bytes of a checkpoint file.
-//! - [`recovery`]: file or database, when a partition is taken.
+//! - [`recovery`]: file or database, when a partition is claimed.
 //! - [`assignment`]: which partitions a process takes and gives up.
 //! - [`flush_plan`]: what a flush writes, and what a refusal means.
 //! - [`bounded`]: when a run that has an end is done.

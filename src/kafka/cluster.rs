@@ -5,7 +5,7 @@
 //! metadata at the same time share one request. A connection for calls that are held back (a fetch) is the
 //! caller's own: [`Cluster::open`].
 //!
-//! A broker that cannot be reached is said once, here, for all who need it.
+//! A broker that cannot be reached is reported once, here, for all tasks that need it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

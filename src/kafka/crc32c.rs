@@ -7,8 +7,8 @@
 //! ("slicing by 8") take 8 bytes a step.
 //!
 //! # Proof
-//! The one `unsafe` block calls `by_instruction`, which is safe code but for the processor that it needs. That is asked
-//! for right before the call (the answer is remembered by the standard library, so it costs a load).
+//! The one `unsafe` block calls `by_instruction`, which is safe except that it needs a certain processor. That is checked
+//! right before the call (the standard library caches the answer, so it costs a load).
 #![allow(unsafe_code)]
 
 /// The polynomial 0x1EDC6F41 with its bits reversed.

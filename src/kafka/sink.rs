@@ -1,10 +1,10 @@
 //! Records to partitions: batched, in order, sent again until Kafka has acknowledged them.
 //!
-//! Each partition has a bounded buffer and one task that sends its batches in order, and
-//! memory stays bounded while Kafka is away: a full buffer makes [`Sink::send`] wait, which is how the source learns
-//! to pause. A batch goes when it is full or has lingered; several are under way at once.
+//! Each partition has a bounded buffer and one task that sends its batches in order, and memory stays bounded while Kafka
+//! is away: a full buffer makes [`Sink::send`] wait, which makes the source pause. A batch is sent when it is full or has
+//! lingered; several are in flight at once.
 //!
-//! A request whose answer was lost may have been carried out. Batches are numbered, as an idempotent producer's are, so that
+//! A request whose answer was lost may have taken effect. Batches are numbered, as an idempotent producer's are, so that
 //! the broker stores each once however often it is sent (`sender`).
 //!
 //! What ends a sink: the broker refusing the user or the topic before the first acknowledgement (a wrong set-up). After

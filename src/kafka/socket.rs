@@ -1,7 +1,7 @@
 //! The TCP stream below a connection, with a check of the first bytes that come back.
 //!
-//! The messenger takes the first four bytes for a length and makes room for so much. A TLS alert or an HTTP answer in
-//! that place is a length of hundreds of megabytes; here it becomes an error that says what is really there.
+//! The messenger takes the first four bytes as a length and allocates that much. A TLS alert or an HTTP response in that
+//! place means hundreds of megabytes; here it becomes an error that says what is really there.
 
 use std::fmt;
 use std::io;

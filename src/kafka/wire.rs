@@ -1,8 +1,8 @@
 //! Kafka's primitive types: written to a request, read from an answer without trust.
 //!
 //! A call has a version, and from some version on its strings, arrays and byte strings take the compact form and its
-//! structures end with tagged fields. Reader and writer know which form applies, so that the code of a message says what
-//! there is and not how it looks. Reading never panics and allocates no more than the answer has bytes.
+//! structures end with tagged fields. Reader and writer know which form applies, so that the code of a message says which
+//! fields there are and not how they are encoded. Reading never panics and allocates no more than the answer has bytes.
 
 /// The answer is not what the protocol says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The connection to PostgreSQL that the tasks of the processor share, with the tables checked and statements prepared.
 //!
-//! One connection a process is enough: where the server has room for no more, a second one would leave a process with
-//! leases that it cannot write under.
+//! One connection per process is enough: if the server accepts no more, a second one would leave a process with leases
+//! under which it cannot write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

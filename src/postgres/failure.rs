@@ -1,7 +1,7 @@
 //! What a failed statement asks of its caller, decided by SQLSTATE and by what the connection says.
 //!
-//! Only what is known to pass by itself is an outage. Whatever else the server refuses is told to the user in the
-//! server's own words, with its SQLSTATE and what to do: a wrong sentence about it costs more than no sentence.
+//! Only what is known to pass by itself is an outage. Whatever else the server refuses is reported in the server's own
+//! words, with its SQLSTATE and what to do: a wrong explanation is worse than none.
 
 use std::error::Error as _;
 use std::fmt;

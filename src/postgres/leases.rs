@@ -1,9 +1,9 @@
 //! Who owns which partition: leases in `weather_partition`, and the live processes in `weather_process`.
 //!
 //! The database's clock decides, so clocks of processes may differ. Taking a partition raises its epoch, and every write
-//! for a partition names the epoch it was taken under: whoever held it before can no longer write, whether it knows or
-//! not. A lease that ran out is therefore no danger by itself: it only allows others to take the partition, and a process
-//! that was cut off from the database for hours goes on if nobody did.
+//! for a partition names the epoch it was taken under: its former owner can no longer write, whether it knows or not. An
+//! expired lease is therefore harmless by itself: it only allows others to take the partition, and a process that was cut
+//! off from the database for hours continues if none did.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

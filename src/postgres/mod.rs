@@ -7,10 +7,10 @@
 //! - [`mod@write`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
 //! - [`leases`]: who owns which partition.
 //! - `partials`: what each partition has taken into a window, as columns and back.
-//! - [`overview`]: what all tables say, for those who look at them.
-//! - [`repair`]: rows of the output that somebody changed.
+//! - [`overview`]: what all tables say, for `weather inspect`.
+//! - [`repair`]: rows of the output that others changed.
 //! - [`upkeep`]: what one process does now and then for all.
-//! - [`summary`]: the output, read back for those who look at it.
+//! - [`summary`]: the output, read back for the dashboard and the log.
 //!
 //! Times are `TIMESTAMP` in UTC, as the old system stored them, and travel as `SystemTime`.
 

@@ -1,4 +1,4 @@
-//! Rows of `weather_summary`, as a flush returns them and as somebody looks them up.
+//! Rows of `weather_summary`, as a flush returns them and as the dashboard reads them.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
 //! What has to be done now and then for all processes of a topic, by one of them: windows that time alone has closed,
-//! old dead letters, rows that somebody changed, and a look at who holds back PostgreSQL's own upkeep.
+//! old dead letters, rows that others changed, and a check for transactions that hold back PostgreSQL's own upkeep.
 
 use std::time::{Duration, SystemTime};
 

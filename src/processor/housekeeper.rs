@@ -1,5 +1,6 @@
 //! What one process does now and then for all that share a topic: it marks windows final that time alone has closed,
-//! deletes old dead letters, compares another portion of the summary, and looks who holds back PostgreSQL's own upkeep.
+//! deletes old dead letters, compares another portion of the summary, and checks for transactions that hold back
+//! PostgreSQL's own upkeep.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,5 @@
-//! The task that keeps this process's share of the partitions: tells that it lives, takes what is free, gives up surplus.
-//! What to take and give up is decided by [`assignment`], when a bounded run is done by [`BoundedRun`].
+//! The task that keeps this process's share of the partitions: renews its lease, takes free partitions, gives up surplus
+//! ones. What to take and give up is decided by [`assignment`], when a bounded run is done by [`BoundedRun`].
 //!
 //! While PostgreSQL is away nothing is taken or given up, and the partitions at hand go on: nobody else can take them
 //! without PostgreSQL either. When it is back and somebody has taken one, the next look shows it, or the flush is fenced.

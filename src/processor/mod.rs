@@ -1,11 +1,11 @@
 //! `weather process`: from Kafka to windows to PostgreSQL.
 //!
 //! All partitions are read by one [`fetcher`](crate::kafka::fetcher); each has a task that holds its state
-//! ([`partition`]). One task, `flusher`, writes all states to PostgreSQL; one, [`checkpoints`], writes the files; one,
-//! `lease_keeper`, keeps this process's share of the partitions, and where it is the first of several keeps house for all
-//! (`housekeeper`); one, `offset_committer`, tells Kafka's tools how far it is. What they do is noted and shown by
-//! [`observe`]. Every decision is the [`engine`](crate::engine)'s: the tasks move bytes, wait and ask it. Without
-//! PostgreSQL (`local`) the same tasks run for standard output.
+//! ([`partition`]). The task `flusher` writes all states to PostgreSQL; [`checkpoints`] writes the files; `lease_keeper`
+//! keeps this process's share of the partitions, and in the first of several processes also does the upkeep for all
+//! (`housekeeper`); `offset_committer` commits to Kafka how far the table is. [`observe`] records and shows what they do
+//! (`/metrics`, `/progress`). Every decision is the [`engine`](crate::engine)'s: the tasks move bytes, wait and call it.
+//! Without PostgreSQL (`local`) the same tasks run for standard output.
 
 pub mod checkpoints;
 mod flusher;

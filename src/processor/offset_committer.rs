@@ -1,8 +1,8 @@
-//! The task that tells Kafka how far PostgreSQL is, under the name of a consumer group.
+//! The task that commits to Kafka how far PostgreSQL is, under the name of a consumer group.
 //!
 //! An offset is committed after PostgreSQL has confirmed everything below it, when it has moved, and again now and then
-//! while it has not, as a broker forgets the offsets of a group that is silent for days. It is for looking at: a failure
-//! is reported once and harms nothing.
+//! while it has not, because a broker forgets the offsets of a group that is silent for days. They are for display only:
+//! a failure is reported once and does no harm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

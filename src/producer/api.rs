@@ -1,9 +1,9 @@
-//! Readings from a web API that is asked again and again.
+//! Readings from a web API that is requested again and again.
 //!
-//! An answer may be one record, an array of them, or one a line. What is a reading in the format of this run is sent as
-//! it came; one without a time is of now, for that is what such an API tells, and gets a `timestamp`. What was in the
-//! answer before is not sent again: services update every few minutes, and asking more often must not weigh a reading
-//! more. So the reading is compared, not the response: that often also holds a clock.
+//! A response may be one record, an array of them, or one per line. A reading in the format of this run is sent as it is;
+//! one without a time is current, since such an API gives current weather, and gets a `timestamp`. What was in the
+//! previous response is not sent again: services update every few minutes, and requesting more often must not give a
+//! reading more weight. So the reading is compared, not the response: that often also holds a clock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! What the format makes of the records that are sent: the key that keeps a station in one partition, and a word to the
+//! What the format makes of the records that are sent: the key that keeps a station in one partition, and a hint for the
 //! user when `weather process` will not understand them.
 //!
-//! Nothing is changed and nothing is held back: the producer sends what it is given.
+//! Nothing is changed or held back: the producer sends what it gets.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

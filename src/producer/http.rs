@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 GET over plain TCP: one request a connection, everything bounded.
+//! A small HTTP/1.1 GET over plain TCP: one request per connection, everything bounded.
 //!
 //! Enough for APIs that answer with JSON: `Content-Length`, chunked, or the end of the connection. Absent on purpose:
 //! TLS (another program's work), redirects, compression, keeping connections.

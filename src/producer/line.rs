@@ -1,4 +1,4 @@
-//! The live line of `weather producer`, and how much of the run is done where that is known.
+//! The live line of `weather producer`, and how much of the run is done, if that is known.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

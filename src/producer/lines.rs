@@ -1,9 +1,9 @@
 //! Readings as lines: standard input or a file, each line passed on as it is.
 //!
-//! Whether a line is a good reading is for the processor to judge, which keeps the bad ones; only blank lines are left
-//! out, and lines longer than [`MAX_LINE_BYTES`], which no broker takes by default: they are counted and said. Memory
-//! is bounded by that, whatever comes in. JSON that was printed over several lines is put together. A byte order mark
-//! at the start is skipped; UTF-16, which looks like text and never is JSON, is refused.
+//! Whether a line is a good reading is for the processor to judge, which keeps the bad ones; only blank lines are
+//! skipped, and lines longer than [`MAX_LINE_BYTES`], which no broker accepts by default: they are counted and logged.
+//! That bounds memory, whatever the input. JSON that was printed over several lines is joined. A byte order mark at the
+//! start is skipped; UTF-16, which looks like text and never is JSON, is refused.
 
 use std::collections::VecDeque;
 use std::path::Path;

@@ -8,7 +8,7 @@
 //! One loop takes readings from the source when they are due and hands them to the sink, which batches, sends and
 //! retries; a full sink makes the loop wait. The run ends when the source does, after `--count` or `--duration`, on a
 //! signal, or when standard output is closed. Whatever the reason, everything that was accepted is then
-//! flushed and acknowledged; only a signal puts a limit to that (`GRACE`), and what could not be sent by then is said.
+//! flushed and acknowledged; only a signal limits that time (`GRACE`), and what could not be sent by then is reported.
 
 mod api;
 mod check;

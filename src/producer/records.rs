@@ -1,7 +1,7 @@
-//! Where one record ends and the next begins in text that people pipe: lines, pretty-printed JSON, arrays of records.
+//! Where one record ends and the next begins in piped text: lines, pretty-printed JSON, arrays of records.
 //!
-//! It only counts brackets and quotes; what is in a record is for the reading format to say. Broken lines pass as they
-//! are: judging them is the processor's work.
+//! It only counts brackets and quotes; what is in a record is for the reading format to decide. Broken lines pass
+//! unchanged: judging them is the processor's work.
 
 /// The outermost objects in a text: one, an array of them, or one after the other.
 pub(super) fn objects(text: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -1,4 +1,4 @@
-//! What the producer says over HTTP: `/metrics`, `/livez`, `/readyz`.
+//! What the producer reports over HTTP: `/metrics`, `/livez`, `/readyz`.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,6 +1,6 @@
 //! What users say about their records on the command line: `--fields`, `--missing-values`, `--output-units`.
 //!
-//! Every refusal is a sentence about what is expected, for the one line that the command line prints.
+//! Every error says what is expected, for the one line that the command line prints.
 
 use super::Metric;
 use super::number::{fixed_from_float, float_from_text};

@@ -1,8 +1,8 @@
 //! A format: by which paths the fields of a reading may come, in which units and zone, and in which unit they are kept.
 //!
-//! It is the names that are known without being told (`super::names`), behind those that the user gave (`--fields`).
-//! Of several paths of a field, the first in order whose field is in the record, is not null and is no object or array
-//! decides, whatever it holds: which one it is depends on the record's names alone, not on a value's luck.
+//! It consists of the fields that the user gave (`--fields`), followed by the names that are known by default
+//! (`super::names`). Of several paths of a field, the first whose field is in the record and is not null, an object or an
+//! array is used, whatever its value: the choice depends on the record's names, not on values.
 //!
 //! A record is one reading, unless the user said that it has an array of them (`[]` in `--fields`): then every element of
 //! the array is read as a record, and paths without `[]` are looked for beside the array, for all of them.

@@ -1,4 +1,4 @@
-//! The forms of `forms.txt`: what each is read as, with what has to be said for it, or why not and what the hint says.
+//! The forms of `forms.txt`: what each is read as and the flags that it needs, or why it is rejected and what the hint says.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Seeded mutation: whatever the bytes, the parser does not panic, and says the same three ways.
+//! Seeded mutation: whatever the bytes, the parser does not panic, and three ways of reading agree.
 //!
 //! By the shapes that it knows; by simd-json alone; and by a plain second implementation, which reads simd-json's DOM,
 //! splits text and shares nothing with the parser but simd-json and the list of names. The tests build simd-json with

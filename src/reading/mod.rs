@@ -1,8 +1,7 @@
 //! The reading format: the bytes of one record's value → [`Reading`], or the [`Reason`] for refusing it.
 //!
-//! A reading is one JSON object that says when it was taken and at least one of temperature, humidity and wind speed,
-//! by names and in units that a [`Format`] knows. Which names that are by default, and what to do about others, is in
-//! this folder's README.
+//! A reading is one JSON object with its time and at least one of temperature, humidity and wind speed, under names and
+//! in units that a [`Format`] knows. This folder's README has the default names, and what to do about others.
 //!
 //! ```text
 //! bytes ─▶ shape: the bytes between the values are those of a record before? read the values in place
@@ -17,13 +16,14 @@
 //!
 //! Invariants:
 //! - A value decides alone: the result depends on its bytes, never on what was parsed before.
-//! - A metric stands alone: one that is absent, null, no number or out of range is left out, with the [`Cause`]; the
+//! - A metric stands alone: one that is absent, null, not a number or out of range is left out, with the [`Cause`]; the
 //!   others count.
 //! - No input makes it panic, recurse without end or keep memory, and nothing is allocated for a record.
 //! - An accepted reading has its event time within 1970 to 9999, at least one metric, and each of them within its
 //!   physical range, so sums of 1e-6 units in `i64` have room for 1e10 readings a window.
 //!
-//! Absent on purpose: `future`, `late` and `oversized` need a clock, a watermark and a limit; who has these decides.
+//! Absent on purpose: `future`, `late` and `oversized` need a clock, a watermark and a limit; [`engine`](crate::engine)
+//! decides them.
 
 pub mod explain;
 mod fields;

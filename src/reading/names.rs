@@ -1,10 +1,10 @@
-//! The names that are known without being told: each with the unit that it can only mean.
+//! The names that are known by default, each with the only unit that it can mean.
 //!
 //! A name whose unit is unclear (`temp`, `windspeed`, `main.temp`) is not here: averaging in a wrong unit is worse
-//! than asking. Of several names that one record has, the first in its list counts, so a list goes from what says most
+//! than asking. Of several names that one record has, the first in its list counts, so a list goes from the most precise
 //! (a unit given next to the value) to the least precise.
 //!
-//! Forecasts are no measurements: the names of their parts (`hourly`, `daily`, `list`, `periods`, `startTime`, `dt_txt`)
+//! Forecasts are not measurements: the names of their parts (`hourly`, `daily`, `list`, `periods`, `startTime`, `dt_txt`)
 //! are absent on purpose.
 
 use super::units::Unit::{

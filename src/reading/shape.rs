@@ -1,6 +1,6 @@
 //! Records of one shape: the bytes between the values are those of a record that was understood before.
 //!
-//! Most records of a topic differ in nothing but numbers and text. A [`Shape`] keeps the bytes of such a record between
+//! Most records of a topic differ only in numbers and text. A [`Shape`] keeps the bytes of such a record between
 //! its values, and what each value is for. Another record of the shape is compared with these bytes, its values are
 //! checked against JSON's grammar, and those that count are read where they stand: no tape, no walk, no copy. Where the
 //! fields of the record come in another order, each is compared by itself ([`fields`]).

@@ -1,9 +1,9 @@
-//! The HTTP endpoint: a few read-only answers over HTTP/1.1, one a connection.
+//! The HTTP endpoint: a few read-only answers over HTTP/1.1, one per connection.
 //!
-//! No client must ever harm the work of the process, so everything has a limit: the request's head
+//! No client may harm the work of the process, so everything has a limit: the request's head
 //! (`MAX_HEAD_BYTES`, `HEAD_TIME`), the answer's time (`ANSWER_TIME`), the connections (`MAX_CONNECTIONS`; one
-//! more closes the oldest, so that idle clients never keep others out) and how many are taken a second
-//! (`ACCEPTS_PER_SECOND`; more wait in the kernel's queue), and the bytes of answers that clients have not taken yet
+//! more closes the oldest, so that idle clients never keep others out) and how many are accepted per second
+//! (`ACCEPTS_PER_SECOND`; more wait in the kernel's queue), and the bytes of answers that clients have not read yet
 //! (`MAX_UNSENT_KIB`; above it, only short answers). Nothing here changes anything.
 //!
 //! An endpoint on loopback serves only requests that name it by address or as localhost: else a web page could have

@@ -1,12 +1,13 @@
 //! What the program reports about itself: to people in the log and on the terminal, to other programs over HTTP.
 //!
-//! - [`output`]: everything that is printed, written by threads of its own; [`log`]: one line an event; [`terminal`]:
+//! - [`output`]: everything that is printed, written by its own threads; [`log`]: one line per event; [`terminal`]:
 //!   colours and the live line.
 //! - [`http`]: a few read-only pages, bounded so that no client can harm the work; [`page`]: the dashboard among them.
 //! - [`metrics`]: Prometheus' text format; [`latency`]: what goes into its histograms; [`process`]: CPU and memory.
 //! - [`health`]: whether the loops run. [`human`]: numbers as people read them.
 //!
-//! The numbers come from those who do the work: they count in atomics, once a batch; the rest happens on request.
+//! The numbers come from the tasks that do the work: they count in atomics, once per batch; the rest happens on request.
+//! Which metrics there are is in `processor::observe::exposition` and `producer::status`.
 
 pub mod health;
 pub mod http;

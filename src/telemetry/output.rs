@@ -1,8 +1,8 @@
 //! Everything that the program prints: log lines, `Sent: {...}` lines, batches, the live block at a terminal's bottom.
 //!
-//! Those who print only leave their text in a bounded queue; a thread for each stream (`writer`) writes it. So a
+//! Callers only put their text into a bounded queue; a thread for each stream (`writer`) writes it. So a
 //! terminal, pipe or disk that blocks never holds up the work: what no longer fits is dropped and counted,
-//! and the log reports the number once the stream takes text again. Standard output and standard error have a queue each,
+//! and the log reports the number once the stream accepts text again. Standard output and standard error have a queue each,
 //! unless both are the same terminal, pipe or file: then one queue keeps their lines in order.
 //!
 //! A closed stream is ignored and the work continues; [`closed`] is for callers that want to end then.

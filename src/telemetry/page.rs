@@ -1,6 +1,7 @@
 //! The dashboard: one page without outside assets, put together from markup, style and script at compile time.
 //!
-//! It gets everything it shows from `/progress`, and sets all of it as text: payloads of dead letters are untrusted. The content security policy lets only this style and this script in, by a number used once.
+//! It gets everything it shows from `/progress`, and sets all of it as text: payloads of dead letters are untrusted. The
+//! content security policy lets only this style and this script in, by a number used once.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

@@ -1,7 +1,8 @@
 //! Fetch, versions 4 to 13: whole batches, waiting for the first bytes as long as the client allows.
 //!
-//! An answer waits until `min_bytes` are there or `max_wait` is over; an error of any partition, or a client that
-//! accepts no bytes, does not wait. There are no fetch sessions: a client that asks for one is told that it has none. The wait is one notification that the partitions give at their next change.
+//! An answer waits until `min_bytes` are there or `max_wait` is over; an error of any partition, or a client that accepts
+//! no bytes, does not wait. There are no fetch sessions: a client that requests one is told that it has none. It waits
+//! for a notification of the partitions, at their next change.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //! which rskafka's own client handles topics.
 //!
 //! A request borrows everything from its frame. Each kind has a file or a struct with `parse`, which takes the body
-//! apart, and `answer`, which does the work and writes the answer; an [`Outcome`] that carries an error code makes
-//! `answer` say that error for each partition or topic and do nothing.
+//! apart, and `answer`, which does the work and writes the answer; with an [`Outcome`] that carries an error code,
+//! `answer` only writes that error for each partition or topic.
 
 mod fetch;
 mod groups;

@@ -1,5 +1,5 @@
 //! What tests do to a running broker: faults at a request of their choosing, and what happens to logs, leaders and
-//! connections in a cluster that does not feel well.
+//! connections in an unhealthy cluster.
 
 mod faults;
 

@@ -4,7 +4,7 @@
 //! become 1 GB. This one stops whenever the window is full, and continues where it was. gzip's CRC-32 is not compared: the
 //! batch's checksum has already confirmed every byte that comes in.
 //!
-//! Codes up to 10 bits are one look-up; longer ones, which are rare by what they are for, are walked bit by bit.
+//! Codes up to 10 bits are one look-up; longer ones, which are rare by design, are decoded bit by bit.
 
 use super::window::Window;
 

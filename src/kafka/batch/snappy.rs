@@ -1,4 +1,4 @@
-//! Snappy: one raw block, as librdkafka's kin and rskafka send it, or many in the frame of Java's library.
+//! Snappy: one raw block, as librdkafka and rskafka send it, or many in the frame of Java's library.
 //!
 //! A copy may reach back to the start of its block. All encoders work in pieces of 64 KiB, so they never reach further than
 //! that, and the window holds it; a block that does is refused.

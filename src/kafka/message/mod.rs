@@ -1,4 +1,4 @@
-//! The calls that are made to brokers, each a request and its answer in the versions that are spoken here.
+//! The calls to brokers, each a request and its answer in the versions that are supported here.
 //!
 //! A [`Call`] says what it writes and reads by `wire`; `Sent` and `Received` are the bridge to
 //! rskafka's messenger, which frames, numbers and negotiates. An answer keeps its bytes: record batches are given as

@@ -1,4 +1,4 @@
-//! Record batches to partitions, and the id that lets a broker know a batch again.
+//! Record batches to partitions, and the id by which a broker recognizes a batch.
 
 use std::sync::Arc;
 

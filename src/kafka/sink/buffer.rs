@@ -1,7 +1,7 @@
 //! What one partition holds until Kafka has acknowledged it: a batch being filled, and full ones waiting.
 //!
-//! Pure bookkeeping: no I/O, no clock (the time is an argument). Keys and values lie one after the other in one block of
-//! memory a batch, so that what is held is what is counted.
+//! Pure bookkeeping: no I/O, no clock (the time is an argument). Keys and values are one after the other in one block of
+//! memory per batch, so that the memory held is the memory counted.
 //!
 //! Batches linger until the next point of a grid that all partitions share: so one wake-up of the process serves all of
 //! them, and a record waits half of the linger on average.

@@ -1,9 +1,9 @@
 //! The task of one partition: batches out, several requests at once, each sent until it is acknowledged or refused.
 //!
-//! Every batch carries the producer's id and a sequence number, which every retry keeps: a broker that has it already says
-//! so, and one that lacks the batch before it refuses it. So requests may overtake each other nowhere, and nothing is
-//! stored twice. After any failure the requests under way are waited for, and what is left of them is sent again one by
-//! one; only when all of it is acknowledged several are sent at once again.
+//! Every batch carries the producer's id and a sequence number, which every retry keeps: a broker that has it already
+//! says so, and one that lacks the batch before it refuses it. So requests cannot overtake each other, and nothing is
+//! stored twice. After any failure the requests in flight are awaited, and what is left of them is sent again one by one;
+//! only when all of it is acknowledged are several sent at once again.
 //!
 //! A batch that the broker refuses as a whole leaves a gap in the numbers: what is encoded from then on gets a new
 //! producer's id. What is in flight with the old one keeps it, because it may have been stored; the broker does, and

@@ -1,9 +1,9 @@
-//! Makes what is missing, in steps each of which leaves the tables usable, so that it can be broken off and gone on with.
+//! Creates what is missing, in steps that each leave the tables usable, so that it can be interrupted and continued.
 //!
 //! 1. Tables, their indexes while they are empty, and columns of our own tables: one transaction, one process at a time.
 //! 2. Columns and the replica identity of a `weather_summary` that was there before: changes of the catalogue alone, which
 //!    lock readers out for a moment. If another session holds the table, it is retried with a short wait, as a
-//!    lock that is waited for stops all who come after.
+//!    lock that is waited for stops all that come after it.
 //! 3. Indexes of tables that were there before, `CONCURRENTLY`: no session is locked out, however long it takes.
 //! 4. The version.
 

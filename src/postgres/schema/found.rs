@@ -1,4 +1,4 @@
-//! What there is in the database of what the program needs.
+//! What the database already has of what the program needs.
 
 use std::collections::HashMap;
 

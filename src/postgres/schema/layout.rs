@@ -1,4 +1,4 @@
-//! What the tables look like: statements that make them, and what earlier versions of them lack.
+//! What the tables look like: statements that create them, and what earlier versions of them lack.
 //!
 //! A new column goes into its table's statement and into [`ADDED_COLUMNS`], with a default that PostgreSQL need not write
 //! into every row. Nothing is ever dropped or renamed, so that an older program can be started again.

@@ -1,4 +1,4 @@
-//! The tables: made where they are missing, adopted where the old system made them, refused with a sentence where they
+//! The tables: created if they are missing, adopted if the old system created them, refused with an explanation if they
 //! cannot be used.
 //!
 //! What exists is read first (`found`), and only what is missing is created (`build`), so that a role that may not create

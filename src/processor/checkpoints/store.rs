@@ -1,4 +1,4 @@
-//! Checkpoint files on the volume: one a partition, replaced whole, the one before kept.
+//! Checkpoint files on the volume: one per partition, replaced whole, the previous one kept.
 //!
 //! A file is written under a temporary name, made durable, and renamed; then the folder is made durable. At every moment
 //! there is a complete file under the current or the previous name. Blocking calls: run them where blocking is allowed.

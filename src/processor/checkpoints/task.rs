@@ -1,7 +1,7 @@
 //! The task that writes checkpoint files: every interval, those of partitions that moved.
 //!
-//! A file that cannot be written harms nothing by itself, as PostgreSQL has the state too: it is said once, and tried
-//! again at the next interval.
+//! A file that cannot be written does no harm by itself, because PostgreSQL has the state too: it is reported once and
+//! retried at the next interval.
 
 use std::collections::HashMap;
 use std::io;

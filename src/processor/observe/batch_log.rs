@@ -2,7 +2,7 @@
 //!
 //! At most one batch a second is printed (to a terminal, every ten seconds); what is written in between comes with the
 //! next one, each window with its newest values. Nothing written stays unprinted for longer than that, unless standard
-//! output still has an earlier batch to take: then it comes with the next batch.
+//! output has not accepted an earlier batch yet: then it comes with the next batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! The log's share of what happens to records: a warning for each reason to refuse them, and the counts at the end.
+//! What the log says about rejected records: a warning for each reason, and the counts at the end.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The live line of `weather process`, and the bar of a run that has an end.
+//! The live line of `weather process`, and the bar of a bounded run.
 
 use crate::processor::observe::status::{PartitionView, ProcessorStatus};
 use crate::telemetry::human::{Grouped, Span};

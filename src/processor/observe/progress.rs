@@ -1,4 +1,4 @@
-//! `/progress`: one JSON document, in the shape of Spark's `StreamingQueryProgress`, with ours under `weather`.
+//! `/progress`: one JSON document, in the shape of Spark's `StreamingQueryProgress`, with everything else under `weather`.
 //!
 //! Spark's fields mean what they mean there, of this process: a batch is a flush, a row a reading. Times in `weather`
 //! are RFC 3339 or seconds.

@@ -1,7 +1,7 @@
 //! Readings a second, in and out, over the last seconds.
 //!
 //! There is no timer: a sample is taken at each round of the flusher, and on request. A partition counts
-//! from the first look that had it, so that taking one over with its history is not a leap.
+//! from its first sample, so that taking one over with its history is not a leap.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! What the processor's tasks record while they work; `status` reads it.
 //!
-//! Nothing here decides anything. Notes are made once a batch or a round, never once a record; those about records
-//! themselves are in the published states.
+//! Nothing here decides anything. They record once per batch or round, never per record; counts of records are in the
+//! published states.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! The partitions that this process owns now, as its tasks share them.
 //!
-//! [`PartitionHandle`] is what the others hold of one partition: what its task publishes, and how to reach it.
+//! [`PartitionHandle`] is what the other tasks hold of one partition: what its task publishes, and how to reach it.
 //! [`Registry`] is the list of them. A partition leaves the list when it is handed over, fenced or stopped; dropping the
 //! last handle ends its tasks.
 

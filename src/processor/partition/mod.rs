@@ -1,6 +1,6 @@
 //! One partition while this process owns it.
 //!
-//! - [`start`]: from a partition that was just taken to its running task.
+//! - [`start`]: from a partition that was just claimed to its running task.
 //! - [`task`]: holds the state, takes what is read, publishes after every answer.
 //! - `decode`: from record batches into the state.
 //! - [`snapshot`]: the published state, lock-free.
