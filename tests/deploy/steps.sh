@@ -350,7 +350,7 @@ declare -A changed
 # Every variable that is declared, but for the file that says where the cluster is, and the replaced system's, which are refused.
 all_were_changed() {
   local variable
-  for variable in $(sed -n 's/^variable "\(.*\)" {$/\1/p' terraform/variables.tf); do
+  for variable in $(sed -n 's/^variable "\(.*\)" {$/\1/p' terraform/variables*.tf); do
     [ "${changed[$variable]:-}" ] || [[ $variable =~ ^(kubeconfig|docker_image|image_tag)$ ]] || fail "the variable $variable is not tried here"
   done
   say "all ${#changed[@]} variables were changed"

@@ -34,6 +34,17 @@ async fn trouble(pipeline: &Pipeline, proxy: &Proxy) {
     println!("stalled for 5 s: goes on after {:?}", pipeline.wait_for_more().await);
 }
 
+/// Cuts a connection at each of two moments, several times over.
+async fn cut_at(pipeline: &Pipeline, proxy: &Proxy, moments: [Moment; 2]) {
+    for times in 1..=TIMES {
+        for moment in moments {
+            proxy.arm(moment, Fault::Cut, 1);
+        }
+        proxy.wait_for_strikes(2 * u64::from(times)).await;
+        pipeline.wait_for_more().await;
+    }
+}
+
 fn lines(run: &Weather, words: &str) -> usize {
     run.stderr().iter().filter(|line| line.contains(words)).count()
 }
@@ -60,13 +71,7 @@ async fn commits_and_their_answers_get_lost() {
     let producer = pipeline.producer(&LOAD);
     let process = pipeline.process("one", &["--flush-interval", "20ms"]);
     pipeline.wait_for_more().await;
-    for times in 1..=TIMES {
-        for moment in [Moment::Commit, Moment::CommitAnswer] {
-            proxy.arm(moment, Fault::Cut, 1);
-        }
-        proxy.wait_for_strikes(2 * u64::from(times)).await;
-        pipeline.wait_for_more().await;
-    }
+    cut_at(&pipeline, &proxy, [Moment::Commit, Moment::CommitAnswer]).await;
     pipeline.assert_exact(&[&producer, &process]).await;
 }
 
@@ -115,13 +120,7 @@ async fn answers_to_the_producer_get_lost() {
     let producer = pipeline.producer(&LOAD);
     let process = pipeline.process("one", &[]);
     pipeline.wait_for_more().await;
-    for times in 1..=TIMES {
-        for moment in [Moment::ProduceAnswer, Moment::Produce] {
-            proxy.arm(moment, Fault::Cut, 1);
-        }
-        proxy.wait_for_strikes(2 * u64::from(times)).await;
-        pipeline.wait_for_more().await;
-    }
+    cut_at(&pipeline, &proxy, [Moment::ProduceAnswer, Moment::Produce]).await;
     pipeline.assert_exact(&[&producer, &process]).await;
 }
 
