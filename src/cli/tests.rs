@@ -235,7 +235,7 @@ fn the_format_comes_from_its_flags() {
     let c = process(&["--output-units", "wind_speed=km/h"], &[("WEATHER_MISSING_TIMESTAMP", "kafka")]);
     assert_eq!(c.format.output_units(), "temperature=°C,humidity=%,wind_speed=km/h");
     for (flag, value, part) in [
-        ("--time-zone", "Asia/Nowhere", "a place that exists"),
+        ("--time-zone", "Asia/Nowhere", "an existing IANA name"),
         ("--fields", "temp=x", "temperature"),
         ("--output-units", "wind_speed=bft", "km/h"),
         ("--missing-timestamp", "guess", "kafka"),

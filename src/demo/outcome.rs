@@ -61,12 +61,12 @@ impl Outcome {
     pub(super) fn differences(&self, expected: &Self) -> Vec<String> {
         let mut found = Vec::new();
         if self.offsets != expected.offsets {
-            found.push(format!("offsets read: {:?} expected {:?}", self.offsets, expected.offsets));
+            found.push(format!("offsets read: {:?}, expected {:?}", self.offsets, expected.offsets));
         }
         for fate in keys(&self.fates, &expected.fates) {
             let (is, should) = (self.count(fate), expected.count(fate));
             if is != should {
-                found.push(format!("{fate}: {is} expected {should}"));
+                found.push(format!("{fate}: {is}, expected {should}"));
             }
         }
         for start in keys(&self.windows, &expected.windows) {
@@ -74,7 +74,7 @@ impl Outcome {
             let (is, should) = (of(self), of(expected));
             if is.readings != should.readings || !is.averages.iter().zip(should.averages).all(near) {
                 let time = crate::time::SqlTimestamp(start);
-                found.push(format!("window {time}: {is:?} expected {should:?}"));
+                found.push(format!("window {time}: {is:?}, expected {should:?}"));
             }
         }
         let more = found.len().saturating_sub(SHOWN);
@@ -140,7 +140,7 @@ mod tests {
             |o| {
                 o.fates.insert("late", 0);
             },
-            "late: 0 instead of 1",
+            "late: 0, expected 1",
         );
         is_told(|o| o.windows.clear(), "1970-01-01 00:00:00");
         is_told(|o| o.windows.values_mut().for_each(|row| row.averages[0] = Some(1.50001)), "1.50001");

@@ -277,8 +277,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_kafka_is_named() {
         let cases: [(&[u8], &str); 4] = [
-            (&[0x15, 3, 3, 0, 2, 2, 0x50], "answers in TLS"),
-            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "answers in HTTP"),
+            (&[0x15, 3, 3, 0, 2, 2, 0x50], "answers with TLS"),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "answers with HTTP"),
             (b"\xff\xff\xff\xffhello", "first bytes (\\xff\\xff\\xff\\xff)"),
             (b"", "may expect TLS"),
         ];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// What stands in the text alone without being a flag of ours: another program's, and the pattern of all.
+/// What is in the text without being a flag of `weather`: another program's, and the pattern of all.
 const OTHERS: [&str; 2] = ["--features", "--some-flag"];
 
 type Flags = BTreeMap<String, BTreeSet<String>>;
@@ -33,7 +33,7 @@ fn flags_of_commands() -> Flags {
     names.into_iter().map(|name| (name.to_owned(), flags_in(&help(&[name, "--help"])))).collect()
 }
 
-/// Code of a document: the lines of its blocks, continued ones as one, and what stands in backticks.
+/// Code of a document: the lines of its blocks, continued ones as one, and what is in backticks.
 fn code(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut in_block = false;

@@ -132,7 +132,7 @@ fn circle(start: &str, uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Stri
     None
 }
 
-/// Who uses whom, by file.
+/// Which file uses which.
 fn arrows(sources: &[Source]) -> BTreeSet<(String, String)> {
     let names: BTreeSet<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let mut arrows = BTreeSet::new();
@@ -186,7 +186,7 @@ fn join(parent: &str, path: &str) -> String {
     if parent.is_empty() { path.to_owned() } else { format!("{parent}::{path}") }
 }
 
-/// `a::{b, c::d}` as `a::b` and `a::c::d`; a path ends where no path goes on.
+/// `a::{b, c::d}` as `a::b` and `a::c::d`; a path ends where no path continues.
 fn expand(text: &str) -> Vec<String> {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(text.len());
     let (head, rest) = (&text[..end], &text[end..]);

@@ -282,7 +282,7 @@ async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
     // It updates itself, and fits every width.
     let before = browser.script("return window.shown");
     let changed = poll(LIMIT, || (browser.script("return window.shown") != before).then_some(())).await;
-    assert!(changed.is_some(), "the page stands still");
+    assert!(changed.is_some(), "the page does not change");
     for scheme in ["light", "dark"] {
         let features = format!(r#"{{"features":[{{"name":"prefers-color-scheme","value":"{scheme}"}}]}}"#);
         browser.developer_command("Emulation.setEmulatedMedia", &features);

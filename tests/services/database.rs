@@ -252,7 +252,7 @@ async fn at_rest_a_process_writes_nothing_and_has_one_connection() {
 async fn old_dead_letters_go_by_key_and_the_table_stays_within_its_bytes() {
     let _turn = turn::light().await;
     let database = Postgres::shared().database().await;
-    // As somebody may have divided it: the same places (ctid) are in both parts.
+    // As a user may have partitioned it: the same places (ctid) are in both parts.
     let divided = "CREATE TABLE weather_dead_letter (topic TEXT NOT NULL, partition INT NOT NULL, \
                    incarnation BIGINT NOT NULL, \"offset\" BIGINT NOT NULL, reason TEXT NOT NULL, payload BYTEA, \
                    payload_bytes BIGINT NOT NULL, recorded_at TIMESTAMPTZ NOT NULL DEFAULT now(), \

@@ -125,7 +125,7 @@ async fn the_next_start_cleans_up_after_sigkill() {
     let killed = demo(&temporary, &[]).spawn();
     killed.wait_for_line(ROW, RUN_LIMIT).await;
     killed.kill9().await;
-    assert!(processes_in(temporary.path()).len() >= 2, "processor and PostgreSQL go on");
+    assert!(processes_in(temporary.path()).len() >= 2, "processor and PostgreSQL continue");
     let next = demo(&temporary, &["--duration", "3s", "--without-postgres"]).spawn();
     next.wait_for_line("cleaned up after 1 demo", RUN_LIMIT).await;
     next.succeed(RUN_LIMIT).await;

@@ -24,7 +24,7 @@ async fn processes_stop_continue_and_end() {
     // Until it has stopped in fact, a second signal would still end it.
     poll(LIMIT, || is_stopped(process.id()).then_some(())).await.expect("it stops");
     process.signal("TERM");
-    assert_eq!(process.wait(Duration::from_millis(200)).await, None, "it stands still");
+    assert_eq!(process.wait(Duration::from_millis(200)).await, None, "it is stopped");
     process.signal("CONT");
     assert_eq!(process.wait(LIMIT).await.expect("it ends").signal(), Some(15));
 

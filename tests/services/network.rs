@@ -7,7 +7,7 @@ use crate::support::pipeline::RESUMED;
 use crate::support::proxy::{Fault, Moment, Network, Protocol};
 use crate::support::{Kafka, Pipeline, Postgres, Proxy, Weather, turn};
 
-/// A load that goes on until its producer is ended, a little of it late, malformed or ahead of the clock.
+/// A load that continues until its producer is ended, a little of it late, malformed or ahead of the clock.
 const LOAD: [&str; 8] =
     ["--rate", "4000", "--late-ratio", "0.01", "--malformed-ratio", "0.002", "--linger", "20ms"];
 /// Times that every short fault comes.
@@ -25,13 +25,13 @@ async fn trouble(pipeline: &Pipeline, proxy: &Proxy) {
         proxy.cut();
         tokio::time::sleep(BETWEEN).await;
     }
-    println!("cut: goes on after {:?}", pipeline.wait_for_more().await);
+    println!("cut: continues after {:?}", pipeline.wait_for_more().await);
     proxy.for_a_while(Network::Cut, Duration::from_secs(3)).await;
-    println!("refused for 3 s: goes on after {:?}", pipeline.wait_for_more().await);
+    println!("refused for 3 s: continues after {:?}", pipeline.wait_for_more().await);
     proxy.for_a_while(Network::Slow(Duration::from_millis(150)), Duration::from_secs(4)).await;
-    println!("slow for 4 s: goes on after {:?}", pipeline.wait_for_more().await);
+    println!("slow for 4 s: continues after {:?}", pipeline.wait_for_more().await);
     proxy.for_a_while(Network::Stalled, Duration::from_secs(5)).await;
-    println!("stalled for 5 s: goes on after {:?}", pipeline.wait_for_more().await);
+    println!("stalled for 5 s: continues after {:?}", pipeline.wait_for_more().await);
 }
 
 /// Cuts a connection at each of two moments, several times over.
@@ -59,7 +59,7 @@ async fn postgresql_behind_a_bad_network() {
     trouble(&pipeline, &proxy).await;
     // Last: the server's host disappears without a word, then there is another one.
     proxy.for_a_while(Network::HalfOpen, SILENCE).await;
-    println!("half open: goes on after {:?}", pipeline.wait_for_more().await);
+    println!("half open: continues after {:?}", pipeline.wait_for_more().await);
     assert!(lines(&process, "not available") <= 12, "{:#?}", process.stderr());
     pipeline.assert_exact(&[&producer, &process]).await;
 }
@@ -106,7 +106,7 @@ async fn kafka_behind_a_bad_network() {
     pipeline.wait_for_more().await;
     trouble(&pipeline, &proxy).await;
     proxy.for_a_while(Network::HalfOpen, SILENCE).await;
-    println!("half open: goes on after {:?}", pipeline.wait_for_more().await);
+    println!("half open: continues after {:?}", pipeline.wait_for_more().await);
     for run in [&producer, &process] {
         assert!(lines(run, "not available") <= 12, "{:#?}", run.stderr());
     }
@@ -151,7 +151,7 @@ async fn ended_while_nothing_answers() {
     pipeline.assert_exact(&[&producer, &second]).await;
 }
 
-/// More dead letters than are kept in memory, and nowhere to write them. Of no reason so many that only a sample is kept.
+/// More dead letters than are kept in memory, and nowhere to write them. Too few of each reason for sampling.
 #[tokio::test]
 async fn dead_letters_that_cannot_be_written_wait() {
     let _turn = turn::heavy().await;
@@ -180,7 +180,7 @@ async fn dead_letters_that_cannot_be_written_wait() {
     }
     proxy.set(Network::Well);
     let counts = pipeline.assert_exact(&[&process]).await.counts();
-    let all = |each: usize| i64::try_from(rounds * each).expect("not so many");
+    let all = |each: usize| i64::try_from(rounds * each).expect("a small number");
     for (reason, _) in &refused {
         assert_eq!(counts[reason], all(of_each), "{reason}");
     }

@@ -104,7 +104,7 @@ async fn its_averages_stay_unless_better_ones_are_there() {
         database.execute(&insert).await;
     }
 
-    // In which unit shall it go on? Nothing is changed before that is said.
+    // Which unit is it to continue in? Nothing is changed before the user has chosen.
     let run = pipeline.spawn(&["--until-latest"]);
     assert_eq!(run.wait(RUN_LIMIT).await.code(), Some(2));
     let said = run.stderr().into_iter().find(|line| line.starts_with("weather: ")).unwrap_or_default();

@@ -33,12 +33,12 @@ async fn both_absent_at_start_then_each_away_for_a_minute() {
     postgres.kill().await;
     tokio::time::sleep(AWAY).await;
     postgres.start().await;
-    println!("goes on after {:?}", pipeline.wait_for_more().await);
+    println!("continues after {:?}", pipeline.wait_for_more().await);
 
     pipeline.kafka.kill().await;
     tokio::time::sleep(AWAY).await;
     pipeline.kafka.start().await;
-    println!("goes on after {:?}", pipeline.wait_for_more().await);
+    println!("continues after {:?}", pipeline.wait_for_more().await);
 
     producer.sigterm();
     producer.succeed(END_LIMIT).await;
@@ -61,7 +61,7 @@ async fn postgresql_away_while_the_processor_is_killed_and_started() {
     run.wait_for_line("write OK", RUN_LIMIT).await;
     postgres.kill().await;
     run.wait_for_line("not available", RUN_LIMIT).await;
-    // The checkpoint files go on without it.
+    // The checkpoint files advance without it.
     tokio::time::sleep(Duration::from_secs(3)).await;
     run.kill9().await;
     let second = pipeline.spawn(&["--checkpoint-interval", "200ms"]);
@@ -84,11 +84,11 @@ async fn both_are_killed_and_started_again_under_load() {
         postgres.kill().await;
         tokio::time::sleep(Duration::from_millis(300 * round)).await;
         postgres.start().await;
-        println!("PostgreSQL killed: goes on after {:?}", pipeline.wait_for_more().await);
+        println!("PostgreSQL killed: continues after {:?}", pipeline.wait_for_more().await);
         pipeline.kafka.kill().await;
         tokio::time::sleep(Duration::from_millis(300 * round)).await;
         pipeline.kafka.start().await;
-        println!("Kafka killed: goes on after {:?}", pipeline.wait_for_more().await);
+        println!("Kafka killed: continues after {:?}", pipeline.wait_for_more().await);
     }
     assert!(process.status().is_none() && producer.status().is_none());
     pipeline.assert_exact(&[&producer, &process]).await;
@@ -111,14 +111,14 @@ async fn a_broker_that_moves_and_leaders_that_change_are_followed() {
         broker.restart_elsewhere().await.expect("a free port");
         bootstrap.connect_to(broker.address().port());
         pipeline.kafka = kafka();
-        println!("moved: goes on after {:?}", pipeline.wait_for_more().await);
+        println!("moved: continues after {:?}", pipeline.wait_for_more().await);
         for api in [Api::Produce, Api::Fetch] {
             // One request is for all partitions, and each failure waits longer than the one before.
             broker.faults().arm(Rule::next(api, Fault::Error(ErrorCode::NotLeaderOrFollower)).times(2));
             broker.faults().arm(Rule::next(api, Fault::Error(ErrorCode::LeaderNotAvailable)).times(2));
             broker.faults().arm(Rule::next(api, Fault::ErrorAfter(ErrorCode::RequestTimedOut)).times(2));
         }
-        println!("leaders moved: goes on after {:?}", pipeline.wait_for_more().await);
+        println!("leaders moved: continues after {:?}", pipeline.wait_for_more().await);
     }
     while broker.faults().armed() > 0 {
         pipeline.wait_for_more().await;

@@ -35,7 +35,7 @@ async fn locks_are_waited_for_and_ended_connections_replaced() {
         holder.batch_execute(&format!("BEGIN; {statement}")).await.expect("the lock is given");
         tokio::time::sleep(time).await;
         holder.batch_execute("ROLLBACK").await.expect("the lock is let go");
-        println!("{statement}: goes on after {:?}", pipeline.wait_for_more().await);
+        println!("{statement}: continues after {:?}", pipeline.wait_for_more().await);
     }
     process.wait_for_line("lock timeout", RUN_LIMIT).await;
     for _ in 0..5 {
@@ -65,7 +65,7 @@ async fn a_database_that_turns_read_only_or_takes_rights_away_is_waited_for() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     read_only("RESET default_transaction_read_only").await;
     end_connections(&pipeline, "one").await;
-    println!("read-only: goes on after {:?}", pipeline.wait_for_more().await);
+    println!("read-only: continues after {:?}", pipeline.wait_for_more().await);
 
     pipeline
         .database
@@ -75,7 +75,7 @@ async fn a_database_that_turns_read_only_or_takes_rights_away_is_waited_for() {
     println!("{line}");
     tokio::time::sleep(Duration::from_secs(2)).await;
     pipeline.database.execute(&format!("GRANT UPDATE ON weather_partition, weather_summary TO {role}")).await;
-    println!("rights: goes on after {:?}", pipeline.wait_for_more().await);
+    println!("rights: continues after {:?}", pipeline.wait_for_more().await);
     for words in ["read-only", "permission denied"] {
         let said = process.stderr().iter().filter(|line| line.contains(words)).count();
         assert!((1..=3).contains(&said), "{said} lines about {words}");
@@ -111,7 +111,7 @@ async fn tables_changed_by_hand_are_repaired() {
         end_connections(&pipeline, "one").await;
         pipeline.wait_for_tables().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        println!("{change}: goes on after {:?}", pipeline.wait_for_more().await);
+        println!("{change}: continues after {:?}", pipeline.wait_for_more().await);
     }
     pipeline.assert_exact(&[&producer, &process]).await;
 }

@@ -159,7 +159,7 @@ fn record(value: &[u8]) -> Vec<u8> {
     [&zigzag(body.len())[..], &body].concat()
 }
 
-/// Waits until the table holds so many readings and reading has gone on to an offset.
+/// Waits until the table holds this many readings and reading has reached an offset.
 async fn wait_for(pipeline: &Pipeline, readings: i64, next_offset: i64) {
     let start = Instant::now();
     loop {

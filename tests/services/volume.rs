@@ -194,7 +194,7 @@ async fn a_state_that_cannot_be_right_stops_the_process_before_anything_is_writt
     let said = run.stderr().join("\n");
     assert!(said.contains("internal error: not every offset is accounted for exactly once"), "{said}");
     assert_eq!(pipeline.table().await, before, "nothing of it is written");
-    // What is in the table is right: without the file the next run goes on from it.
+    // What is in the table is right: without the file the next run continues from it.
     std::fs::remove_file(&file).expect("the folder is ours");
     pipeline.drain().await;
     assert_eq!(pipeline.readings().await, 1_000);

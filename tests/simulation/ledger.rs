@@ -110,7 +110,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reading went on at an offset; what lies between has no record.
+    /// Reading continued at an offset; what lies between has no record.
     pub fn skip_to(&mut self, log: &Log, generation: i64, to: i64) -> Checked {
         self.same_log(generation)?;
         while self.next_offset < to {
@@ -122,7 +122,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reading went on at an offset; what lies between is lost.
+    /// Reading continued at an offset; what lies between is lost.
     pub fn lose_to(&mut self, log: &Log, generation: i64, to: i64) -> Checked {
         self.same_log(generation)?;
         while self.next_offset < to {
@@ -135,7 +135,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reading went on in the log that took the place of this one.
+    /// Reading continued in the log that replaced this one.
     pub fn start_over(&mut self, generation: i64, at: i64) -> Checked {
         ensure!(generation > self.generation, "started over in the same log");
         ensure!(at == 0, "started over at {at}, not at the start");
@@ -148,7 +148,7 @@ impl Ledger {
     fn same_log(&mut self, generation: i64) -> Checked {
         if self.generation != generation {
             let unread = self.entries.last().is_none_or(|entry| entry.generation != self.generation);
-            ensure!(unread && self.next_offset == 0, "went on in another log at {}", self.next_offset);
+            ensure!(unread && self.next_offset == 0, "continued in another log at {}", self.next_offset);
             self.generation = generation;
         }
         Ok(())
@@ -253,7 +253,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether this ledger goes on where another one ends.
+    /// Whether this ledger continues where another one ends.
     pub fn continues(&self, before: &Self) -> bool {
         self.entries.starts_with(&before.entries)
     }

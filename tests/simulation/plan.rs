@@ -14,7 +14,7 @@ pub enum Fault {
     Kill,
     /// A machine loses its power: what was not made durable on its volume is lost or torn.
     PowerLoss,
-    /// A process is stopped, and goes on later without noticing.
+    /// A process is stopped, and continues later without noticing.
     Pause,
     /// One task of a process gets no turn for a while.
     Starve,
@@ -28,7 +28,7 @@ pub enum Fault {
     DatabaseAway,
     /// A backup of the database is taken; it is what [`Fault::Restore`] goes back to.
     Backup,
-    /// The database is set back to a backup, whoever is connected.
+    /// The database is set back to a backup, with connections open.
     Restore,
     /// No broker answers.
     KafkaAway,
@@ -191,7 +191,7 @@ impl Plan {
             assigned: rng.chance(200),
             settings,
             changing_delay: rng.chance(100),
-            // Where the state is lost and reading starts at the end, what is missed is what was asked for.
+            // Where the state is lost and reading starts at the end, missing records is what was requested.
             from_latest: !restored && !recreated && rng.chance(50),
             lease_ms: rng.pick(&[1_500, 3_000, 6_000]),
             flush_interval_ms: rng.pick(&[5, 100, 250, 1_000]),

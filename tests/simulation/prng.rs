@@ -28,7 +28,7 @@ impl Prng {
         low + (self.next() % (high - low + 1) as u64) as i64
     }
 
-    /// True so many times in a thousand.
+    /// True this many times in a thousand.
     pub fn chance(&mut self, per_mille: u32) -> bool {
         self.next() % 1_000 < u64::from(per_mille)
     }

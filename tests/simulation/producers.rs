@@ -48,7 +48,7 @@ impl Producers {
         (self.left, self.flood_ms) = (0, NEVER);
     }
 
-    /// Sends so many more.
+    /// Sends this many more.
     pub fn more(&mut self, readings: u32) {
         self.left += readings;
     }

@@ -1,10 +1,10 @@
-//! What a run says about itself: a hash over all that happened, the last lines of it as text when asked for, and the
+//! What a run records: a hash over everything that happened, the last lines of it as text on request, and the
 //! first thing that was wrong.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-/// Lines kept for whoever looks at a failure.
+/// Lines kept to explain a failure.
 const LINES: usize = 2_000;
 
 /// What happened, in order.

@@ -110,7 +110,7 @@ impl Volume {
         self.older.insert(name, bytes);
     }
 
-    /// Somebody or something damages the files.
+    /// Something damages the files.
     pub fn damage(&mut self, rng: &mut Prng) -> &'static str {
         let Some(name) = self.any_name(rng) else { return "nothing to damage" };
         let Some(Contents { bytes, .. }) = self.names.get(&name).map(|file| &mut self.files[*file]) else {

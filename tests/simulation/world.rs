@@ -333,7 +333,7 @@ impl World {
             })
         };
         if self.processes.iter().any(|process| !holds(&process)) {
-            return Some(format!("somebody holds what is not its own: {owners:?}"));
+            return Some(format!("a process holds what it does not own: {owners:?}"));
         }
         let shares: Vec<usize> = self.processes.iter().map(|process| process.shared.registry.len()).collect();
         let dealt = self.env.plan.assigned
@@ -358,7 +358,7 @@ impl World {
 }
 
 /// The first name of the slot's folder that nobody holds locked, as `src/processor/identity.rs` takes it. Where the
-/// folder was emptied its names are made anew.
+/// folder was emptied its names are created again.
 fn free_name(env: &Env, processes: &[Process], slot: usize) -> String {
     let volume = env.volume_of(slot);
     let name = |lock: usize| format!("v{volume}.{}-{lock}", env.volumes[volume].life);

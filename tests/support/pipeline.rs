@@ -158,7 +158,7 @@ impl Pipeline {
         self.database.number("SELECT coalesce(sum(reading_count), 0)::bigint FROM weather_summary").await
     }
 
-    /// Waits until a process has made the tables, or made again what somebody has dropped of them.
+    /// Waits until a process has created the tables, or recreated what was dropped of them.
     pub async fn wait_for_tables(&self) {
         let columns = "SELECT count(*) FROM pg_attribute WHERE attname IN ('reading_count', 'next_offset') AND \
                        attrelid IN (to_regclass('weather_summary'), to_regclass('weather_partition'))";
@@ -173,7 +173,7 @@ impl Pipeline {
     pub async fn wait_for_more(&self) -> Duration {
         let (before, start) = (self.readings().await, Instant::now());
         while self.readings().await <= before {
-            assert!(start.elapsed() < RESUMED, "the table stands still");
+            assert!(start.elapsed() < RESUMED, "the table does not change");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         start.elapsed()

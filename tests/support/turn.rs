@@ -1,7 +1,7 @@
 //! How many tests run at once: many, since most of them wait most of the time, but only few that keep a core busy.
 //!
 //! `tests/run` lets the test program start many tests; each begins by taking its turn. Turns are given in the order in
-//! which they are asked for, so that a test that has to be alone gets its turn too.
+//! which they are requested, so that a test that must run alone gets its turn too.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 

@@ -81,8 +81,8 @@ impl Weather {
         self.wait_for_line_after(0, words, limit).await.1
     }
 
-    /// As [`Self::wait_for_line`], but not among the first `skip` lines (of both outputs); also returns the number of lines up
-    /// to and including it, for the next call.
+    /// As [`Self::wait_for_line`], but not among the first `skip` lines (of both outputs); also returns the number of
+    /// lines up to and including it, for the next call.
     pub async fn wait_for_line_after(&self, skip: usize, words: &str, limit: Duration) -> (usize, String) {
         let mut next = skip;
         let found = poll(limit, || {
@@ -159,7 +159,7 @@ impl Weather {
         self.process.signal("INT");
     }
 
-    /// SIGSTOP: it stands still until `sigcont`.
+    /// SIGSTOP: it is stopped until `sigcont`.
     pub fn sigstop(&self) {
         self.process.signal("STOP");
     }
@@ -235,7 +235,7 @@ impl Drop for Weather {
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut filler = writer.try_clone().expect("a file descriptor");
-    // It stands in the middle of a write until the reader is dropped.
+    // It is in the middle of a write until the reader is dropped.
     std::thread::spawn(move || while filler.write_all(&[b'x'; 4096]).is_ok() {});
     (reader, writer)
 }

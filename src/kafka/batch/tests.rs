@@ -331,7 +331,7 @@ fn lz4_frames_of_all_forms() {
         ),
     ] {
         let lines = read(raw(0, 3, 0, 1, &stream), 0, &[]);
-        assert_eq!(lines[1], format!("offset 0: a batch that is not lz4: {what}"), "{stream:?}");
+        assert_eq!(lines[1], format!("offset 0: a batch that is not valid lz4: {what}"), "{stream:?}");
     }
 }
 
@@ -357,7 +357,7 @@ fn snappy_in_java_s_frame() {
         ("the length of a block is impossible", frame(1, 6, &[&[0xFF; 6]])),
     ] {
         let lines = read(raw(0, 2, 0, 1, &stream), 0, &[]);
-        assert_eq!(lines[1], format!("offset 0: a batch that is not snappy: {what}"), "{stream:?}");
+        assert_eq!(lines[1], format!("offset 0: a batch that is not valid snappy: {what}"), "{stream:?}");
     }
 }
 

@@ -193,7 +193,7 @@ impl Reader<'_> {
     }
 
     fn fixed<const N: usize>(&mut self) -> [u8; N] {
-        self.take(N).try_into().expect("as many as asked for")
+        self.take(N).try_into().expect("as many as requested")
     }
 
     fn varint(&mut self) -> usize {

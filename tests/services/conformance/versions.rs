@@ -151,7 +151,7 @@ async fn records(talk: &mut Talk, topic: &str, time_ms: i64) {
     }
     // A producer that the broker does not know may begin anywhere.
     let unknown = batch(78, 3, 99, time_ms);
-    talk.note("somebody", PRODUCE, PRODUCED, |body| produce(body, topic, &unknown)).await;
+    talk.note("an unknown producer", PRODUCE, PRODUCED, |body| produce(body, topic, &unknown)).await;
     let end = talk.number("base_offset").expect("the offset of the last record") + 1;
     for (time, epoch) in [(-1, -1), (-2, -1), (time_ms, -1), (time_ms + 1, -1), (-1, 0), (-1, 5)] {
         let step = format!("offset at {} of epoch {epoch}", time - time_ms.min(time.max(0)));

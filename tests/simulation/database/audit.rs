@@ -1,4 +1,4 @@
-//! What must hold of the tables after every change, whoever made it.
+//! What must hold of the tables after every change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub(super) fn claim(partition: i32, before: &PartitionRow, after: &PartitionRow,
 }
 
 impl Database {
-    /// Checks a flush before it is carried out: that it goes on from what is there.
+    /// Checks a flush before it takes effect: that it continues from what is there.
     pub(super) fn audit_continuity(
         &self,
         client: u64,

@@ -17,7 +17,7 @@ impl Database {
         Answer::Done
     }
 
-    /// The first statement of a beat: this process lives, and keeps what it owns. A locked row is passed over.
+    /// The first statement of a beat: this process lives, and keeps what it owns. A locked row is skipped.
     pub(super) fn beat(&mut self, owner: &str, owned: &[(i32, i64)], shares: bool, now_ms: i64) {
         let expires_ms = now_ms + self.lease_ms;
         if shares {
@@ -122,7 +122,7 @@ impl Database {
         Answer::Standing(rows.map(standing).collect())
     }
 
-    /// Marks windows final; one that is locked is passed over.
+    /// Marks windows final; a locked one is skipped.
     pub(super) fn finish(
         &mut self,
         out_of_orderness_ms: i64,

@@ -272,7 +272,7 @@ impl Database {
         self.calls.iter().map(|call| (call.client, call.statement, &call.request)).collect()
     }
 
-    /// When a call can go on, if no lock holds it.
+    /// When a call can continue, if no lock holds it.
     pub fn due_ms(&self, index: usize) -> i64 {
         let call = &self.calls[index];
         if self.is_blocked(call) { i64::MAX } else { call.due_ms }

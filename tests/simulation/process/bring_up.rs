@@ -1,4 +1,4 @@
-//! The task of `src/processor/partition/start.rs`: which state a partition that was just taken goes on from.
+//! The task of `src/processor/partition/start.rs`: which state a partition that was just claimed continues from.
 
 use std::rc::Rc;
 
@@ -122,7 +122,7 @@ impl Launch {
         env.trace.note("going on from the table", &[who[0], who[1], who[2], state.progress.next_offset]);
         let Some(stored) = &row.stored else { return Ok(None) };
         let mut ledger = Rc::clone(&stored.ledger);
-        // Its windows are read after it is claimed. Whoever takes so long that the lease runs out in between may read
+        // Its windows are read after it is claimed. A process that takes so long that the lease expires in between may read
         // what the next owner writes; the fence is what makes that harmless.
         if env.database.tables.partitions.get(&self.partition).is_none_or(|row| row.epoch != who[2]) {
             Rc::make_mut(&mut ledger).void = true;

@@ -1,5 +1,5 @@
-//! The task of `src/processor/checkpoints/task.rs`: every interval the files of partitions that moved, written system call by
-//! system call.
+//! The task of `src/processor/checkpoints/task.rs`: every interval the files of partitions that moved, written system
+//! call by system call.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub struct Checkpoints {
     step: Step,
     left: Vec<UnitRef>,
     next_ms: i64,
-    /// The end was asked for and seen.
+    /// The shutdown request was seen.
     pub ended: bool,
 }
 

@@ -1,6 +1,7 @@
 //! The task of `src/processor/flusher.rs`: writes whatever changed, at most once an interval, for all partitions together.
 //!
-//! What to write and what a refusal means is the program's own `FlushPlan`. A partition's state and its letters are two looks at what another thread changes, hence two steps.
+//! What to write and what a refusal means is the program's own `FlushPlan`. A partition's state and its letters are two
+//! reads of what another thread changes, so two steps.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -43,7 +44,7 @@ enum Step {
     },
 }
 
-/// A flush that somebody waits for.
+/// A flush that a task waits for.
 pub type Ticket = u64;
 
 /// Questions to the flush and its answers.

@@ -83,14 +83,14 @@ pub struct Shared {
     /// The partitions dealt out to it by hand.
     pub assigned: Option<Vec<i32>>,
     pub registry: BTreeMap<i32, UnitRef>,
-    /// Every unit that somebody still holds.
+    /// Every unit that is still held.
     units: Vec<UnitRef>,
     /// The flush has not heard of a change.
     pub changed: bool,
     pub tickets: Tickets,
     pub topic: BTreeSet<i32>,
     pub topic_changed: bool,
-    /// The end was asked for.
+    /// Shutdown was requested.
     pub done: bool,
     pub launched: VecDeque<UnitRef>,
     /// Connections to PostgreSQL so far.
@@ -191,7 +191,7 @@ impl Process {
         self.main.has_exited()
     }
 
-    /// Tells of each task when it can go on.
+    /// When each task can continue.
     pub fn visit(&self, env: &Env, mut visit: impl FnMut(Task, i64)) {
         let mut tell = |task: Task, due_ms: i64| {
             let starved_ms = if self.starved.0 == task.kind() { self.starved.1 } else { 0 };

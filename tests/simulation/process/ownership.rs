@@ -183,7 +183,7 @@ impl Ownership {
             if self.coming_up.get(&partition) == Some(&epoch) {
                 self.coming_up.remove(&partition);
                 shared.registry.insert(partition, unit);
-                // What it published before it was on the list was passed over.
+                // What it published before it was on the list was ignored.
                 shared.changed = true;
             }
         }
