@@ -1,8 +1,8 @@
 //! The one error type that reaches `main`: a message for the user and the exit code that goes with it.
 //!
 //! Modules keep errors of their own where a caller decides by them (`kafka::KafkaError`, `postgres::Failure`,
-//! `engine::checkpoint::CheckpointError`); what the user has to know ends up here. The message says what went
-//! wrong, where, and what to do, on one line; `main` prints it and nothing else.
+//! `engine::checkpoint::CheckpointError`); what the user must know ends up here. The message says what went wrong, where,
+//! and what to do, on one line; `main` prints it and nothing else.
 
 use std::fmt;
 

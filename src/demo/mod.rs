@@ -67,7 +67,7 @@ const RATE_TICKS: usize = 8;
 /// Runs the demo for its duration, or until shutdown is requested.
 ///
 /// # Errors
-/// A part cannot be started or ends by itself, or the result is not what the log says.
+/// A part cannot be started or ends by itself, or the result differs from the log.
 pub async fn run(config: Demo, mut shutdown: Shutdown) -> Result<()> {
     let played = tokio::select! {
         biased;
@@ -81,7 +81,7 @@ pub async fn run(config: Demo, mut shutdown: Shutdown) -> Result<()> {
             view.say(Tone::Plain, "\nstopped; its processes and files are removed").or_else(gone)
         }
         Some(Err(Ended::Failed(error))) => Err(error),
-        // Who read the output has seen enough.
+        // The reader of the output has closed it.
         Some(Ok(()) | Err(Ended::Unread)) => Ok(()),
     }
 }

@@ -66,7 +66,7 @@ impl Scratch {
         &self.path
     }
 
-    /// The user whose folder it is, which is who runs this.
+    /// The owner of the folder, which is the current user.
     pub(super) fn owner(&self) -> u32 {
         self.owner
     }

@@ -192,7 +192,7 @@ impl Drop for Running {
     }
 }
 
-/// Gives the folder to a user that PostgreSQL runs as when root starts it; who.
+/// Gives the folder to the user that PostgreSQL runs as when root starts it; returns that user.
 fn unprivileged(data: &Path) -> Result<(u32, u32), String> {
     let user =
         system::user(&["postgres", "nobody"]).ok_or("there is no user postgres or nobody to run it as")?;

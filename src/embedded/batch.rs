@@ -41,7 +41,7 @@ pub(super) struct Header {
     pub(super) last_offset_delta: i32,
     first_timestamp_ms: i64,
     pub(super) max_timestamp_ms: i64,
-    /// Who sent it, -1 if the producer is not idempotent; which of that name it is; the number of its first record.
+    /// The producer's id, -1 if it is not idempotent; its epoch; the sequence number of the first record.
     pub(super) producer_id: i64,
     pub(super) producer_epoch: i16,
     pub(super) first_sequence: i32,

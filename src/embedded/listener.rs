@@ -1,4 +1,4 @@
-//! Accepts connections, and closes them all when told to.
+//! Accepts connections, and closes them all on command.
 //!
 //! One task owns the listening socket and all connections' tasks; the holder of the broker sends it commands and is told
 //! when they are done, so that a test continues only after the connections are really closed. When the task ends, so does
@@ -17,7 +17,7 @@ use super::connection::serve;
 /// Pause after a failed accept, which is most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// What the task is told.
+/// The commands to the task.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Close all connections; new ones are welcome.
@@ -32,7 +32,7 @@ pub(super) enum Command {
     Listen(TcpListener),
 }
 
-/// A command, and where to say that it is done.
+/// A command, and where to report that it is done.
 pub(super) type Order = (Command, oneshot::Sender<()>);
 
 /// Runs until the sender of orders is gone.

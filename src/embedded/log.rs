@@ -2,7 +2,7 @@
 //!
 //! Invariants: the batches' offset ranges rise and do not overlap; each lies below `end_offset`, and ends at
 //! `start_offset` or above. There are no replicas, so the high watermark is the end offset. The log does no I/O and
-//! knows no limit: [`Store`](super::store::Store) counts bytes over all logs and tells which to shorten.
+//! knows no limit: [`Store`](super::store::Store) counts bytes over all logs and decides which to shorten.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};

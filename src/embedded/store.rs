@@ -54,7 +54,7 @@ struct Topic {
     logs: Vec<Log>,
 }
 
-/// What metadata say of a topic: its id, and the leaders' epochs by partition.
+/// What metadata has of a topic: its id, and the leaders' epochs by partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TopicInfo {
     pub(super) id: [u8; 16],
@@ -135,7 +135,7 @@ impl Store {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a topic, or only says whether it could be.
+    /// Creates a topic, or only checks whether it could.
     pub(super) fn create_topic(
         &self,
         name: &str,

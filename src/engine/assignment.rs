@@ -26,7 +26,7 @@ pub fn hand_over_limit(lease: Duration) -> Duration {
 pub struct Leases {
     /// Live processes that share the partitions, ascending.
     pub processes: Vec<String>,
-    /// Every partition's owner whose lease has not run out, by partition.
+    /// Every partition's owner whose lease has not expired, by partition.
     pub owners: BTreeMap<i32, Option<String>>,
     /// Every partition's epoch: a process that holds it under another has lost it, even if it has no owner now.
     pub epochs: BTreeMap<i32, i64>,
@@ -187,7 +187,7 @@ fn shares<'a>(me: &'a str, owned: &[i32], leases: &'a Leases) -> Vec<Share<'a>> 
     }
     // One's own count is known better than the table's.
     counts.insert(me, owned.len());
-    // Those who hold most come first and keep the extra ones; equals by name.
+    // Processes that hold most come first and keep the extra ones; equals by name.
     let mut order: Vec<_> = counts.into_iter().collect();
     order.sort_by_key(|(process, count)| (std::cmp::Reverse(*count), *process));
     // What a process holds that takes no part in the sharing is not there to be shared.
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_partitions_that_exist() {
-        // Six partitions, three each; then the topic has two. Whoever holds what is gone lets go of it, and counts it
+        // Six partitions, three each; then the topic has two. An owner of what is gone releases it, and counts it
         // nowhere.
         let existing = BTreeSet::from([0, 1]);
         let (a, b) = (held(&[0, 1, 2], &[]), held(&[3, 4], &[5]));

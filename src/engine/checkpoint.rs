@@ -43,7 +43,7 @@ pub struct Checkpoint {
 pub enum CheckpointError {
     /// Not a checkpoint file at all.
     NotACheckpoint,
-    /// Shorter than it says: written in part.
+    /// Shorter than its length field: written in part.
     Torn,
     /// The checksum does not match: changed after it was written.
     Corrupt,
@@ -221,7 +221,7 @@ impl Encoder {
     }
 }
 
-/// Takes from the front; running out means that the bytes are not what they say.
+/// Takes from the front; running out means that the bytes are not a checkpoint.
 struct Decoder<'a>(&'a [u8]);
 
 impl<'a> Decoder<'a> {

@@ -70,7 +70,7 @@ pub struct Alarm {
     pub share: f64,
 }
 
-/// The counts of a run, and what was told of them.
+/// The counts of a run, and which of them were reported.
 #[derive(Debug, Default)]
 pub struct Intake {
     /// By partition and epoch: the counts when it was taken, and now.
@@ -100,7 +100,7 @@ impl Intake {
         self.held.values().fold(self.gone, |sum, (began, now)| sum.plus(*now, 1).plus(*began, -1))
     }
 
-    /// What has to be told now; what was told is not told again.
+    /// What is to be reported now; nothing is reported twice.
     pub fn alarms(&mut self) -> Vec<Alarm> {
         let counts = self.counts();
         let new = counts.plus(std::mem::replace(&mut self.last, counts), -1);

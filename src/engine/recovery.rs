@@ -41,7 +41,7 @@ pub enum Origin<'a> {
         /// Why no file is used, for the log.
         why: &'static str,
     },
-    /// Nothing is stored anywhere: reading starts where the configuration says.
+    /// Nothing is stored anywhere: reading starts as configured.
     Nowhere {
         /// Why no file is used, for the log.
         why: &'static str,

@@ -41,7 +41,7 @@ pub struct Progress {
     pub idle: i64,
     /// Records that are in windows.
     pub aggregated: i64,
-    /// Records that a retry had sent before, as a version without idempotent producers told by their headers.
+    /// Records that a retry had sent before, as a version without idempotent producers recognized them by headers.
     pub duplicates: i64,
     /// Offsets without a record: compacted away, transaction markers.
     pub skipped: i64,
@@ -162,7 +162,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Whether a bounded run that ends at offset `end` is done here, by what the table says; `begun` is what it said when
+    /// Whether a bounded run that ends at offset `end` is done here, by the table; `begun` is what the table had when
     /// the run began. The offset counts in the log that the run found, or in the one that took its place.
     pub fn is_past(self, end: i64, begun: Option<Self>) -> bool {
         let other_log = begun.is_some_and(|begun| begun.offset > end);
@@ -176,7 +176,7 @@ pub struct LogIdentity {
     /// The topic's id; all zero where the broker gives none.
     pub topic_id: [u8; 16],
     /// The epoch of the leader that took the last batch that was read, -1 if unknown: of a log that was cut and filled
-    /// again, the broker tells by it where it parts from the one that was read.
+    /// again, the broker determines by it where it diverges from the one that was read.
     pub leader_epoch: i32,
 }
 

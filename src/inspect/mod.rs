@@ -20,7 +20,7 @@ use report::Report;
 /// # Errors
 /// Kafka or PostgreSQL could not be checked; the rest is still printed.
 pub async fn run(config: Inspect) -> Result<()> {
-    // The report says what is away; that it is being waited for is not even true.
+    // The report says what is away; a log line about retrying would be wrong.
     if config.log.level < LogLevel::Debug {
         log::init(Log { level: LogLevel::Error, ..config.log });
     }

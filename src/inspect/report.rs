@@ -103,7 +103,7 @@ pub(super) struct KafkaRange {
 /// What PostgreSQL has.
 #[derive(Debug, Serialize)]
 pub(super) struct PartitionTable {
-    /// Who holds the lease, or held it last.
+    /// The owner of the lease, or its last owner.
     pub owner: Option<String>,
     /// Whether the lease is valid.
     pub is_leased: bool,
@@ -207,7 +207,7 @@ impl Report {
 
     /// One JSON document.
     pub(super) fn to_json(&self) -> String {
-        // It has nothing that cannot be serialised; were it otherwise, an empty document would say so.
+        // It has nothing that cannot be serialised; otherwise, an empty document would show it.
         simd_json::to_string(self).unwrap_or_else(|_| "{}".to_owned()) + "\n"
     }
 }

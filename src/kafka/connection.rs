@@ -35,7 +35,7 @@ pub struct Address {
     pub origin: Origin,
 }
 
-/// Who says where a broker is.
+/// Where an address comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The user.

@@ -110,7 +110,7 @@ impl KafkaError {
         Self { kind, detail: detail.into() }
     }
 
-    /// Ok for the code 0, else what the broker said about `what`.
+    /// Ok for the code 0, otherwise the broker's error about `what`.
     pub fn check(code: i16, message: Option<&str>, what: impl fmt::Display) -> Result<(), Self> {
         let Some(kind) = ErrorKind::of(code) else { return Ok(()) };
         let name = Code::new(code).map_or_else(String::new, |code| format!("{code:?}"));

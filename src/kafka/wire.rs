@@ -4,7 +4,7 @@
 //! structures end with tagged fields. Reader and writer know which form applies, so that the code of a message says which
 //! fields there are and not how they are encoded. Reading never panics and allocates no more than the answer has bytes.
 
-/// The answer is not what the protocol says.
+/// The answer does not follow the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -194,7 +194,7 @@ impl<'a> Writer<'a> {
         self.bytes.push(value as u8);
     }
 
-    /// Names are far shorter than a length may say, and a request is far below 2 GiB.
+    /// Names are far shorter than a length can express, and a request is far below 2 GiB.
     fn length(&mut self, length: usize, short: bool) {
         if self.flexible {
             self.unsigned_varint(length + 1);

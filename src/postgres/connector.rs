@@ -75,7 +75,7 @@ impl Connector {
         &self.outage
     }
 
-    /// Notes that a call failed; the log says it once, whichever task notices first.
+    /// Records that a call failed; it is logged once, whichever task notices first.
     pub fn failed(&self, caller: Caller, failure: &Failure) {
         // Relaxed: each task changes its own bit only, and a line more or less harms nobody.
         self.failing.fetch_or(caller as u8, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Connector {
     }
 
     async fn open(&self) -> Result<Session, Failure> {
-        // Who waits for a lock cannot extend its leases meanwhile.
+        // A task that waits for a lock cannot extend its leases meanwhile.
         let session = Session::open_with(&self.config, (self.lease / 3).max(SHORTEST_LOCK_WAIT)).await?;
         match schema::set_up(&session, &self.topic, self.window_ms, &self.units).await {
             Ok(()) => Ok(session),
@@ -176,7 +176,7 @@ impl Connector {
         }
     }
 
-    /// Makes the newest rows of the summary what the partials say.
+    /// Restores the newest rows of the summary from the partials.
     async fn repair(&self, session: &Session) -> Result<(), Failure> {
         repair::repair(session, &self.topic, self.window_ms, None).await?.log();
         Ok(())

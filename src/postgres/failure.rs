@@ -103,7 +103,7 @@ impl Failure {
         Self::new(Outage, "no answer in time")
     }
 
-    /// What it says about the server, to be put after its name.
+    /// A phrase about the server, to be put after its name.
     pub fn verdict(&self) -> String {
         match self.kind {
             Outage => format!("is not available: {}", self.detail),
@@ -131,7 +131,7 @@ impl Failure {
         Self { kind, ..self }
     }
 
-    /// Whether the server said it, and the connection it came by is as good as before.
+    /// Whether the server reported it, so that the connection is still usable.
     pub fn leaves_connection_usable(&self) -> bool {
         matches!(self.kind, Fenced | BadRow)
     }
@@ -150,7 +150,7 @@ impl From<Error> for Failure {
         let Some(db) = error.as_db_error() else { return of_connection(&error) };
         let (code, message) = (db.code().code(), db.message());
         let (mut kind, advice) = rule(code);
-        // A pooler has one code for everything that it says itself; only this of it can never pass.
+        // A pooler has one code for all its own errors; of these only this one can never pass.
         if code == "08P01" && message.contains("startup parameter") {
             kind = Setup;
         }
@@ -197,7 +197,7 @@ fn of_connection(error: &Error) -> Failure {
     Failure::new(Outage, detail)
 }
 
-/// The whole chain on one line: tokio-postgres says only "error connecting to server" by itself.
+/// The whole chain on one line: tokio-postgres itself only reports "error connecting to server".
 fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

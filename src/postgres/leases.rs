@@ -100,7 +100,7 @@ WHERE (window_start, window_end) IN (
     FOR UPDATE SKIP LOCKED)";
 
 impl LeaseSession {
-    /// Takes a connection whose tables are set up. A lease lasts so long without being extended.
+    /// Takes a connection whose tables are set up. `lease` is how long a lease lasts without being extended.
     pub async fn prepare(
         session: Arc<Session>,
         topic: &str,

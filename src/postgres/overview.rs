@@ -20,7 +20,7 @@ pub struct Overview {
     pub made_for: Option<MadeFor>,
     /// Rows of `weather_partition`, ascending.
     pub partitions: Vec<PartitionRow>,
-    /// Processes that told of themselves, and how many seconds that is good for; below 0: since when it is not.
+    /// Processes with a lease, and how many seconds it has left; below 0: since when it has expired.
     pub processes: Vec<(String, f64)>,
     /// The output.
     pub windows: Option<Windows>,

@@ -96,7 +96,7 @@ impl Session {
 
     /// Whether nothing has happened to it after which it should be thrown away.
     pub fn is_usable(&self) -> bool {
-        // Relaxed: who looks a moment too early finds out by its own call.
+        // Relaxed: a reader that is a moment too early finds out by its own call.
         !self.failed.load(Ordering::Relaxed) && !self.client.is_closed()
     }
 

@@ -111,7 +111,7 @@ impl LeaseSession {
         repair::repair(&self.session, &self.topic, window_ms, before).await
     }
 
-    /// Who holds back PostgreSQL's upkeep for longest.
+    /// The transaction that has held back PostgreSQL's upkeep longest.
     pub async fn oldest_snapshot(&self) -> Result<Option<OldSnapshot>, Failure> {
         oldest_snapshot(&self.session).await
     }

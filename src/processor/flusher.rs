@@ -215,7 +215,7 @@ impl Flusher {
         }
     }
 
-    /// For those who watch: what this flush was, before it counts as written.
+    /// For observers: what this flush was, before it counts as written.
     fn note(&self, rows: &[SummaryRow], took: Duration) {
         let (now_ms, work) = (now_ms(), self.plan.portion());
         let oldest = work.iter().filter_map(|part| self.oldest_ms.get(&(part.partition, part.epoch)));

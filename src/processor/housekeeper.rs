@@ -17,7 +17,7 @@ use crate::processor::observe::stats::Stats;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// How often another portion of the summary is compared with the partials.
 const REPAIR_EVERY: Duration = Duration::from_secs(10);
-/// How often it is looked who holds back PostgreSQL's upkeep.
+/// How often to check for transactions that hold back PostgreSQL's upkeep.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(30);
 /// How often the log names them.
 const SNAPSHOT_REMIND: Duration = Duration::from_secs(60 * 60);
@@ -31,7 +31,7 @@ pub struct Rules {
     pub out_of_orderness_ms: i64,
     /// How long dead letters are kept.
     pub dead_letter_retention: Duration,
-    /// How much room dead letters may take in the database, in bytes.
+    /// The most that dead letters may take in the database, in bytes.
     pub dead_letter_max_bytes: i64,
 }
 

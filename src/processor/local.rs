@@ -179,7 +179,7 @@ impl Local {
         }
     }
 
-    /// The states as they are now; their dead letters are let go.
+    /// The states as they are now; their dead letters are dropped.
     fn states(&self) -> Vec<State> {
         let state_of = |owned: &Arc<PartitionHandle>| {
             let state = owned.published.read();

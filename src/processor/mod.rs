@@ -90,7 +90,7 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     result
 }
 
-/// A bounded run that is stopped has not done what it was started for, and who waits for it must not think so.
+/// A bounded run that is stopped has not done what it was started for, so that callers must not take it for a success.
 fn stopped_early(config: &Process, outcome: &str) -> Result<()> {
     if config.until_latest {
         return Err(Error::failure(format!("stopped by a signal before everything was read; {outcome}")));

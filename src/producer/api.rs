@@ -22,7 +22,7 @@ use crate::time::now_ms;
 /// Longest wait for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The API, and what it has told.
+/// The API, and its last response.
 pub(super) struct Api {
     endpoint: Endpoint,
     poll: Duration,
@@ -98,7 +98,7 @@ impl Api {
     }
 }
 
-/// A time for a reading that says none, behind its other fields.
+/// A time for a reading without one, after its other fields.
 fn stamped(record: &[u8], now_ms: i64) -> Vec<u8> {
     let end = record.trim_ascii_end().len().saturating_sub(1);
     let mut stamped = record.get(..end).unwrap_or_default().to_vec();
@@ -153,7 +153,7 @@ mod tests {
         let weather_api = r#"{"location":{"name":"X"},"current":{"last_updated_epoch":1709633700,"temp_c":9.4,"wind_kph":14.4,"humidity":81}}"#;
         assert_eq!(shown(open_meteo), [open_meteo]);
         assert_eq!(shown(weather_api), [weather_api]);
-        // Units that depend on the request have to be told.
+        // Units that depend on the request must be given.
         let open_weather_map =
             r#"{"main":{"temp":24.3,"humidity":78},"wind":{"speed":3.6},"dt":1763802900,"name":"X"}"#;
         assert_eq!(shown(open_weather_map), [""; 0]);

@@ -21,7 +21,7 @@ enum Phase {
     History { next_us: i64, step_us: i64 },
     /// `speedup` times as fast as the clock.
     Faster { origin_ms: i64, origin: Instant, speedup: f64 },
-    /// What the clock says.
+    /// The time by the clock.
     Now,
 }
 

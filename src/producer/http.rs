@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 const MAX_BODY_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_LINE_BYTES: u64 = 8 * 1024;
 const MAX_HEADERS: usize = 100;
-/// What a user is told when an address turns out to want TLS.
+/// The hint for an address that needs TLS.
 const HTTPS_SENTENCE: &str = "for https use another program: curl -s https://… | weather producer --source -";
 
 /// Where a request goes.
@@ -18,7 +18,7 @@ const HTTPS_SENTENCE: &str = "for https use another program: curl -s https://…
 pub(super) struct Endpoint {
     /// `host:port` to connect to.
     address: String,
-    /// What the `Host` header says.
+    /// The value of the `Host` header.
     host: String,
     /// Path and query.
     target: String,
@@ -121,7 +121,7 @@ async fn body(reader: &mut Reader, framing: Framing) -> Result<Vec<u8>, String> 
     match framing {
         Framing::Length(length) => exactly(reader, length, &mut body).await?,
         Framing::UntilClose => {
-            // One byte beyond the limit tells a body that fits from one that does not.
+            // One byte beyond the limit distinguishes a body that fits from one that does not.
             let read = reader.take(MAX_BODY_BYTES + 1).read_to_end(&mut body).await;
             let read = read.map_err(|e| e.to_string())?;
             check_length(read as u64)?;

@@ -48,7 +48,7 @@ use synthetic::{Shares, Synthetic};
 const GRACE: Duration = Duration::from_secs(10);
 /// After the end, how long standard output may take to accept the last lines.
 const PRINT_GRACE: Duration = Duration::from_secs(2);
-/// Between tries to find or create the topic.
+/// Between attempts to find or create the topic.
 const TOPIC_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Runs until the source ends, a limit is reached or shutdown is requested.
@@ -178,7 +178,7 @@ async fn send_history(
     Ok(())
 }
 
-/// Waits until everything is acknowledged; after a signal only so long.
+/// Waits until everything is acknowledged; after a signal only for `GRACE`.
 async fn flush(config: &Producer, sink: &mut Sink, shutdown: &mut Shutdown) -> Result<()> {
     let grace = async {
         shutdown.wait().await;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Pace;
 
-/// The most that is made up for after a stall.
+/// The most that is caught up after a stall.
 const LONGEST_BEHIND: Duration = Duration::from_secs(10);
 /// Most readings of one round, so that the caller gets to do other work.
 const ROUND: u32 = 256;

@@ -47,7 +47,7 @@ pub struct Understood {
     pub cause: Option<Cause>,
 }
 
-/// What is to be said about a record.
+/// What to report about a record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Explanation {
     /// What counts, in the order station, timestamp, temperature, humidity, wind_speed.

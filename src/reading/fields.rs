@@ -22,7 +22,7 @@ pub(super) enum Rule {
     Metric {
         metric: Metric,
         unit: Option<Unit>,
-        /// Where the record says the unit.
+        /// Where the record states the unit.
         stated: Option<Spot>,
     },
 }

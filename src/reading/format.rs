@@ -18,7 +18,7 @@ use super::units::{BASE_UNITS, Conversion, MAX_FIXED, Unit};
 use super::zone::Zone;
 use super::{Cause, Metric, SCALE};
 
-/// What to do with a reading that says no time.
+/// What to do with a reading without a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MissingTimestamp {
     /// It is a dead letter.
@@ -28,18 +28,18 @@ pub enum MissingTimestamp {
     Kafka,
 }
 
-/// What users choose; the default is what is known without being told.
+/// The user's choices; the default is what is known without flags.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     /// Paths and units, in the order in which they were given.
     pub fields: Vec<FieldRule>,
-    /// Zone of times without an offset; `None` = not told, UTC.
+    /// Zone of times without an offset; `None` = not given, UTC.
     pub zone: Option<Zone>,
-    /// What to do with a reading that says no time.
+    /// What to do with a reading without a time.
     pub missing_timestamp: MissingTimestamp,
     /// Numbers that stand for a missing value, in fixed point ([`SCALE`]), as they are sent.
     pub missing_values: Vec<i64>,
-    /// The unit in which each metric is averaged; `None` = not told, [`BASE_UNITS`].
+    /// The unit in which each metric is averaged; `None` = not given, [`BASE_UNITS`].
     pub output: Option<[Unit; 3]>,
 }
 
@@ -78,7 +78,7 @@ pub(super) enum NameZone {
     Given,
     /// It is UTC.
     Utc,
-    /// This field says the seconds ahead of UTC.
+    /// This field has the offset ahead of UTC, in seconds.
     Offset(Slot),
 }
 
@@ -93,9 +93,9 @@ pub(super) struct MetricNames {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MetricName {
     pub(super) slot: Slot,
-    /// From the unit that it is in, unless a field says which.
+    /// From the unit that it is in, unless a field states it.
     pub(super) conversion: Option<Conversion>,
-    /// The field that says the unit.
+    /// The field that states the unit.
     pub(super) stated: Option<Slot>,
 }
 
@@ -144,7 +144,7 @@ impl Limits {
     }
 }
 
-/// Fields that tell a wrapped record from a plain one.
+/// Fields that distinguish a wrapped record from a plain one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Envelope {
     /// Kafka Connect's JSON converter: `{"schema": …, "payload": …}`.
@@ -203,7 +203,7 @@ impl Format {
         Metric::ALL.map(|metric| format!("{}={}", metric.as_str(), self.output_unit(metric))).join(",")
     }
 
-    /// Whether the user said in which units to average.
+    /// Whether the user chose the units of the averages.
     pub fn has_chosen_units(&self) -> bool {
         self.settings.output.is_some()
     }

@@ -69,7 +69,7 @@ pub struct Reading {
     pub left_out: [Option<Cause>; 3],
 }
 
-/// Why a metric of a reading does not count. Of several fields that a metric may come by, the one that says most.
+/// Why a metric of a reading does not count. Of several fields that a metric may come in, the most informative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// The record has no field for it.
@@ -138,7 +138,7 @@ impl Metric {
 
     /// The least and the greatest value that a station can have measured, both allowed, in fixed point.
     ///
-    /// Colder than −89.2 °C was never measured, and −99 or −99.9 is how many stations say that they have no value.
+    /// Colder than −89.2 °C was never measured, and many stations send −99 or −99.9 for no value.
     /// Humidity sensors show a little more than 100 % when they are wet.
     pub const fn range(self) -> (i64, i64) {
         match self {

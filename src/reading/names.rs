@@ -16,7 +16,7 @@ use super::units::Unit::{
 pub(super) enum KnownUnit {
     /// It is this.
     Is(Unit),
-    /// The text of another field says it; without that field, the name does not count.
+    /// The text of another field states it; without that field, the name does not count.
     Stated(&'static str),
     /// As `Stated`; without that field, it is this.
     StatedOr(&'static str, Unit),
@@ -29,11 +29,11 @@ use KnownUnit::{Is, Stated, StatedOr};
 pub(super) enum KnownZone {
     /// It is the format's.
     Given,
-    /// The name says that it is local: it counts only where the format was told a zone.
+    /// The name means local time: it counts only if the format has a zone.
     Local,
-    /// The name says that it is UTC.
+    /// The name means UTC.
     Utc,
-    /// Another field says how many seconds it is ahead of UTC.
+    /// Another field states how many seconds it is ahead of UTC.
     Offset(&'static str),
 }
 

@@ -25,7 +25,7 @@ pub struct Parser {
     cursor: Cursor,
     json: Json,
     search: Search,
-    /// The station that was found last, where it does not stand in the value as it is.
+    /// The station that was found last, where it is not in the value verbatim.
     station: String,
 }
 
@@ -71,7 +71,7 @@ impl Parser {
         self.read(value, record_ms, false).0
     }
 
-    /// As [`Parser::parse`], and the station, if the record says one: text, or a whole number as text.
+    /// As [`Parser::parse`], and the station, if the record has one: text, or a whole number as text.
     pub fn parse_with_station<'p>(
         &'p mut self,
         value: &'p [u8],
@@ -109,7 +109,7 @@ impl Parser {
         self.read_whole(body(value), record_ms, false).0
     }
 
-    /// Reads a value by simd-json: what this says is what the value means. Of a list, the first reading that counts.
+    /// Reads a value by simd-json: its result defines what the value means. Of a list, the first reading that counts.
     fn read_whole(
         &mut self,
         body: &[u8],
@@ -231,7 +231,7 @@ fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut Reader<'_>) -> Result<
     if reading.metrics == [None; 3] { Err(Reason::NoMetric) } else { Ok(reading) }
 }
 
-/// Keeps the station's name: the tape that it stands in is about to go.
+/// Keeps the station's name: the tape that holds it is about to be dropped.
 fn keep_station(name: Option<&Node<'_>>, station: &mut String) -> Station {
     use std::fmt::Write as _;
     station.clear();

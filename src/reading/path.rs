@@ -141,7 +141,7 @@ pub(super) struct Tree {
 struct Branch {
     /// By length, then by text.
     keys: Vec<(Box<[u8]>, Target)>,
-    /// How each of the keys begins: most of one length are told apart by that.
+    /// How each of the keys begins: that distinguishes most keys of one length.
     beginnings: Vec<u64>,
     /// Where in `keys` those of each length begin.
     starts: Vec<u16>,

@@ -47,7 +47,7 @@ pub(super) struct MetricPlan {
 }
 
 impl Plan {
-    /// Plans for a parsed record, whose fields were looked for.
+    /// Plans for a parsed record, whose fields have been found.
     pub(super) fn new(format: &Format, tape: &[Node<'_>], found: &Found) -> Self {
         let record = Record { tape, found };
         let mut pinned = [ABSENT; 4];
@@ -58,7 +58,7 @@ impl Plan {
     }
 }
 
-/// A parsed record whose fields were looked for.
+/// A parsed record whose fields have been found.
 struct Record<'r, 'v> {
     tape: &'r [Node<'v>],
     found: &'r Found,
@@ -165,7 +165,7 @@ pub(super) fn sent_text(text: &str) -> Result<Option<i64>, Cause> {
     })
 }
 
-/// The time that a node says.
+/// The time in a node.
 pub(super) fn time_of(node: &Node<'_>) -> Result<Time, Reason> {
     match *node {
         Node::Static(StaticNode::U64(epoch)) => Ok(Time::Instant(timestamp::from_unsigned(epoch))),
@@ -176,7 +176,7 @@ pub(super) fn time_of(node: &Node<'_>) -> Result<Time, Reason> {
     }
 }
 
-/// The time that a text says; blank text says none.
+/// The time in a text; blank text has none.
 pub(super) fn time_of_text(text: &str) -> Result<Time, Reason> {
     match timestamp::read(text) {
         Some(time) => Ok(time),

@@ -93,7 +93,7 @@ fn node_of(found: &Found, slot: Slot) -> Option<usize> {
     found.get(usize::from(slot)).filter(|at| **at != ABSENT).map(|at| *at as usize)
 }
 
-/// Where the record stands within its envelope, if it has one.
+/// Where the record is within its envelope, if it has one.
 fn enveloped(envelope: &Envelope, nodes: &[Node<'_>], found: &Found) -> Option<usize> {
     let object = |slot| {
         let at = node_of(found, slot)?;

@@ -2,10 +2,10 @@
 //!
 //! Most records of a topic differ only in numbers and text. A [`Shape`] keeps the bytes of such a record between
 //! its values, and what each value is for. Another record of the shape is compared with these bytes, its values are
-//! checked against JSON's grammar, and those that count are read where they stand: no tape, no walk, no copy. Where the
+//! checked against JSON's grammar, and those that count are read in place: no tape, no walk, no copy. Where the
 //! fields of the record come in another order, each is compared by itself ([`fields`]).
 //!
-//! Invariant: a shape never says anything else than simd-json and the plan would. What it cannot read for certain
+//! Invariant: a shape never reads anything else than simd-json and the plan would. What it cannot read for certain
 //! (another literal, an exponent, more than 18 digits, an escape in a text that counts, a record that is no reading)
 //! it leaves to them. A differential fuzz compares both.
 
@@ -29,7 +29,7 @@ const MAX_SHAPES: usize = 4;
 const WORTH_HITS: u32 = 8;
 /// Beyond this wait only the current shape is tried.
 const RARE_WAIT: u32 = 16;
-/// At most so many records go by before another shape is tried.
+/// At most this many records pass before another shape is tried.
 const MAX_WAIT: u32 = 1024;
 
 /// The shapes that were met lately.
@@ -38,13 +38,13 @@ pub(super) struct Shapes {
     known: Vec<Shape>,
     /// The one met last; it is tried first.
     current: usize,
-    /// Records to let go by before the next is learnt, and how many it was the last time: where every record has a
-    /// shape of its own, learning them would only cost.
+    /// Records to skip before the next is learnt, and how many it was the last time: where every record has
+    /// its own shape, learning them would only cost time.
     wait: u32,
     waited: u32,
 }
 
-/// A reading, and where in the record its station stands.
+/// A reading, and where in the record its station is.
 pub(super) type Hit = (Reading, Option<(usize, usize)>);
 
 impl Shapes {
@@ -98,7 +98,7 @@ impl Shapes {
     }
 }
 
-/// What reading a record takes beside its bytes.
+/// What reading a record needs besides its bytes.
 pub(super) struct Reader<'f> {
     pub(super) format: &'f Format,
     pub(super) cursor: &'f mut Cursor,
@@ -344,7 +344,7 @@ impl Reader<'_> {
     }
 }
 
-/// Epoch time, as simd-json's integer or float would say it.
+/// Epoch time, as simd-json's integer or float would give it.
 #[inline]
 fn epoch(decimal: Decimal, text: &[u8]) -> Option<i64> {
     match decimal.integer() {

@@ -1,6 +1,6 @@
 //! When a reading was taken: numbers and text → milliseconds since 1970-01-01T00:00:00Z.
 //!
-//! A number is epoch time in whatever unit its magnitude tells: seconds below 1e11 (the year 5138),
+//! A number is epoch time in the unit that its magnitude implies: seconds below 1e11 (the year 5138),
 //! milliseconds below 1e14, microseconds below 1e17, nanoseconds from there. Text is ISO 8601, or such a
 //! number in quotes. Text without an offset is a local time, in the zone that the format names: the machine's own
 //! zone never plays a part.
@@ -23,7 +23,7 @@ const MILLIS_BELOW: u64 = 100_000_000_000_000;
 const MICROS_BELOW: u64 = 100_000_000_000_000_000;
 const DAY_MS: i64 = 86_400_000;
 
-/// Epoch time as an integer, in the unit that its magnitude tells.
+/// Epoch time as an integer, in the unit that its magnitude implies.
 pub(super) fn from_integer(epoch: i64) -> i64 {
     let magnitude = epoch.unsigned_abs();
     if magnitude < SECONDS_BELOW {
@@ -45,7 +45,7 @@ pub(super) fn from_unsigned(epoch: u64) -> i64 {
     }
 }
 
-/// Epoch time as a finite float, in the unit that its magnitude tells.
+/// Epoch time as a finite float, in the unit that its magnitude implies.
 pub(super) fn from_float(epoch: f64) -> i64 {
     let magnitude = epoch.abs();
     if magnitude < SECONDS_BELOW as f64 {
@@ -59,7 +59,7 @@ pub(super) fn from_float(epoch: f64) -> i64 {
     }
 }
 
-/// What text says about when it was.
+/// The time that a text means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Time {
     /// ms since 1970 in UTC.

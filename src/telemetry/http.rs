@@ -139,7 +139,7 @@ impl Drop for Serving {
     }
 }
 
-/// Serves a site at this address, if there is one, or at the next free port; says where.
+/// Serves a site at this address, if there is one, or at the next free port; returns where.
 ///
 /// # Errors
 /// A usage error if the address is not one of this machine, or may not be used.

@@ -125,7 +125,7 @@ impl Recorded {
 }
 
 impl Buckets {
-    /// Of a histogram in µs; each value counts as the greatest that the histogram does not tell from it.
+    /// Of a histogram in µs; each value counts as the greatest in its bucket.
     pub fn of(histogram_us: &Histogram<u64>) -> Self {
         let mut buckets = Self::default();
         for step in histogram_us.iter_recorded() {

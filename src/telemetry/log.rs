@@ -161,7 +161,7 @@ macro_rules! debug {
 /// A service that may be unavailable: one line when it goes, one when it is back, a reminder each minute between.
 ///
 /// A refusal is another line, logged when the service has refused the same thing twice: once may be by chance.
-/// Clones watch the same service: one for the caller, others for those who report its state.
+/// Clones watch the same service: one for the caller, others for tasks that report its state.
 #[derive(Debug, Clone)]
 pub struct Outage {
     service: String,

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use writer::{Target, Writer};
 
-/// A stream that has taken nothing for so long is no longer waited for.
+/// A stream that has accepted nothing for this long is no longer waited for.
 const STALLED: Duration = Duration::from_secs(1);
 /// Longest wait at the end for a stream that takes its text slowly.
 const LAST_LINES: Duration = Duration::from_secs(3);

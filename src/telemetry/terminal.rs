@@ -116,7 +116,7 @@ pub fn progress_bar(done: f64, elapsed: Duration) -> String {
     let bar = format!("{}{}", "█".repeat(full), "░".repeat(BAR - full));
     let left = match done {
         d if d >= 1.0 => String::new(),
-        // Too early to tell.
+        // Too early for an estimate.
         d if d < 0.001 => "  ETA –".to_owned(),
         d => format!("  ETA {}", Span(elapsed.as_secs_f64() * (1.0 - d) / d)),
     };

@@ -106,7 +106,7 @@ impl Api {
     }
 }
 
-/// Correlation id of a request, and what its answer is to say.
+/// Correlation id of a request, and what to answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outcome {
     pub(super) correlation_id: i32,
@@ -186,7 +186,7 @@ impl<'a> Request<'a> {
         self.api
     }
 
-    /// What is said if nothing goes wrong.
+    /// The answer if nothing goes wrong.
     pub(super) fn outcome(&self) -> Outcome {
         Outcome {
             correlation_id: self.correlation_id,
@@ -259,7 +259,7 @@ fn api_versions(outcome: Outcome) -> Answer {
     let error = outcome.error.or((!known).then_some(ErrorCode::UnsupportedVersion));
     let apis: &[Api] = if known { &Api::ALL } else { &[Api::ApiVersions] };
 
-    // Its header has the old form in all versions: who reads it may not know this one.
+    // Its header has the old form in all versions: its reader may not know this one.
     let mut answer = Answer::new(outcome.correlation_id, outcome.version, outcome.flexible);
     answer.int16(error.map_or(0, ErrorCode::code));
     answer.length(apis.len());

@@ -63,7 +63,7 @@ impl<'a> Produce<'a> {
                     answer.int64(result.map_or(-1, |appended| appended.log_start_offset));
                 }
                 if answer.version >= 8 {
-                    // No record is blamed, and the code says it all.
+                    // No record is named, and the code is enough.
                     answer.length(0);
                     answer.nullable_string(None);
                 }

@@ -19,7 +19,7 @@ impl Broker {
         self.shared.store.truncate(topic, partition, offset)
     }
 
-    /// Elects the leader of a partition again: the broker stays, its epoch rises, and who knows the old one is refused.
+    /// Elects the leader of a partition again: the broker stays, its epoch rises, and requests with the old one are refused.
     ///
     /// # Errors
     /// There is no such partition.

@@ -47,7 +47,7 @@ async fn partition(broker: &Broker, partition: i32) -> PartitionClient {
     client(broker).await.partition_client("t", partition, UnknownTopicHandling::Error).await.unwrap()
 }
 
-/// A record with this value, one millisecond younger than the number says.
+/// A record with this value, one millisecond younger than the number.
 fn record(number: i64) -> Record {
     Record {
         key: Some(b"key".to_vec()),

@@ -131,12 +131,11 @@ fn theirs(batch: &RecordBatch) -> Vec<Given> {
     given.collect()
 }
 
-/// Whether the two may differ: they refuse headers that Kafka allows and check the heads, checksums and lengths that gzip and
-/// lz4 have beside the batch's, we refuse offsets
-/// that contradict themselves.
+/// Whether the two may differ: they refuse headers that Kafka allows and check the heads, checksums and lengths that gzip
+/// and lz4 have beside the batch's, we refuse offsets that contradict themselves.
 fn may_differ(ours: &Result<Vec<Given>, BatchError>, theirs: &Result<RecordBatch, ReadError>) -> bool {
     match (ours, theirs) {
-        // A batch that says it has no records is not expanded.
+        // A batch without records, by its header, is not decompressed.
         (Ok(records), Err(_)) if records.is_empty() => true,
         // A header's name that is not UTF-8, or its value that is null.
         (Ok(_), Err(ReadError::Malformed(error))) => {

@@ -25,10 +25,10 @@ const CODEC_MASK: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
-/// What the key of a control record says at the end of an aborted transaction.
+/// The key of a control record at the end of an aborted transaction.
 const ABORT: i16 = 0;
 
-/// Who stamped the records of a batch.
+/// Where the timestamps of a batch come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampType {
     /// The producer, record by record.
@@ -55,7 +55,7 @@ pub struct Header {
     pub base_offset: i64,
     /// Offset that its last record had then.
     pub last_offset: i64,
-    /// Who stamped the records.
+    /// Where the timestamps come from.
     pub timestamp_type: TimestampType,
     /// Newest timestamp of its records, milliseconds since 1970, as it was sent: not validated.
     pub max_timestamp_ms: i64,
@@ -160,7 +160,7 @@ pub(super) enum Front {
     Batch(usize),
     /// Too little for a whole batch.
     Cut,
-    /// Something else: the error, and how many bytes it takes if that can be told.
+    /// Something else: the error, and how many bytes it takes, if known.
     Unreadable(BatchError, Option<usize>),
 }
 

@@ -133,7 +133,7 @@ impl Bits {
         Ok(self.take(count)? as usize)
     }
 
-    /// Goes to the next byte, and says where in the input it is.
+    /// Goes to the next byte, and returns its position in the input.
     fn align(&mut self) -> usize {
         let at = self.at - (self.count >> 3) as usize;
         *self = Self { at, buffer: 0, count: 0 };

@@ -1,8 +1,9 @@
 //! The record batches of one partition in a fetch answer, decoded where they are.
 //!
 //! [`Batches`] walks over the bytes, batch after batch, and a [`Batch`] over its records. Keys and values are slices of
-//! these bytes; nothing is allocated for a record. A compressed batch is expanded piece by piece into an [`Expander`], which a worker keeps for all its batches:
-//! its memory is bounded by the longest record that is wanted, whatever a batch expands to.
+//! these bytes; nothing is allocated for a record. A compressed batch is expanded piece by piece into an [`Expander`],
+//! which a worker keeps for all its batches: its memory is bounded by the longest record that is wanted, whatever a batch
+//! expands to.
 //!
 //! - Only format 2 (Kafka 0.11 and later) is read. Every checksum is checked before anything else is believed.
 //! - A batch that is cut off ends the walk: a broker fills an answer up with half a batch. It always sends the first one
@@ -77,7 +78,7 @@ impl Codec {
 pub struct BatchError {
     /// The first offset that is missing. Records of the batch before it have been given.
     pub base_offset: i64,
-    /// The last offset that is missing, if the batch says one that can be.
+    /// The last offset that is missing, if the batch has a possible one.
     pub last_offset: Option<i64>,
     /// What is wrong.
     pub cause: Cause,
@@ -98,11 +99,11 @@ pub enum Cause {
         /// The number that it gives itself.
         magic: u8,
     },
-    /// The checksum says that bytes have changed.
+    /// The checksum shows that bytes have changed.
     Checksum {
-        /// What the batch says.
+        /// The checksum in the batch.
         stored: u32,
-        /// What its bytes say.
+        /// The checksum of its bytes.
         computed: u32,
     },
     /// A codec that Kafka does not have.
@@ -335,7 +336,7 @@ impl<'a> Batch<'a> {
         Self { header, body, records_left, place, max_record_bytes }
     }
 
-    /// What its header says.
+    /// Its header.
     pub fn header(&self) -> &Header {
         &self.header
     }

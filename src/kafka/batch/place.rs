@@ -65,7 +65,7 @@ impl Place {
         }
         let timestamp_ms = match self.append_time_ms {
             Some(time) => time,
-            // A sum that no clock can show is as wrong as any that wraps; who judges timestamps refuses both.
+            // A sum beyond every clock is as wrong as one that wraps; whatever judges timestamps refuses both.
             None => self.first_timestamp_ms.saturating_add(raw.timestamp_delta),
         };
         Ok(Some(Record {

@@ -6,7 +6,7 @@
 //! ```
 //! All numbers are zigzag varints; a length of -1 is null. Headers are checked for their form and not given.
 
-/// A record as its bytes say it, relative to its batch.
+/// A record as encoded, relative to its batch.
 #[derive(Debug)]
 pub(super) struct RawRecord<'a> {
     pub(super) timestamp_delta: i64,
@@ -25,10 +25,10 @@ pub(super) struct Head {
     pub(super) bytes: usize,
 }
 
-/// What is said of bytes that are no record.
+/// The error for bytes that are not a record.
 pub(super) const MALFORMED: &str = "a record in it cannot be read";
 
-/// What is said of bytes behind the last record.
+/// The error for bytes after the last record.
 pub(super) const TRAILING: &str = "bytes follow its last record";
 
 /// Longest form of a varint.
@@ -78,7 +78,7 @@ impl Fields<'_> {
         i32::try_from(self.number()?).ok()
     }
 
-    /// Steps over a length and the bytes it counts, and says where they are; `Some(None)` is null.
+    /// Skips a length and the bytes it counts, and returns where they are; `Some(None)` is null.
     #[inline]
     fn bytes_at(&mut self) -> Option<Option<(usize, usize)>> {
         let length = self.small_number()?;

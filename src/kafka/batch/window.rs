@@ -10,7 +10,7 @@ const SIZE: usize = HISTORY + (128 << 10);
 /// Copies up to this length are made in one step, of this length.
 const STEP: usize = 16;
 
-/// What is said when a codec refers to bytes that were never there.
+/// The error when a codec refers to bytes that were never there.
 pub(super) const TOO_FAR_BACK: &str = "it refers back further than there are bytes";
 
 /// A window over what a codec produces.

@@ -37,7 +37,7 @@ pub struct FetchFrom {
     pub partition: i32,
     /// The first offset that is wanted.
     pub offset: i64,
-    /// The leader's epoch as the metadata say; -1 if unknown. Another one is refused by the broker.
+    /// The leader's epoch by the metadata; -1 if unknown. Another one is refused by the broker.
     pub leader_epoch: i32,
     /// The epoch of the last batch that was read; -1 if unknown. A log that was cut since is so noticed.
     pub last_epoch: i32,
@@ -74,7 +74,7 @@ pub struct FetchedPartition {
 impl<const NEWEST: i16> Call for FetchCall<'_, NEWEST> {
     type Answer = FetchAnswer;
     const KEY: ApiKey = ApiKey::Fetch;
-    // 4 brought the level of isolation, 10 lets the broker send zstd, 12 tells where a log was cut.
+    // 4 brought the level of isolation, 10 lets the broker send zstd, 12 says where a log was truncated.
     const VERSIONS: (i16, i16) = (4, NEWEST);
     const FLEXIBLE_FROM: i16 = 12;
 
@@ -85,7 +85,7 @@ impl<const NEWEST: i16> Call for FetchCall<'_, NEWEST> {
         to.int32(self.max_bytes);
         to.int8(READ_COMMITTED);
         if to.version >= 7 {
-            // Outside of any fetch session: every request says all it wants.
+            // Outside of any fetch session: every request is complete.
             to.int32(0);
             to.int32(-1);
         }

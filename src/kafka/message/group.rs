@@ -1,4 +1,4 @@
-//! Offsets of a consumer group: who keeps them, and storing them without being a member.
+//! Offsets of a consumer group: its coordinator, and storing them without being a member.
 
 use rskafka::protocol::api_key::ApiKey;
 
@@ -17,7 +17,7 @@ pub struct FindCoordinatorCall<'a> {
 pub struct Coordinator {
     /// 0, or why there is none.
     pub error: i16,
-    /// What the broker says about that.
+    /// The broker's result for it.
     pub message: Option<String>,
     /// The broker's number.
     pub broker: i32,

@@ -17,7 +17,7 @@ pub struct MetadataCall<'a> {
 pub struct MetadataAnswer {
     /// The brokers that are there.
     pub brokers: Vec<BrokerNode>,
-    /// The cluster's id, where the broker says one.
+    /// The cluster's id, if the broker has one.
     pub cluster_id: Option<String>,
     /// The broker that creates topics, or passes that on.
     pub controller: i32,
@@ -39,7 +39,7 @@ pub struct BrokerNode {
 /// What is known of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicMetadata {
-    /// 0, or why there is nothing to say.
+    /// 0, or why there is no data.
     pub error: i16,
     /// Its name.
     pub name: String,
@@ -49,7 +49,7 @@ pub struct TopicMetadata {
     pub partitions: Vec<PartitionMetadata>,
 }
 
-/// Who leads a partition.
+/// The leader of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionMetadata {
     /// 0, or why there is no leader.
@@ -58,7 +58,7 @@ pub struct PartitionMetadata {
     pub partition: i32,
     /// The leader's number, -1 if there is none.
     pub leader: i32,
-    /// Counts the leaders so far, -1 where the broker does not say.
+    /// The leader's epoch, -1 if the broker does not send it.
     pub leader_epoch: i32,
 }
 

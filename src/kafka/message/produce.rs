@@ -25,7 +25,7 @@ pub struct ProduceCall<'a> {
 pub struct ProduceAnswer {
     /// 0, or why it was not appended.
     pub error: i16,
-    /// What the broker says about that.
+    /// The broker's result for it.
     pub message: Option<String>,
     /// The offset of its first record; -1 where the broker does not remember.
     pub base_offset: i64,

@@ -24,7 +24,7 @@ pub struct CreateTopicCall<'a> {
 pub struct CreateTopicAnswer {
     /// 0, or why it was not created.
     pub error: i16,
-    /// What the broker says about that.
+    /// The broker's result for it.
     pub message: Option<String>,
 }
 

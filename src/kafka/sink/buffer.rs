@@ -101,13 +101,13 @@ impl Batch {
 pub(super) struct Limits {
     /// A batch is handed out when it has reached this.
     pub(super) batch_bytes: usize,
-    /// Nothing more is taken in beyond this.
+    /// Nothing more is accepted beyond this.
     pub(super) held_bytes: usize,
     /// How long a batch waits for more.
     pub(super) linger: Duration,
 }
 
-/// Whether a record was taken in.
+/// Whether a record was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
     /// No: wait until something was released.
@@ -139,7 +139,7 @@ pub(super) struct Buffer {
     /// Memory to use again for the next batch.
     spare: Option<Batch>,
     held_bytes: usize,
-    /// Records taken in and not released yet.
+    /// Records accepted and not released yet.
     pending: usize,
     /// Counts batches, so that records without a key can tell when their batch has gone.
     batch_number: u64,
@@ -147,7 +147,7 @@ pub(super) struct Buffer {
     hurry: bool,
     /// The sender will look of itself, at the end of a request or of the linger.
     will_look: bool,
-    /// The last batch had gathered several records: worth looking again without being told.
+    /// The last batch had gathered several records: worth checking again without a wake-up.
     lively: bool,
 }
 
@@ -248,7 +248,7 @@ impl Buffer {
         self.hurry = self.pending > 0;
     }
 
-    /// Records taken in and not released yet.
+    /// Records accepted and not released yet.
     pub(super) fn pending(&self) -> usize {
         self.pending
     }

@@ -21,7 +21,7 @@ pub(super) struct ToKafka {
     cluster: Arc<Cluster>,
     partition: i32,
     partitions: i32,
-    /// The connection to the leader; None: ask who leads.
+    /// The connection to the leader; None: find the leader first.
     leader: Option<Arc<Connection>>,
     /// The metadata must be newer than this.
     since: Instant,
@@ -35,8 +35,8 @@ impl ToKafka {
     async fn find_leader(&self) -> Result<Arc<Connection>, KafkaError> {
         let metadata = self.cluster.metadata_since(self.since).await?;
         if metadata.topic.is_none() {
-            // Deleted while readings are sent: made again with as many partitions. Several partitions may try at once; what
-            // is wrong shows when the leader is looked for the next time.
+            // Deleted while readings are sent: created again with as many partitions. Several partitions may try at once;
+            // what is wrong shows when the leader is looked for the next time.
             let _ = self.cluster.create_topic(self.partitions).await;
         }
         let leader = metadata.leader(self.partition, self.cluster.topic())?;

@@ -23,7 +23,7 @@ const CHECKSUM_END: usize = 21;
 /// Bytes of the longest number in a record.
 const LONGEST_VARINT: usize = 5;
 
-/// Who sends a batch, and which of its batches it is.
+/// The producer of a batch, and its sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number {
     /// The producer's id; -1 for none.

@@ -302,7 +302,7 @@ impl<D: Destination> Sender<D> {
             return Err(Ended);
         }
         // A broker that cannot be reached is reported by the cluster. What lasts although the cluster is there is reported
-        // here: too few replicas, say.
+        // here: for example too few replicas.
         if self.backoff > FIRST_BACKOFF && !self.destination.is_away() {
             self.shared.refusals.failed(&error);
         }

@@ -29,7 +29,7 @@ const LOCK_WAIT: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 /// How often a process looks whether another has made what it waits for.
 const TURN_PAUSE: Duration = Duration::from_millis(200);
-/// How often the log says that something still takes its time.
+/// How often progress of a long step is logged.
 const REMIND: Duration = Duration::from_secs(10);
 
 /// Creates what is missing, or nothing at all if the summary has rows that prevent it.
@@ -232,7 +232,7 @@ async fn report_progress(session: &Session, name: &str, table: &str) -> Infallib
             row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
         };
         let seen: Result<Option<(String, i64)>, Failure> = look.await;
-        // Who cannot look is told nothing; the index is made all the same.
+        // Without permission there is no progress to log; the index is still created.
         if let Ok(Some((phase, percent))) = seen {
             crate::info!("still creating an index", "name" => name, "phase" => phase, "percent" => percent);
         }

@@ -43,7 +43,7 @@ pub(super) const SUMMARY_COLUMNS: [(&str, &str, Option<&str>); 13] = [
     ("max_wind_speed", "double precision", Some("DOUBLE PRECISION")),
 ];
 
-/// All tables, in the order in which they are made.
+/// All tables, in the order in which they are created.
 pub(super) const TABLES: [(&str, &str); 6] = [
     ("weather_summary", SUMMARY),
     (
@@ -163,7 +163,7 @@ pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 14] = [
 /// One row per window: the primary key of a new table, an index if the old system created the table.
 pub(super) const UNIQUE_WINDOW: &str = "weather_summary_window";
 
-/// Indexes: name, table, and what they are made of. The words before it are chosen when it is made.
+/// Indexes: name, table and columns. The words before it are chosen when it is created.
 pub(super) const INDEXES: [(&str, &str, &str); 4] = [
     ("idx_window_start", "weather_summary", "(window_start)"),
     (UNIQUE_WINDOW, "weather_summary", "(window_start, window_end)"),

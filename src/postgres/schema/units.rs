@@ -15,7 +15,7 @@ use crate::reading::Format;
 pub struct Units {
     /// `temperature=°C,humidity=%,wind_speed=m/s`.
     text: String,
-    /// Whether the user said so.
+    /// Whether the user chose it.
     is_chosen: bool,
 }
 
@@ -30,8 +30,8 @@ impl Units {
         &self.text
     }
 
-    /// Refuses tables whose averages are in other units. `stored` is what they say; older tables say nothing, for there
-    /// was no choice.
+    /// Refuses tables whose averages are in other units. `stored` is what they record; older tables record nothing, since
+    /// there was no choice.
     pub(super) fn check(&self, stored: Option<&str>) -> Result<(), SetupError> {
         let defaults = Format::default().output_units();
         let stored = stored.unwrap_or(&defaults);

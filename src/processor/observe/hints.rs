@@ -7,10 +7,10 @@ use crate::engine::state::REASONS;
 use crate::reading::explain::explain;
 use crate::reading::{Format, Reason};
 
-/// What this process has said, over all its partitions.
+/// What this process has logged, over all its partitions.
 static TOLD: [AtomicBool; REASONS] = [const { AtomicBool::new(false) }; REASONS];
 
-/// Says what to do about a refused record, if nothing was said about its reason yet.
+/// Logs what to do about a rejected record, if nothing was logged about its reason yet.
 pub fn look(letter: &DeadLetter, format: &Format) {
     // Relaxed: only the flag itself counts, and logging a line twice does no harm.
     if TOLD[letter.reason.index()].load(Ordering::Relaxed) {

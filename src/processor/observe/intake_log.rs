@@ -47,7 +47,7 @@ impl IntakeLog {
         }
     }
 
-    /// Logs what has to be told now; the counts.
+    /// Logs the warnings that are due; the counts.
     fn look(&self) -> Counts {
         let held = self.registry.all();
         let mut intake = self.lock();
@@ -84,7 +84,7 @@ impl IntakeLog {
     }
 }
 
-/// The numbers that say something.
+/// The numbers that are not zero.
 fn numbers(counts: &Counts) -> Vec<(&'static str, i64)> {
     let mut numbers = vec![("records", counts.records), ("aggregated", counts.aggregated)];
     let rejected = Reason::ALL.iter().map(|reason| (reason.as_str(), counts.rejected[reason.index()]));

@@ -196,7 +196,7 @@ impl ProcessorStatus {
             },
             weather: self.weather(&partitions, &windows, &batches, rates),
         };
-        // Maps of text and finite numbers always serialise; were it otherwise, an empty document would say so.
+        // Maps of text and finite numbers always serialise; otherwise, an empty document would show it.
         simd_json::to_string(&progress).unwrap_or_else(|_| "{}".to_owned())
     }
 

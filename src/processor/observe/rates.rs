@@ -14,7 +14,7 @@ const LEAST: f64 = 0.1;
 /// A rate is over about this long.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// How far a partition is: records taken in, and records in the table.
+/// How far a partition is: records read, and records in the table.
 pub type Counts = (i64, i64);
 /// Each partition under its epoch.
 pub type Look = BTreeMap<(i32, i64), Counts>;

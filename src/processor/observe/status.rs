@@ -68,7 +68,7 @@ impl PartitionView {
         }
     }
 
-    /// Records taken in: aggregated, duplicate or rejected.
+    /// Records read: aggregated, duplicate or rejected.
     pub fn records(&self) -> i64 {
         self.progress.aggregated + self.progress.duplicates + self.progress.rejected.iter().sum::<i64>()
     }

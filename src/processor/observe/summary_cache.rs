@@ -16,9 +16,9 @@ use crate::postgres::summary::{self, SummaryRow};
 
 /// SummaryCache that are shown: two days of hours.
 const LIMIT: i64 = 48;
-/// What was read is good for so long.
+/// How long a result is used.
 const FRESH: Duration = Duration::from_secs(2);
-/// After a failure, so long nothing is tried.
+/// Pause after a failure.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Longest wait for PostgreSQL.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ const KEEP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct SummaryCache {
     database: Arc<Connector>,
-    /// Held while reading, so that many who ask at once make one query.
+    /// Held while reading, so that many requests at once make one query.
     cache: Arc<Mutex<Cache>>,
 }
 

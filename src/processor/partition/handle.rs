@@ -121,7 +121,7 @@ pub struct PartitionHandle {
     pub reading: Outage,
     /// Where a bounded run has come to this partition's end, once it has.
     pub reached: Arc<OnceLock<Position>>,
-    /// Where the flush tells what PostgreSQL has.
+    /// Where the flusher reports what PostgreSQL has.
     pub confirmed: watch::Sender<Option<Confirmation>>,
     /// Where the worker takes questions.
     pub commands: mpsc::Sender<TaskCommand>,

@@ -123,9 +123,9 @@ fn is_final(cause: &Cause) -> bool {
 struct Working {
     intake: Intake,
     last_record: Instant,
-    /// Whether the log was recognised: before, offsets say nothing.
+    /// Whether the log was recognised: before that, offsets mean nothing.
     recognised: bool,
-    /// Failed tries at the batch at `next_offset`.
+    /// Failed attempts at the batch at `next_offset`.
     unreadable: Backoff,
     expander: Expander,
 }
@@ -294,7 +294,7 @@ impl PartitionTask {
         working.last_record.elapsed() >= self.settings.idle_timeout && self.partition.set_idle(true)
     }
 
-    /// Where the work has an end, nothing is waited for behind it. Offsets say nothing before the log is recognised.
+    /// Where the work has an end, nothing is waited for behind it. Offsets mean nothing before the log is recognised.
     fn end_if_done(&mut self, working: &Working) {
         let progress = &self.partition.state().progress;
         let (offset, position) = (progress.next_offset, progress.position());

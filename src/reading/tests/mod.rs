@@ -38,7 +38,7 @@ fn check(value: impl AsRef<[u8]>, expected: Metrics) {
     assert_eq!(result, expected, "{}", String::from_utf8_lossy(&value[..value.len().min(300)]));
 }
 
-/// A value whose fields beside `timestamp` are given.
+/// A value with these fields and a `timestamp`.
 #[track_caller]
 fn check_fields(fields: &str, expected: Metrics) {
     check(format!(r#"{{"timestamp":{MS},{fields}}}"#), expected);

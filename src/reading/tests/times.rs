@@ -63,12 +63,12 @@ fn local_times_are_read_in_the_zone_that_was_given() {
     assert_eq!(time(utc, Some("+07:00")), Ok(ms - 7 * 3_600_000));
     assert_eq!(time(utc, Some("Asia/Ho_Chi_Minh")), Ok(ms - 7 * 3_600_000));
     assert_eq!(time(utc, Some("Asia/Kolkata")), Ok(ms - 19_800_000));
-    // A name that says that it is local counts only where a zone is given; one that says UTC is UTC.
+    // A name that means local time counts only where a zone is given; one that means UTC is UTC.
     let local = r#"{"localtime":"2024-03-05 10:15","temperature":1}"#;
     assert_eq!(time(local, None), Err(MissingTimestamp));
     assert_eq!(time(local, Some("UTC")), Ok(ms));
     assert_eq!(time(r#"{"ts_utc":"2024-03-05 10:15","temperature":1}"#, Some("+07:00")), Ok(ms));
-    // Open-Meteo says its offset.
+    // Open-Meteo states its offset.
     let open_meteo =
         r#"{"utc_offset_seconds":3600,"current":{"time":"2024-03-05T11:15","wind_speed_10m":9}}"#;
     assert_eq!(time(open_meteo, Some("+07:00")), Ok(ms));

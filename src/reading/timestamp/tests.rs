@@ -157,7 +157,7 @@ fn instants_come_back_from_every_form() {
     for round in 0..2_000 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // All times that ISO 8601 reaches, then those whose milliseconds, and then those whose
-        // nanoseconds, are told apart.
+        // nanoseconds, are distinguished.
         // All that text reaches, and the nearer times that fit into an integer as nanoseconds.
         let limit = [MAX_MS, 9_000_000_000_000][round % 2];
         let ms = (random >> 16).cast_signed() % limit;

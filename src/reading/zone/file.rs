@@ -43,7 +43,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Place> {
     Some(Place::new(before_ms, &changes, repeats_from_ms))
 }
 
-/// The year in which an instant lies.
+/// The year of an instant.
 fn year_of(ms: i64) -> i64 {
     // Close enough to start from: a year has between 365 and 366 days.
     let mut year = 1970 + ms.div_euclid(1_000).div_euclid(31_556_952);

@@ -35,13 +35,13 @@ pub(super) enum Target {
 
 type Stream = Box<dyn Write + Send>;
 
-/// The queue, for all who print.
+/// The queue, for all callers that print.
 #[derive(Debug)]
 pub(super) struct Writer {
     state: Mutex<State>,
     /// For the thread: there is something to write.
     filled: Condvar,
-    /// For those who wait: something was written, or never will be.
+    /// For waiting callers: something was written, or never will be.
     moved: Notify,
 }
 
@@ -149,7 +149,7 @@ impl Writer {
         self.lock().is_closed
     }
 
-    /// Whether text has been waiting and none was taken for so long.
+    /// Whether text has been waiting and none was accepted for this long.
     pub(super) fn is_stalled(&self, time: Duration) -> bool {
         let state = self.lock();
         !state.is_idle() && state.moved.elapsed() >= time

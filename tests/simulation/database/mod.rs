@@ -412,7 +412,7 @@ impl Database {
         self.writers.clear();
     }
 
-    /// Owners whose lease has not run out, by partition.
+    /// Owners whose lease has not expired, by partition.
     pub fn owners(&self, now_ms: i64) -> BTreeMap<i32, Option<&str>> {
         let valid =
             |row: &PartitionRow| row.lease_expires_ms.is_some_and(|at| at > now_ms + self.clock_offset_ms);
