@@ -1,6 +1,6 @@
 //! The cluster as a whole: which brokers there are, who leads what, and the connections for short calls.
 //!
-//! Metadata are asked for one topic only, and never create it. The brokers that the user gave are tried first each time
+//! Metadata is requested for one topic only, and never creates it. The brokers that the user gave are tried first each time
 //! that a connection for metadata is needed; those that the cluster has named since come last. Callers that need newer
 //! metadata at the same time share one request. A connection for calls that are held back (a fetch) is the
 //! caller's own: [`Cluster::open`].
@@ -22,7 +22,7 @@ use super::message::{Call, NO_TOPIC_ID};
 use crate::config::Kafka;
 use crate::telemetry::log::Outage;
 
-/// After name or password were refused, so long nothing is tried: many tries could lock the user out.
+/// Pause after name or password were refused: many attempts could lock the user out.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Shortest time that a connection to one of several given brokers gets.
 const LEAST_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -31,12 +31,12 @@ const RECENT: Duration = Duration::from_secs(1);
 /// How long a broker may take to create a topic.
 const CREATE_TIMEOUT_MS: i32 = 5_000;
 
-/// What the cluster said about itself and the topic.
+/// What the cluster's metadata has about itself and the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
     /// When it was asked.
     pub asked: Instant,
-    /// The cluster's id, where the broker says one.
+    /// The cluster's id, if the broker has one.
     pub cluster_id: Option<String>,
     /// The brokers by their numbers.
     pub brokers: BTreeMap<i32, BrokerNode>,
@@ -98,9 +98,9 @@ impl Cluster {
         self.outage.reason().or_else(|| self.known().values().find_map(|broker| broker.outage.reason()))
     }
 
-    /// What to tell about the cluster, if a broker that is needed cannot be reached.
-    pub fn complaint(&self) -> Option<String> {
-        self.outage.complaint().or_else(|| self.known().values().find_map(|broker| broker.outage.complaint()))
+    /// What to report about the cluster if a broker that is needed cannot be reached.
+    pub fn problem(&self) -> Option<String> {
+        self.outage.problem().or_else(|| self.known().values().find_map(|broker| broker.outage.problem()))
     }
 
     /// Metadata as of now.
@@ -113,7 +113,7 @@ impl Cluster {
         self.metadata_since(recently()).await
     }
 
-    /// Metadata that were asked for at this time or later.
+    /// Metadata that was requested at this time or later.
     pub async fn metadata_since(&self, since: Instant) -> Result<Arc<Metadata>, KafkaError> {
         let mut bootstrap = self.bootstrap.lock().await;
         if let Some(last) = self.last_metadata().filter(|last| last.asked >= since) {
@@ -300,7 +300,10 @@ impl Cluster {
     pub async fn offset(&self, partition: i32, at: OffsetAt) -> Result<i64, KafkaError> {
         let found = self.offsets(&[partition], at).await?;
         found.get(&partition).copied().ok_or_else(|| {
-            KafkaError::new(ErrorKind::Transient, format!("no offset of partition {partition} was answered"))
+            KafkaError::new(
+                ErrorKind::Transient,
+                format!("the answer has no offset for partition {partition}"),
+            )
         })
     }
 }

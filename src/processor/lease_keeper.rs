@@ -1,8 +1,9 @@
 //! The task that keeps this process's share of the partitions: renews its lease, takes free partitions, gives up surplus
 //! ones. What to take and give up is decided by [`assignment`], when a bounded run is done by [`BoundedRun`].
 //!
-//! While PostgreSQL is away nothing is taken or given up, and the partitions at hand go on: nobody else can take them
-//! without PostgreSQL either. When it is back and somebody has taken one, the next look shows it, or the flush is fenced.
+//! While PostgreSQL is away nothing is taken or given up, and the owned partitions continue: no other process can take
+//! them without PostgreSQL either. When it is back and another process has taken one, the next read of the leases shows
+//! it, or the flush is fenced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::processor::partition::start::Launcher;
 use crate::shutdown::{Shutdown, Trigger};
 
-/// So many processes look at the usual rate; more look less often, as each look is a transaction of PostgreSQL's.
+/// Up to this many processes read the leases at the usual rate; more do so less often, because each read is a transaction.
 const LOOKING_AT_ONCE: u32 = 8;
 
 /// What ownership is decided by.
@@ -63,7 +64,7 @@ pub struct LeaseKeeper {
     pub flushes: mpsc::Sender<Request>,
     /// Ends the process: a bounded run that is done.
     pub done: Trigger,
-    /// Ends the process: a partition that cannot be brought up.
+    /// Ends the process: a partition that cannot be started.
     pub failures: mpsc::Sender<Error>,
 }
 
@@ -85,7 +86,7 @@ struct Ticking {
     /// Taken, but not running yet.
     coming_up: BTreeMap<i32, ComingUp>,
     launches: JoinSet<Launched>,
-    /// Whether it was said that every partition has an owner.
+    /// Whether it was logged that every partition has an owner.
     waiting: bool,
     /// How many processes share the topic.
     processes: u32,
@@ -122,7 +123,7 @@ impl Ticking {
 }
 
 impl LeaseKeeper {
-    /// Works until the end is asked for.
+    /// Works until shutdown is requested.
     pub async fn run(mut self, mut shutdown: Shutdown) -> Remainder {
         let mut ticking = Ticking {
             session: None,
@@ -181,7 +182,7 @@ impl LeaseKeeper {
             Ok(launched) => launched,
             // Taken away or given back while it came up.
             Err(error) if error.is_cancelled() => return,
-            Err(error) => return self.fail(Error::failure(format!("bringing a partition up: {error}"))),
+            Err(error) => return self.fail(Error::failure(format!("starting a partition: {error}"))),
         };
         match launched {
             Ok(owned) if ticking.remove(partition, owned.epoch) => {
@@ -195,7 +196,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// The first failure ends the process and stands for all.
+    /// The first failure ends the process; later ones are not needed.
     fn fail(&self, error: Error) {
         let _ = self.failures.try_send(error);
     }
@@ -224,7 +225,7 @@ impl LeaseKeeper {
         let ruling = assignment::rule(&self.rules.owner, wish, &held, &existing, &mut leases);
         self.stats.saw_leases(&leases);
         if ruling.rows_missing {
-            // They are made again at the next tick.
+            // They are created again at the next tick.
             ticking.known.clear();
         }
         self.drop_lost(ticking, &ruling, &leases);
@@ -261,7 +262,7 @@ impl LeaseKeeper {
     fn log_if_waiting(ticking: &mut Ticking, ruling: &Ruling, leases: &Leases) {
         if ruling.waits && !ticking.waiting {
             let holders: BTreeSet<&str> = leases.owners.values().flatten().map(String::as_str).collect();
-            crate::info!("every partition has an owner; waiting for a share, or for a lease to run out",
+            crate::info!("every partition has an owner; waiting for a share, or for a lease to expire",
                 "partitions" => leases.owners.len(), "owners" => Vec::from_iter(holders).join(","));
         }
         ticking.waiting = ruling.waits;
@@ -295,19 +296,19 @@ impl LeaseKeeper {
     ) -> Result<(), Failure> {
         for (partition, epoch) in &ruling.give_back {
             ticking.remove(*partition, *epoch);
-            crate::info!("gave a partition back that was not at work yet", "partition" => partition);
+            crate::info!("released a partition that had not started yet", "partition" => partition);
         }
         let owned = self.registry.all();
         let released: Vec<&Arc<PartitionHandle>> =
             owned.iter().filter(|o| ruling.hand_over.contains(&(o.partition, o.epoch))).collect();
         released.iter().for_each(|owned| owned.pause());
         if !released.is_empty() && !flush_now(&self.flushes, hand_over_limit(self.rules.lease)).await {
-            crate::warn!("released without a final flush; the new owner will read again from what is in the table",
+            crate::warn!("released without a final flush; the new owner will re-read what is not in the table",
                 "partitions" => released.len());
         }
         for owned in &released {
             self.registry.remove(owned.partition, owned.epoch);
-            crate::info!("handed a partition over", "partition" => owned.partition);
+            crate::info!("handed over a partition", "partition" => owned.partition);
         }
         let free = [ruling.hand_over.as_slice(), &ruling.give_back].concat();
         if free.is_empty() { Ok(()) } else { session.release(&free).await }

@@ -250,10 +250,10 @@ impl Lanes {
         let generation = self.count();
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         if self.on_data_loss == OnDataLoss::Stop {
-            let what = format!("{why}; reading would go on at offset {at}, but --on-data-loss is stop");
+            let what = format!("{why}; reading would continue at offset {at}, but --on-data-loss is stop");
             return lane.fail(partition, self.cluster.topic(), &what);
         }
-        crate::warn!(format_args!("{why}; going on at offset {at}"), "topic" => self.cluster.topic(),
+        crate::warn!(format_args!("{why}; continuing at offset {at}"), "topic" => self.cluster.topic(),
             "partition" => partition, "next_offset" => lane.next_offset);
         (lane.next_offset, lane.generation, lane.empty) = (at, generation, 0);
         lane.known.leader_epoch = LogIdentity::UNKNOWN.leader_epoch;
@@ -342,7 +342,7 @@ impl Lanes {
         }
         if let Some(at) = fetched.diverged_at {
             let end = fetched.last_stable_offset;
-            self.start_over(partition, at, end, "the log was cut and filled again");
+            self.start_over(partition, at, end, "the log was truncated and written again");
             return None;
         }
         let served = self.count();
