@@ -53,6 +53,8 @@ pub enum Command {
     Demo(config::Demo),
     /// `weather inspect`.
     Inspect(config::Inspect),
+    /// `weather verify`.
+    Verify(Box<config::Verify>),
 }
 
 impl Command {
@@ -63,6 +65,7 @@ impl Command {
             Command::Process(_) => "process",
             Command::Demo(_) => "demo",
             Command::Inspect(_) => "inspect",
+            Command::Verify(_) => "verify",
         }
     }
 
@@ -73,6 +76,7 @@ impl Command {
             Command::Process(c) => c.log,
             Command::Demo(c) => c.log,
             Command::Inspect(c) => c.log,
+            Command::Verify(c) => c.log,
         }
     }
 }

@@ -295,6 +295,49 @@ pub struct Inspect {
     pub json: bool,
 }
 
+/// Windows that begin from here on, up to there, in ms since 1970; `None` without a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Between {
+    /// The first that counts.
+    pub from_ms: Option<i64>,
+    /// The first that does not count any more.
+    pub to_ms: Option<i64>,
+}
+
+impl Between {
+    /// Whether every window counts.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `weather verify`.
+#[derive(Debug, Clone)]
+pub struct Verify {
+    /// Where the topic is.
+    pub kafka: Kafka,
+    /// How records are read.
+    pub format: Arc<Format>,
+    /// The log.
+    pub log: Log,
+    /// Where the tables are, password included.
+    pub database: tokio_postgres::Config,
+    /// How far the watermark trails the greatest event time.
+    pub watermark: Duration,
+    /// How far ahead of the wall clock an event time may be.
+    pub max_future: Duration,
+    /// How long dead letters are kept.
+    pub dead_letter_retention: Duration,
+    /// Room in the database, in bytes, beyond which the oldest dead letters are deleted.
+    pub dead_letter_max_bytes: i64,
+    /// Most bytes of fetched answers held together.
+    pub fetch_bytes: i32,
+    /// Which windows are compared.
+    pub between: Between,
+    /// Machine-readable output.
+    pub json: bool,
+}
+
 /// `weather demo`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Demo {

@@ -16,6 +16,8 @@ pub enum Kind {
     Usage,
     /// Everything else that ends a run: exit code 1.
     Failure,
+    /// A question that cannot be answered, or not in full: exit code 3.
+    Unknown,
 }
 
 /// An error as the user reads it.
@@ -36,16 +38,22 @@ impl Error {
         Self { kind: Kind::Failure, message: message.into() }
     }
 
+    /// What was asked cannot be told (exit code 3).
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Unknown, message: message.into() }
+    }
+
     /// What kind of error this is.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The process exit code: 2 for usage and configuration, 1 for the rest.
+    /// The process exit code: 2 for usage and configuration, 3 for what cannot be told, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Usage => 2,
             Kind::Failure => 1,
+            Kind::Unknown => 3,
         }
     }
 }
@@ -75,5 +83,6 @@ mod tests {
         assert_eq!(e.to_string(), "first; second");
         assert_eq!(e.exit_code(), 2);
         assert_eq!(Error::failure("x").exit_code(), 1);
+        assert_eq!(Error::unknown("x").exit_code(), 3);
     }
 }

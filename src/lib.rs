@@ -25,7 +25,7 @@
 //! - [`reading`]: the format of a reading.
 //! - [`engine`]: the pure core: windows, watermarks, state, checkpoints, and what to claim, flush and recover from.
 //! - [`kafka`], [`postgres`]: the two services, with the peculiarities of each kept inside.
-//! - [`producer`], [`processor`], [`inspect`]: the subcommands; [`demo`]: producer and processor at once, to try them out.
+//! - [`producer`], [`processor`], [`inspect`], [`verify`]: the subcommands; [`demo`]: producer and processor at once, to try them out.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
 //! - [`telemetry`], [`shutdown`], [`retry`], [`time`], [`allocator`]: what all of them use.
 //!
@@ -56,3 +56,4 @@ pub mod retry;
 pub mod shutdown;
 pub mod telemetry;
 pub mod time;
+pub mod verify;

@@ -1,6 +1,6 @@
 //! Arguments → configuration → runtime → subcommand → exit code.
 //!
-//! 0: success. 1: failure. 2: wrong command line, environment or setup. An error is one line on standard error.
+//! 0: success. 1: failure. 2: wrong command line, environment or setup. 3: what was asked cannot be told. An error is one line on standard error.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -17,7 +17,7 @@ use weather::config::LogLevel;
 use weather::error::{Error, Result};
 use weather::shutdown::{self, Shutdown};
 use weather::telemetry::{log, output};
-use weather::{demo, inspect, processor, producer};
+use weather::{demo, inspect, processor, producer, verify};
 
 // Elsewhere the standard library's locks may allocate, which this allocator must not do.
 #[cfg(target_os = "linux")]
@@ -55,8 +55,8 @@ fn start(run: Run) -> ExitCode {
     let word = command.word();
     let fields: Vec<(&str, &dyn Display)> =
         settings.iter().map(|(name, value)| (*name, value as &dyn Display)).collect();
-    // Of a command that only inspects, the report is the output.
-    if log::enabled(LogLevel::Info) && !matches!(command, Command::Inspect(_)) {
+    // Of a command that only looks, the report is the output.
+    if log::enabled(LogLevel::Info) && !matches!(command, Command::Inspect(_) | Command::Verify(_)) {
         let message = format!("weather {} {word} starts", env!("CARGO_PKG_VERSION"));
         log::write(LogLevel::Info, &message, &fields);
     }
@@ -103,6 +103,7 @@ async fn dispatch(command: Command, mut shutdown: Shutdown) -> Result<()> {
             done = inspect::run(config) => done,
             () = shutdown.wait() => Ok(()),
         },
+        Command::Verify(config) => verify::run(*config, shutdown).await,
         Command::Demo(config) => demo::run(config, shutdown).await,
     }
 }

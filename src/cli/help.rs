@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Flag, Name, SUBCOMMANDS, Subcommand, flags_of};
+use super::table::{Flag, SUBCOMMANDS, Subcommand, flags_of};
 
 const WIDTH: usize = 80;
 /// Where descriptions start.
@@ -21,7 +21,7 @@ pub(super) fn program() -> String {
     }
     out.push_str(
         "\nOptions:\n  -h, --help     Print help; after a command, its options\n  -V, --version  Print the version\n\n\
-         Exit codes: 0 success, 1 failure, 2 wrong command line, environment or setup.\n",
+         Exit codes: 0 success, 1 failure, 2 wrong command line, environment or setup,\n3 verify: not everything could be told.\n",
     );
     out
 }
@@ -45,7 +45,7 @@ pub(super) fn command(command: &Subcommand) -> String {
             "Password for Kafka. Or WEATHER_SASL_PASSWORD_FILE: a file that contains it.",
         );
     }
-    if matches!(command.name, Name::Process | Name::Inspect) {
+    if flags_of(command.name).any(|flag| flag.name == "database-url") {
         push_item(
             &mut out,
             "  PGPASSWORD",

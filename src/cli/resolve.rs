@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::table::{FlagValues, Name, flags};
 use super::{Command, Environment, Given, Origin, Run, database, environment, value};
-use crate::config::{Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl};
+use crate::config::{
+    Between, Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl, Verify,
+};
 use crate::error::{Error, Result};
 use crate::reading::{Format, Settings};
 
@@ -24,10 +26,12 @@ pub(super) fn run(name: Name, options: FlagValues, given: &[Given], env: &Enviro
         Name::Process => Command::Process(Box::new(process(options, given, env)?)),
         Name::Demo => Command::Demo(demo(options)?),
         Name::Inspect => Command::Inspect(inspect(options, given, env)?),
+        Name::Verify => Command::Verify(Box::new(verify(options, given, env)?)),
     };
     let database = match &command {
         Command::Process(config) => config.database.as_ref(),
         Command::Inspect(config) => Some(&config.database),
+        Command::Verify(config) => Some(&config.database),
         Command::Producer(_) | Command::Demo(_) => None,
     };
     if let Some(database) = database {
@@ -234,6 +238,37 @@ fn demo(o: FlagValues) -> Result<Demo> {
         listen: present("listen", o.listen)?,
         duration: present("duration", o.duration)?,
         postgres: !present("without-postgres", o.without_postgres)?,
+    })
+}
+
+/// Which windows are looked at.
+fn between(o: &FlagValues) -> Result<Between> {
+    let (from_ms, to_ms) = (o.range_from, o.range_to);
+    match o.window_start {
+        Some(_) if from_ms.is_some() || to_ms.is_some() => {
+            Err(Error::usage("--window-start cannot be combined with --from and --to; remove one of them"))
+        }
+        Some(start_ms) => Ok(Between { from_ms: Some(start_ms), to_ms: Some(start_ms + 1) }),
+        None if from_ms.zip(to_ms).is_some_and(|(from, to)| from >= to) => {
+            Err(Error::usage("--from must be before --to"))
+        }
+        None => Ok(Between { from_ms, to_ms }),
+    }
+}
+
+fn verify(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Verify> {
+    Ok(Verify {
+        kafka: kafka(&mut o, env)?,
+        format: format(&mut o)?,
+        log: log(&o)?,
+        database: database(&o, given, env)?,
+        watermark: present("watermark", o.watermark)?,
+        max_future: present("max-future", o.max_future)?,
+        dead_letter_retention: present("dead-letter-retention", o.dead_letter_retention)?,
+        dead_letter_max_bytes: present("dead-letter-max-bytes", o.dead_letter_max_bytes)?,
+        fetch_bytes: present("fetch-bytes", o.fetch_bytes)?,
+        between: between(&o)?,
+        json: present("json", o.json)?,
     })
 }
 

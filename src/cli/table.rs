@@ -11,6 +11,7 @@ mod process;
 mod producer;
 mod services;
 mod telemetry;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub(super) enum Name {
     Process,
     Demo,
     Inspect,
+    Verify,
 }
 
 /// What a subcommand is for.
@@ -56,6 +58,11 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         name: Name::Inspect,
         word: "inspect",
         summary: "Show checkpoints, leases and lag (read-only)",
+    },
+    Subcommand {
+        name: Name::Verify,
+        word: "verify",
+        summary: "Prove the tables by reading the topic again (read-only)",
     },
 ];
 
@@ -99,6 +106,7 @@ const FLAGS: &[&[Flag]] = &[
     process::FLAGS,
     demo::FLAGS,
     inspect::FLAGS,
+    verify::FLAGS,
     telemetry::FLAGS,
     format::FLAGS,
 ];
@@ -146,6 +154,9 @@ pub(super) struct FlagValues {
     pub(super) window: Option<Duration>,
     pub(super) watermark: Option<Duration>,
     pub(super) from: Option<StartFrom>,
+    pub(super) range_from: Option<i64>,
+    pub(super) range_to: Option<i64>,
+    pub(super) window_start: Option<i64>,
     pub(super) until_latest: Option<bool>,
     pub(super) assign: Option<Assign>,
     pub(super) flush_interval: Option<Duration>,

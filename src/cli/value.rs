@@ -297,6 +297,14 @@ pub(super) fn start_from(text: &str) -> Parsed<StartFrom> {
     }
 }
 
+/// A moment, in ms since 1970.
+pub(super) fn time(text: &str) -> Parsed<i64> {
+    match start_from(text) {
+        Ok(StartFrom::Timestamp(ms)) => Ok(ms),
+        _ => Err(String::from("a time such as 2026-11-22T09:00:00Z (without an offset: UTC)")),
+    }
+}
+
 /// Which partitions a process takes.
 pub(super) fn assign(text: &str) -> Parsed<Assign> {
     if text == "auto" {

@@ -11,6 +11,7 @@
 //! - [`recovery`]: file or database, when a partition is claimed.
 //! - [`assignment`]: which partitions a process takes and gives up.
 //! - [`flush_plan`]: what a flush writes, and what a refusal means.
+//! - [`verification`]: whether the tables say of a partition what its log says.
 //! - [`bounded`]: when a run that has an end is done.
 //! - [`intake`]: what became of the records of a run, and when to warn about rejected ones.
 //!
@@ -28,5 +29,6 @@ pub mod invariants;
 pub mod partition;
 pub mod recovery;
 pub mod state;
+pub mod verification;
 pub mod watermark;
 pub mod window;

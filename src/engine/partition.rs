@@ -111,6 +111,13 @@ impl Partition {
         self
     }
 
+    /// Hands out every dead letter, also those of a flood.
+    #[must_use]
+    pub fn unsampled(mut self) -> Self {
+        self.flood = FloodGate::open();
+        self
+    }
+
     /// How records are read.
     pub fn format(&self) -> &Arc<Format> {
         self.parser.format()

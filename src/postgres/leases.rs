@@ -179,12 +179,7 @@ impl LeaseSession {
         row: &Row,
         window_ms: i64,
     ) -> Result<State, Failure> {
-        let memory: Option<Vec<u8>> = row.try_get("log_memory")?;
-        let log = match memory.as_deref().map(decode_log_memory) {
-            None => LogIdentity::UNKNOWN,
-            Some(Ok(log)) => log,
-            Some(Err(error)) => return Err(unreadable(partition, &error)),
-        };
+        let log = log_of(row, partition)?;
         let after = timestamp((progress.watermark_ms - window_ms).max(EARLIEST_MS));
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &partition, &after];
         let rows = self.session.call(self.session.client.query(OPEN_WINDOWS, &parameters)).await?;
@@ -259,6 +254,16 @@ pub(super) fn progress_of(row: &Row) -> Result<Option<Progress>, Failure> {
         left_out,
         refused_in_lists,
     }))
+}
+
+/// The log that a partition's state is of.
+pub(super) fn log_of(row: &Row, partition: i32) -> Result<LogIdentity, Failure> {
+    let memory: Option<Vec<u8>> = row.try_get("log_memory")?;
+    match memory.as_deref().map(decode_log_memory) {
+        None => Ok(LogIdentity::UNKNOWN),
+        Some(Ok(log)) => Ok(log),
+        Some(Err(error)) => Err(unreadable(partition, &error)),
+    }
 }
 
 fn unreadable(partition: i32, error: &CheckpointError) -> Failure {

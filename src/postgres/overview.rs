@@ -2,10 +2,10 @@
 
 use tokio_postgres::Row;
 
-use crate::engine::state::Progress;
+use crate::engine::state::{LogIdentity, Progress};
 use crate::error::Error;
 use crate::postgres::failure::Failure;
-use crate::postgres::leases::progress_of;
+use crate::postgres::leases::{log_of, progress_of};
 use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::Session;
 use crate::postgres::upkeep::{self, OldSnapshot};
@@ -58,6 +58,8 @@ pub struct PartitionRow {
     pub high_watermark: Option<i64>,
     /// The state's numbers; None while nothing was flushed.
     pub progress: Option<Progress>,
+    /// The log that they are of.
+    pub log: LogIdentity,
 }
 
 /// What `weather_summary` holds.
@@ -80,7 +82,7 @@ const PARTITIONS: &str = "\
 SELECT partition, owner, epoch, extract(epoch FROM lease_expires_at - clock_timestamp())::float8 AS lease_left,
     extract(epoch FROM clock_timestamp() - updated_at)::float8 AS changed_ago, high_watermark, incarnation,
     origin_offset, next_offset, max_event_time, watermark, idle, aggregated, duplicates, skipped, lost, sampled_out,
-    malformed, missing_timestamp, no_metric, out_of_range, future, late, oversized,
+    malformed, missing_timestamp, no_metric, out_of_range, future, late, oversized, log_memory,
     (SELECT array_agg(n::bigint ORDER BY at) FROM jsonb_array_elements_text(NULLIF(to_jsonb(p) -> 'left_out', 'null'))
         WITH ORDINALITY AS counts(n, at)) AS left_out
 FROM weather_partition p WHERE topic = $1 ORDER BY partition";
@@ -121,8 +123,7 @@ async fn look_in_transaction(session: &Session, topic: &str) -> Result<Overview,
         }
     }
     if has("weather_partition") {
-        let rows = session.call(client.query(PARTITIONS, &[&topic])).await?;
-        overview.partitions = rows.iter().map(partition).collect::<Result<_, _>>()?;
+        overview.partitions = partitions(session, topic).await?;
     }
     if has("weather_process") {
         let rows = session.call(client.query(PROCESSES, &[&topic])).await?;
@@ -144,15 +145,23 @@ async fn look_in_transaction(session: &Session, topic: &str) -> Result<Overview,
     Ok(overview)
 }
 
+/// The rows of `weather_partition`, ascending.
+pub async fn partitions(session: &Session, topic: &str) -> Result<Vec<PartitionRow>, Failure> {
+    let rows = session.call(session.client.query(PARTITIONS, &[&topic])).await?;
+    rows.iter().map(partition).collect()
+}
+
 fn partition(row: &Row) -> Result<PartitionRow, Failure> {
+    let partition = row.try_get("partition")?;
     Ok(PartitionRow {
-        partition: row.try_get("partition")?,
+        partition,
         owner: row.try_get("owner")?,
         epoch: row.try_get("epoch")?,
         lease_left_s: row.try_get("lease_left")?,
         changed_ago_s: row.try_get("changed_ago")?,
         high_watermark: row.try_get("high_watermark")?,
         progress: progress_of(row)?,
+        log: log_of(row, partition)?,
     })
 }
 

@@ -30,12 +30,23 @@ ON CONFLICT (topic, window_start, partition) DO UPDATE SET reading_count = EXCLU
     digest = EXCLUDED.digest, incarnation = EXCLUDED.incarnation, first_offset = EXCLUDED.first_offset,
     last_offset = EXCLUDED.last_offset";
 
-/// The windows of partition `$2` of topic `$1` that begin after `$3`.
-pub(super) const OPEN_WINDOWS: &str = "\
-SELECT window_start, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum,
+/// The columns that [`window_of`] reads, of a table that is called `w`.
+macro_rules! partial_columns {
+    () => {
+        "w.window_start, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum,
     wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp, max_humidity, max_wind_speed, digest,
-    incarnation, first_offset, last_offset
-FROM weather_partial WHERE topic = $1 AND partition = $2 AND window_start > $3 ORDER BY window_start";
+    w.incarnation, first_offset, last_offset"
+    };
+}
+
+pub(super) use partial_columns;
+
+/// The windows of partition `$2` of topic `$1` that begin after `$3`.
+pub(super) const OPEN_WINDOWS: &str = concat!(
+    "SELECT ",
+    partial_columns!(),
+    " FROM weather_partial w WHERE topic = $1 AND partition = $2 AND window_start > $3 ORDER BY window_start"
+);
 
 /// Columns that are never NULL: readings, counts and sums.
 const NUMBERS: usize = 1 + 2 * METRICS;
@@ -81,7 +92,7 @@ fn detail(totals: &Totals, column: usize) -> Option<i64> {
     }
 }
 
-/// A row of [`OPEN_WINDOWS`].
+/// A row that begins with these columns.
 pub(super) fn window_of(row: &Row) -> Result<Window, Failure> {
     let start_ms = from_timestamp(row.try_get(0)?);
     let mut numbers = [0; NUMBERS];

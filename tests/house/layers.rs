@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 9] = [
     &["kafka", "postgres"],
     &["embedded"],
     &["processor", "producer"],
-    &["inspect", "demo"],
+    &["inspect", "verify", "demo"],
     &["lib"],
     &["main"],
 ];

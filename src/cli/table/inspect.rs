@@ -1,12 +1,10 @@
-//! The flags of `weather inspect` alone.
+//! The flag of reports.
 
 use super::{Flag, Name, put, value};
 
-const INSPECT: &[Name] = &[Name::Inspect];
-
 pub(super) const FLAGS: &[Flag] = &[Flag {
     name: "json",
-    on: INSPECT,
+    on: &[Name::Inspect, Name::Verify],
     metavar: "",
     default: Some("false"),
     help: "Print one JSON document instead of a table.",

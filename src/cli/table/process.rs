@@ -3,6 +3,8 @@
 use super::{Flag, Name, put, value};
 
 const PROCESS: &[Name] = &[Name::Process];
+/// Those that judge readings.
+const JUDGES: &[Name] = &[Name::Process, Name::Verify];
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
@@ -15,7 +17,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "watermark",
-        on: PROCESS,
+        on: JUDGES,
         metavar: "DURATION",
         default: Some("10m"),
         help: "How late readings may be: the watermark is this far behind the newest event time.",
@@ -63,7 +65,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "max-future",
-        on: PROCESS,
+        on: JUDGES,
         metavar: "DURATION",
         default: Some("10m"),
         help: "How far ahead of the clock an event time may be. Readings further ahead become dead letters.",
@@ -71,7 +73,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "dead-letter-retention",
-        on: PROCESS,
+        on: JUDGES,
         metavar: "DURATION",
         default: Some("7d"),
         help: "How long dead letters are kept in the database.",
@@ -79,7 +81,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "dead-letter-max-bytes",
-        on: PROCESS,
+        on: JUDGES,
         metavar: "BYTES",
         default: Some("1GiB"),
         help: "Maximum size of the dead letter table; beyond it, the oldest dead letters are deleted.",
@@ -129,7 +131,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "fetch-bytes",
-        on: PROCESS,
+        on: JUDGES,
         metavar: "BYTES",
         default: Some("1MiB"),
         help: "Maximum size of all fetched records held at once, whatever the number of partitions.",

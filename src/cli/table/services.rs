@@ -2,8 +2,8 @@
 
 use super::{Flag, Name, put, value};
 
-const KAFKA: &[Name] = &[Name::Producer, Name::Process, Name::Inspect];
-const DATABASE: &[Name] = &[Name::Process, Name::Inspect];
+const KAFKA: &[Name] = &[Name::Producer, Name::Process, Name::Inspect, Name::Verify];
+const DATABASE: &[Name] = &[Name::Process, Name::Inspect, Name::Verify];
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
@@ -61,7 +61,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "checkpoint-dir",
-        on: DATABASE,
+        on: &[Name::Process, Name::Inspect],
         metavar: "FOLDER",
         default: Some("checkpoint"),
         help: "Folder for checkpoint files. Put it on a volume that outlives the process.",

@@ -10,7 +10,7 @@ use std::ops::Range;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Event;
+use super::{Event, span};
 use crate::kafka::batch::AbortedTransaction;
 
 /// What an answer holds of one partition.
@@ -63,6 +63,11 @@ impl Turn {
     /// The offset that was asked for: batches may begin before it.
     pub fn from(&self) -> i64 {
         self.part.from
+    }
+
+    /// Behind the last offset of the batches; None if there is no whole one.
+    pub fn next_offset(&mut self) -> Option<i64> {
+        span::of(self.batches()).map(|span| span.next_offset)
     }
 
     /// Behind the newest record that can be read.

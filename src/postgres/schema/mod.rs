@@ -9,9 +9,12 @@ mod found;
 mod layout;
 mod units;
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
+use crate::reading::Format;
 
 use found::Found;
 pub use layout::SCHEMA_VERSION;
@@ -92,6 +95,80 @@ async fn identify(session: &Session, topic: &str, window_ms: i64, units: &Units)
     Ok(())
 }
 
+/// What the tables were made for.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// What they look like.
+    pub schema_version: i32,
+    /// The one topic that they hold.
+    pub topic: String,
+    /// Length of their windows, ms.
+    pub window_ms: i64,
+    /// In which units their averages are; None where there was no choice.
+    units: Option<String>,
+}
+
+impl Identity {
+    /// What is noted in the tables, if anything is.
+    async fn look(session: &Session) -> Result<Option<Self>, Failure> {
+        // As JSON, since older tables lack the column.
+        let select =
+            "SELECT schema_version, topic, window_ms, to_jsonb(p) ->> 'output_units' FROM weather_pipeline p";
+        let Some(row) = session.call(session.client.query_opt(select, &[])).await? else { return Ok(None) };
+        Ok(Some(Self {
+            schema_version: row.try_get(0)?,
+            topic: row.try_get(1)?,
+            window_ms: row.try_get(2)?,
+            units: row.try_get(3)?,
+        }))
+    }
+
+    /// The format in the units of the tables, unless others were asked for.
+    ///
+    /// # Errors
+    /// Others were.
+    pub fn format(&self, asked: &Arc<Format>) -> Result<Arc<Format>, SetupError> {
+        units::in_force(asked, self.units.as_deref())
+    }
+}
+
+/// What the tables were made for, of a topic that a process of this version works on: nothing is changed.
+///
+/// # Errors
+/// There are none, or they are of another topic, or another version.
+pub async fn made_for(session: &Session, topic: &str) -> Result<Identity, SetupError> {
+    let missing = missing(session).await?;
+    if !missing.is_empty() {
+        return Err(Error::usage(format!(
+            "the database lacks {}: start `weather process` of this version once, or use another database",
+            missing.join(", ")
+        ))
+        .into());
+    }
+    let Some(identity) = Identity::look(session).await? else {
+        return Err(Error::usage("no `weather process` has used these tables yet").into());
+    };
+    check_version_and_topic(&identity, topic)?;
+    Ok(identity)
+}
+
+fn check_version_and_topic(identity: &Identity, topic: &str) -> Result<()> {
+    let Identity { schema_version, topic: its_topic, .. } = identity;
+    if *schema_version > SCHEMA_VERSION {
+        return Err(Error::usage(format!(
+            "the tables were created by a newer version of weather (schema {schema_version}, this program supports \
+             {SCHEMA_VERSION}); start that version, or use another database"
+        )));
+    }
+    if its_topic != topic {
+        return Err(Error::usage(format!(
+            "these tables belong to topic {its_topic}, not {topic}: averages of two topics cannot share a table; use \
+             another database, or another schema with options=-csearch_path=… in the URL"
+        )));
+    }
+    Ok(())
+}
+
 /// One schema serves one topic and one window length: their sums cannot be mixed. Whether that is noted there, by a
 /// program of this version.
 async fn check_identity(
@@ -100,28 +177,9 @@ async fn check_identity(
     window_ms: i64,
     units: &Units,
 ) -> Result<bool, SetupError> {
-    // As JSON, since older tables lack the column.
-    let select =
-        "SELECT schema_version, topic, window_ms, to_jsonb(p) ->> 'output_units' FROM weather_pipeline p";
-    let Some(row) = session.call(session.client.query_opt(select, &[])).await? else { return Ok(false) };
-    let column = |e: tokio_postgres::Error| SetupError::Failed(e.into());
-    let version: i32 = row.try_get(0).map_err(column)?;
-    let its_topic: String = row.try_get(1).map_err(column)?;
-    let its_window: i64 = row.try_get(2).map_err(column)?;
-    if version > SCHEMA_VERSION {
-        return Err(Error::usage(format!(
-            "the tables were created by a newer version of weather (schema {version}, this program supports \
-             {SCHEMA_VERSION}); start that version, or use another database"
-        ))
-        .into());
-    }
-    if its_topic != topic {
-        return Err(Error::usage(format!(
-            "these tables belong to topic {its_topic}, not {topic}: averages of two topics cannot share a \
-             table; use another database, or another schema with options=-csearch_path=… in the URL"
-        ))
-        .into());
-    }
+    let Some(identity) = Identity::look(session).await? else { return Ok(false) };
+    check_version_and_topic(&identity, topic)?;
+    let its_window = identity.window_ms;
     if its_window != window_ms {
         return Err(Error::usage(format!(
             "these tables hold windows of {} s, not {} s: use --window {}s, or another database",
@@ -131,7 +189,6 @@ async fn check_identity(
         ))
         .into());
     }
-    let its_units: Option<String> = row.try_get(3).map_err(column)?;
-    units.check(its_units.as_deref())?;
+    units.check(identity.units.as_deref())?;
     Ok(true)
 }

@@ -3,12 +3,14 @@
 //! The old system averaged wind in km/h, and its table does not say so. A user who brings that table has to choose:
 //! nothing here guesses, and no row of it is changed.
 
+use std::sync::Arc;
+
 use super::SetupError;
 use super::found::Found;
 use crate::error::Error;
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
-use crate::reading::Format;
+use crate::reading::{Format, Settings, output_units};
 
 /// The units of this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,12 +67,22 @@ impl Units {
     }
 }
 
+/// The format in the units that tables are kept in, unless others were asked for.
+pub(super) fn in_force(asked: &Arc<Format>, stored: Option<&str>) -> Result<Arc<Format>, SetupError> {
+    match stored {
+        Some(stored) if !asked.has_chosen_units() => {
+            let output = output_units(stored).map_err(|_| {
+                Error::usage(format!("weather_pipeline.output_units: {stored:?} are no units of averages"))
+            })?;
+            Ok(Arc::new(Format::new(Settings { output: Some(output), ..asked.settings().clone() })))
+        }
+        stored => Units::of(asked).check(stored).map(|()| Arc::clone(asked)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::reading::{Settings, output_units};
 
     #[test]
     fn units_are_chosen_once() {
@@ -90,5 +102,16 @@ mod tests {
             let Err(SetupError::Refused(refused)) = units.check(stored) else { panic!("{units:?}") };
             assert!(refused.to_string().contains("--output-units"), "{refused}");
         }
+    }
+
+    #[test]
+    fn the_tables_units_are_taken_where_none_are_asked_for() {
+        let kmh = output_units("wind_speed=km/h").unwrap();
+        let asked = |output| Arc::new(Format::new(Settings { output, ..Settings::default() }));
+        let stored = asked(Some(kmh)).output_units();
+        for asked in [asked(None), asked(Some(kmh))] {
+            assert_eq!(in_force(&asked, Some(&stored)).unwrap().output_units(), stored);
+        }
+        assert!(in_force(&asked(Some(kmh)), None).is_err());
     }
 }

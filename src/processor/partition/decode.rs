@@ -9,20 +9,31 @@ use crate::kafka::fetcher::Turn;
 const MOST_BYTES: usize = MAX_READING_BYTES + 16 * 1024;
 
 /// How reading the answer went.
-pub(super) struct Read {
+pub struct Read {
     /// Kafka's timestamp of the first record; None if there was none.
-    pub(super) oldest_ms: Option<i64>,
+    pub oldest_ms: Option<i64>,
     /// Why reading stopped before the end, at the state's `next_offset`.
-    pub(super) error: Option<BatchError>,
+    pub error: Option<BatchError>,
 }
 
 /// Reads all batches, up to the first that cannot be read.
-pub(super) fn read_into(partition: &mut Partition, turn: &mut Turn, expander: &mut Expander) -> Read {
+pub fn read_into(partition: &mut Partition, turn: &mut Turn, expander: &mut Expander) -> Read {
+    read_until(partition, turn, expander, i64::MAX, |_, _, _| {})
+}
+
+/// The same, but only what is before the offset `end`. Before each record `look` is told its offset and Kafka's timestamp.
+pub fn read_until(
+    partition: &mut Partition,
+    turn: &mut Turn,
+    expander: &mut Expander,
+    end: i64,
+    mut look: impl FnMut(&mut Partition, i64, i64),
+) -> Read {
     let (from, aborted) = (turn.from(), turn.take_aborted());
     let mut batches = Batches::new(turn.batches(), from, aborted, MOST_BYTES, expander);
     let mut oldest_ms = None;
     while let Some(batch) = batches.next_batch() {
-        match batch.and_then(|batch| read_batch(partition, batch)) {
+        match batch.and_then(|batch| read_batch(partition, batch, end, &mut look)) {
             Ok(first_ms) => oldest_ms = oldest_ms.or(first_ms),
             Err(error) => return Read { oldest_ms, error: Some(error) },
         }
@@ -31,12 +42,21 @@ pub(super) fn read_into(partition: &mut Partition, turn: &mut Turn, expander: &m
 }
 
 /// Reads one batch; the timestamp of its first record.
-fn read_batch(partition: &mut Partition, mut batch: Batch<'_>) -> Result<Option<i64>, BatchError> {
+fn read_batch(
+    partition: &mut Partition,
+    mut batch: Batch<'_>,
+    end: i64,
+    look: &mut impl FnMut(&mut Partition, i64, i64),
+) -> Result<Option<i64>, BatchError> {
     let header = *batch.header();
     let broker_stamps = header.timestamp_type == TimestampType::LogAppendTime;
     let mut first_ms = None;
     while let Some(record) = batch.next_record() {
         let record = record?;
+        if record.offset >= end {
+            break;
+        }
+        look(partition, record.offset, record.timestamp_ms);
         first_ms = first_ms.or(Some(record.timestamp_ms));
         partition.take(Incoming {
             offset: record.offset,
@@ -47,6 +67,6 @@ fn read_batch(partition: &mut Partition, mut batch: Batch<'_>) -> Result<Option<
         });
     }
     // Offsets behind the last record hold none: compacted away, a marker, an aborted transaction.
-    partition.skip_to(header.next_offset());
+    partition.skip_to(header.next_offset().min(end));
     Ok(first_ms)
 }

@@ -31,7 +31,7 @@ use crate::retry::Backoff;
 use crate::time::Clock;
 
 /// Tries at a batch that cannot be read, each on a new connection and later than the last, before it counts as lost.
-const UNREADABLE_TRIES: u32 = 8;
+pub const UNREADABLE_TRIES: u32 = 8;
 
 /// What stays the same about a partition while it is owned.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ pub struct PartitionTask {
 }
 
 /// Whether it can never be read by this program, whoever sends it.
-fn is_final(cause: &Cause) -> bool {
+pub fn is_final(cause: &Cause) -> bool {
     match cause {
         Cause::OldFormat { .. }
         | Cause::UnknownFormat { .. }

@@ -1,0 +1,174 @@
+//! `weather verify`: whether the tables are what the topic says, by reading the topic again.
+//!
+//! Every partition is read again up to the offset that its state has in the table, at one moment for all, by the same
+//! state machine (`replay`), and compared with what the table has. So a pipeline that goes on meanwhile is no matter.
+//! What differs is told from what cannot be told, since Kafka no longer has it. Nothing is changed.
+
+mod findings;
+mod plan;
+mod replay;
+mod report;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::config::{Between, OnDataLoss, Verify};
+use crate::engine::partition::Settings;
+use crate::error::{Error, Result};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::fetcher::{self, Fetcher};
+use crate::postgres::connector::address;
+use crate::postgres::evidence;
+use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::schema::{self, SetupError};
+use crate::postgres::session::Session;
+use crate::shutdown::Shutdown;
+use crate::telemetry::output;
+use crate::telemetry::terminal::{Live, per_second, progress_bar};
+use crate::time::{milliseconds, now_ms};
+
+use findings::{Difference, PartitionFindings};
+use plan::{Planned, Topic};
+use replay::{Replay, Rules};
+use report::{Report, Verdict};
+
+/// How long a broker may hold back an answer: what is to be read is there already.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+/// How many rows of the output that differ are told.
+const OUTPUT_TOLD: usize = 20;
+/// Above this share of their room, old dead letters may have been deleted to make some: [`upkeep`](crate::postgres::upkeep)
+/// leaves nine tenths.
+const MAYBE_TRIMMED: f64 = 0.85;
+
+/// Compares and prints.
+///
+/// # Errors
+/// Something differs (exit code 1), or not all can be told (3).
+pub async fn run(config: Verify, mut shutdown: Shutdown) -> Result<()> {
+    let report = tokio::select! {
+        report = verify(&config) => report?,
+        () = shutdown.wait() => return Err(Error::unknown("stopped by a signal before everything was compared")),
+    };
+    output::deliver(if config.json { report.to_json() } else { report.to_text() }).await;
+    match report.verdict {
+        Verdict::Exact => Ok(()),
+        Verdict::Differs => Err(Error::failure(format!(
+            "the tables are not what the topic says: {}",
+            report.first_difference()
+        ))),
+        Verdict::Unknown => {
+            Err(Error::unknown("no difference was found, but not everything could be told; see above"))
+        }
+    }
+}
+
+async fn verify(config: &Verify) -> Result<Report> {
+    let started = Instant::now();
+    let refused = |failure: Failure| cannot_read(config, &failure);
+    let session = Session::open(&config.database).await.map_err(refused)?;
+    let topic_name = &config.kafka.topic;
+    let identity = schema::made_for(&session, topic_name).await;
+    let (identity, format) = identity
+        .and_then(|identity| identity.format(&config.format).map(|format| (identity, format)))
+        .map_err(|error| match error {
+            SetupError::Refused(error) => error,
+            SetupError::Failed(failure) => cannot_read(config, &failure),
+        })?;
+    let cluster = Arc::new(Cluster::new(config.kafka.clone()));
+    let topic = Topic::look(&cluster).await?;
+    let window_ms = identity.window_ms;
+    let stored =
+        evidence::partitions(&session, topic_name, window_ms, &topic.earliest).await.map_err(refused)?;
+    // Later than the snapshot: what was read by then is there.
+    let topic = topic.with_ends(&cluster).await?;
+    let Planned { replays, differences, unknown } = plan::plan(stored, &topic, &config.between);
+    let letters_since_ms = letters_since(config, &session).await.map_err(refused)?;
+    let rules = Arc::new(Rules {
+        topic: topic_name.clone(),
+        settings: Settings {
+            window_ms,
+            out_of_orderness_ms: milliseconds(config.watermark),
+            max_future_ms: milliseconds(config.max_future),
+        },
+        format,
+        between: config.between,
+        letters_since_ms,
+        session,
+        done: AtomicI64::new(0),
+    });
+    let _live = progress(&rules, replays.iter().map(|replay| replay.offsets()).sum());
+    let settings = fetcher::Settings {
+        fetch_bytes: config.fetch_bytes,
+        wait: FETCH_WAIT,
+        on_data_loss: OnDataLoss::Continue,
+    };
+    let fetcher = Fetcher::start(Arc::clone(&cluster), settings);
+    let mut reading: JoinSet<Result<PartitionFindings, Failure>> = JoinSet::new();
+    for planned in replays {
+        let feed = fetcher.open(planned.partition(), planned.reach.from.offset, planned.log);
+        let replay = Replay::new(Arc::clone(&rules), planned.stored, planned.table, planned.reach);
+        reading.spawn(replay.run(feed));
+    }
+    let mut partitions = Vec::new();
+    while let Some(found) = reading.join_next().await {
+        let found = found.map_err(|e| Error::failure(format!("internal error: {e}")))?;
+        partitions.push(found.map_err(refused)?);
+    }
+    partitions.sort_by_key(|found| found.partition);
+    let (rows, mut wrong) = compare_output(&rules).await.map_err(refused)?;
+    wrong.extend(differences);
+    Ok(Report::new(topic_name, partitions, rows, wrong, unknown, started.elapsed()))
+}
+
+/// From which record on no dead letter can have been deleted for its age or for want of room, ms since 1970.
+async fn letters_since(config: &Verify, session: &Session) -> Result<i64, Failure> {
+    let bytes = evidence::letter_bytes(session).await? as f64;
+    Ok(match bytes < MAYBE_TRIMMED * config.dead_letter_max_bytes as f64 {
+        true => now_ms() - milliseconds(config.dead_letter_retention),
+        false => i64::MAX,
+    })
+}
+
+/// Compares the output with the partials, portion by portion; how many rows, and what differs.
+async fn compare_output(rules: &Rules) -> Result<(usize, Vec<Difference>), Failure> {
+    let (mut rows, mut differences) = (0, Vec::new());
+    let mut between = rules.between;
+    loop {
+        let (count, wrong, next) =
+            evidence::output(&rules.session, &rules.topic, rules.settings.window_ms, between).await?;
+        rows += count - wrong.len().min(count);
+        let told = wrong.into_iter().map(|row| Difference {
+            partition: None,
+            window_start_ms: Some(row.start_ms),
+            window_start: Some(crate::time::SqlTimestamp(row.start_ms).to_string()),
+            offsets: None,
+            what: row.what,
+        });
+        differences.extend(told.take(OUTPUT_TOLD.saturating_sub(differences.len())));
+        match next {
+            Some(next) => between = Between { from_ms: Some(next), ..between },
+            None => return Ok((rows, differences)),
+        }
+    }
+}
+
+/// How far it is, on a terminal.
+fn progress(rules: &Arc<Rules>, offsets: i64) -> Option<Live> {
+    let (rules, started) = (Arc::clone(rules), Instant::now());
+    Live::start(move || {
+        let (done, elapsed) = (rules.done.load(Ordering::Relaxed) as f64, started.elapsed());
+        let bar = progress_bar(done / (offsets as f64).max(1.0), elapsed);
+        format!("reading again  {bar}  {}", per_second(done / elapsed.as_secs_f64().max(0.001)))
+    })
+}
+
+fn cannot_read(config: &Verify, failure: &Failure) -> Error {
+    let message = format!("PostgreSQL at {} {}", address(&config.database), failure.verdict());
+    match failure.kind {
+        FailureKind::Setup => Error::usage(message),
+        _ => Error::unknown(message),
+    }
+}

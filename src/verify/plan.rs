@@ -1,0 +1,207 @@
+//! What of each partition can be read again, by what the table says and what Kafka has.
+
+use std::collections::BTreeMap;
+
+use crate::config::Between;
+use crate::engine::state::{LogIdentity, Position, Progress};
+use crate::engine::verification::Reach;
+use crate::error::{Error, Result};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::error::KafkaError;
+use crate::kafka::message::NO_TOPIC_ID;
+use crate::kafka::message::offsets::OffsetAt;
+use crate::postgres::evidence::StoredPartition;
+use crate::verify::findings::{Difference, Unknown};
+
+/// What Kafka has.
+#[derive(Debug)]
+pub(super) struct Topic {
+    id: [u8; 16],
+    /// The first offset of each partition.
+    pub(super) earliest: BTreeMap<i32, i64>,
+    /// The offset behind the last record of each, once it is known.
+    ends: BTreeMap<i32, i64>,
+}
+
+impl Topic {
+    /// Looks for the first offsets.
+    pub(super) async fn look(cluster: &Cluster) -> Result<Self> {
+        let metadata = cluster.metadata().await.map_err(|e| cannot_read(&e))?;
+        let Some(topic) = &metadata.topic else {
+            return Err(Error::usage(format!("there is no topic {}: correct --topic", cluster.topic())));
+        };
+        let partitions: Vec<i32> = topic.partitions.keys().copied().collect();
+        let earliest = cluster.offsets(&partitions, OffsetAt::Earliest).await.map_err(|e| cannot_read(&e))?;
+        Ok(Self { id: topic.id, earliest, ends: BTreeMap::new() })
+    }
+
+    /// Looks for the ends.
+    pub(super) async fn with_ends(mut self, cluster: &Cluster) -> Result<Self> {
+        let partitions: Vec<i32> = self.earliest.keys().copied().collect();
+        self.ends = cluster.offsets(&partitions, OffsetAt::End).await.map_err(|e| cannot_read(&e))?;
+        Ok(self)
+    }
+}
+
+fn cannot_read(error: &KafkaError) -> Error {
+    Error::unknown(format!("Kafka cannot be read: {error}"))
+}
+
+/// A partition that is to be read again.
+#[derive(Debug)]
+pub(super) struct PlannedReplay {
+    /// What the table has.
+    pub(super) stored: StoredPartition,
+    /// The numbers of its state.
+    pub(super) table: Progress,
+    /// From where on.
+    pub(super) reach: Reach,
+    /// Of which log: another one is noticed.
+    pub(super) log: LogIdentity,
+}
+
+impl PlannedReplay {
+    pub(super) fn partition(&self) -> i32 {
+        self.stored.partition
+    }
+
+    /// How many offsets there are to read.
+    pub(super) fn offsets(&self) -> i64 {
+        self.table.next_offset - self.reach.from.offset
+    }
+}
+
+/// What is to be done, and what is known without.
+#[derive(Debug, Default)]
+pub(super) struct Planned {
+    pub(super) replays: Vec<PlannedReplay>,
+    pub(super) differences: Vec<Difference>,
+    pub(super) unknown: Vec<Unknown>,
+}
+
+/// Decides for all partitions.
+pub(super) fn plan(stored: Vec<StoredPartition>, topic: &Topic, between: &Between) -> Planned {
+    let mut planned = Planned::default();
+    for stored in stored {
+        let partition = stored.partition;
+        let Some(table) = stored.progress else {
+            if stored.windows > 0 {
+                planned.differences.push(about(
+                    partition,
+                    "weather_partial has windows of it, but weather_partition has no state".to_owned(),
+                ));
+            }
+            continue;
+        };
+        if !table.accounts_for_every_offset() && between.is_everything() {
+            let what = format!(
+                "in weather_partition: the counts add up to {}, but offsets {} to {} were read",
+                table.accounted(),
+                table.origin_offset,
+                table.next_offset - 1
+            );
+            planned.differences.push(about(partition, what));
+        }
+        match reach(&stored, &table, topic) {
+            Ok(reach) => {
+                // What the leader's epoch was at the end says nothing of the beginning.
+                let log = LogIdentity { leader_epoch: -1, ..stored.log };
+                planned.replays.push(PlannedReplay { stored, table, reach, log });
+            }
+            Err(why) => {
+                let (windows, between, gone) = (stored.windows, None, None);
+                planned.unknown.push(Unknown { partition, windows, between, gone, why });
+            }
+        }
+    }
+    planned
+}
+
+fn about(partition: i32, what: String) -> Difference {
+    Difference { partition: Some(partition), window_start_ms: None, window_start: None, offsets: None, what }
+}
+
+/// From where on a partition can be read again, or why it cannot.
+fn reach(stored: &StoredPartition, table: &Progress, topic: &Topic) -> Result<Reach, String> {
+    let Some((earliest, end)) = topic.earliest.get(&stored.partition).zip(topic.ends.get(&stored.partition))
+    else {
+        return Err("the topic no longer has it".to_owned());
+    };
+    let known = stored.log.topic_id;
+    if known != NO_TOPIC_ID && topic.id != NO_TOPIC_ID && known != topic.id {
+        return Err("the topic was recreated, and the log that was counted is gone".to_owned());
+    }
+    if *end < table.next_offset {
+        let (last, next) = (end - 1, table.next_offset);
+        return Err(format!(
+            "its log ends at offset {last}, but was read up to {}: it was cut or recreated",
+            next - 1
+        ));
+    }
+    let is_first = table.incarnation == 0;
+    let offset = if is_first { table.origin_offset.max(*earliest) } else { *earliest };
+    Ok(Reach {
+        // All of it may be gone.
+        from: Position { incarnation: table.incarnation, offset: offset.min(table.next_offset) },
+        is_whole: is_first && *earliest <= table.origin_offset,
+        sure_from_ms: stored.sure_from_ms,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(partition: i32, progress: Option<Progress>, id: u8) -> StoredPartition {
+        StoredPartition {
+            partition,
+            progress,
+            log: LogIdentity { topic_id: [id; 16], leader_epoch: 7 },
+            open: Vec::new(),
+            windows: 5,
+            sure_from_ms: Some(1),
+            futures: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_the_log_decides() {
+        let topic = |earliest, end| Topic {
+            id: [1; 16],
+            earliest: BTreeMap::from([(0, earliest)]),
+            ends: BTreeMap::from([(0, end)]),
+        };
+        let progress = |incarnation, origin_offset, next_offset| Progress {
+            incarnation,
+            origin_offset,
+            next_offset,
+            ..Progress::starting_at(0)
+        };
+        let reach_of = |progress: Progress, earliest, end| {
+            let reach = reach(&stored(0, Some(progress), 1), &progress, &topic(earliest, end));
+            reach.map(|reach| (reach.from.offset, reach.is_whole))
+        };
+        assert_eq!(reach_of(progress(0, 0, 50), 0, 60), Ok((0, true)));
+        assert_eq!(reach_of(progress(0, 20, 50), 10, 60), Ok((20, true)), "reading began there");
+        assert_eq!(reach_of(progress(0, 0, 50), 10, 60), Ok((10, false)));
+        assert_eq!(reach_of(progress(0, 0, 50), 55, 60), Ok((50, false)), "nothing is left");
+        assert_eq!(reach_of(progress(1, -9, 50), 0, 60), Ok((0, false)), "a log before is gone");
+        assert!(reach_of(progress(0, 0, 50), 0, 49).is_err_and(|why| why.contains("cut")));
+        let foreign = stored(0, None, 2);
+        assert!(
+            reach(&foreign, &progress(0, 0, 5), &topic(0, 9)).is_err_and(|why| why.contains("recreated"))
+        );
+        let other = stored(3, None, 1);
+        assert!(reach(&other, &progress(0, 0, 5), &topic(0, 9)).is_err_and(|why| why.contains("no longer")));
+    }
+
+    #[test]
+    fn what_needs_no_reading_is_known_at_once() {
+        let topic = Topic { id: [1; 16], earliest: BTreeMap::new(), ends: BTreeMap::new() };
+        let uneven = Progress { next_offset: 5, ..Progress::starting_at(0) };
+        let planned = plan(vec![stored(0, None, 1), stored(1, Some(uneven), 1)], &topic, &Between::default());
+        let said: Vec<&str> = planned.differences.iter().map(|d| d.what.as_str()).collect();
+        assert!(said[0].contains("no state") && said[1].contains("add up to 0"), "{said:?}");
+        assert_eq!((planned.replays.len(), planned.unknown.len()), (0, 1));
+    }
+}
