@@ -21,8 +21,8 @@ const PER_SECOND: i64 = 1;
 /// what it has taken by then, an answer of Kafka's at most, comes on top. Sending them and writing them to files takes
 /// several times as much: a process with this full was measured at 64 MiB, with twice as much at 118 MiB.
 const MAX_UNCONFIRMED_BYTES: usize = 8 * 1024 * 1024;
-/// How much of a payload an example shows.
-const EXAMPLE_BYTES: usize = 200;
+/// How much of a payload is kept as an example.
+const EXAMPLE_BYTES: usize = 2 * 1024;
 
 /// A rejected record.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,14 +4,39 @@
 //! is worth a warning when it is new, and again when it takes a large share of what is read.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use crate::engine::state::{Progress, REASONS};
-use crate::reading::Reason;
+use crate::engine::window::METRICS;
+use crate::reading::{Cause, Metric, Reading, Reason};
 
 /// More than this share of the records between two looks is large.
 const LARGE_SHARE: f64 = 0.1;
 /// Fewer records than these show no share.
 const ENOUGH_RECORDS: i64 = 100;
+/// A longer record is no example.
+const MAX_EXAMPLE_BYTES: usize = 2 * 1024;
+
+/// Of each metric, the first reading of a partition that lacks it.
+#[derive(Debug, Default)]
+pub struct Lacking([OnceLock<Arc<[u8]>>; METRICS]);
+
+impl Lacking {
+    /// Keeps the value of a reading that is the first to lack a metric.
+    pub(super) fn see(&self, reading: &Reading, value: &[u8]) {
+        for (example, cause) in self.0.iter().zip(reading.left_out) {
+            if cause.is_some() && example.get().is_none() && value.len() <= MAX_EXAMPLE_BYTES {
+                // Nobody else sets it.
+                let _ = example.set(Arc::from(value));
+            }
+        }
+    }
+
+    /// The value of the reading.
+    pub fn of(&self, metric: Metric) -> Option<&[u8]> {
+        self.0[metric.index()].get().map(|value| &**value)
+    }
+}
 
 /// Numbers of records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +53,8 @@ pub struct Counts {
     pub rejected: [i64; REASONS],
     /// Readings that do not count, of lists that are aggregated.
     pub refused_in_lists: i64,
+    /// Of the readings in windows, those whose metric does not count: by metric, then by cause.
+    pub left_out: [[i64; Cause::ALL.len()]; METRICS],
 }
 
 impl Counts {
@@ -39,6 +66,7 @@ impl Counts {
             lost: progress.lost,
             rejected: progress.rejected,
             refused_in_lists: progress.refused_in_lists,
+            left_out: progress.left_out,
         }
     }
 
@@ -50,6 +78,11 @@ impl Counts {
             lost: self.lost + sign * other.lost,
             rejected: std::array::from_fn(|i| self.rejected[i] + sign * other.rejected[i]),
             refused_in_lists: self.refused_in_lists + sign * other.refused_in_lists,
+            left_out: std::array::from_fn(|metric| {
+                std::array::from_fn(|cause| {
+                    self.left_out[metric][cause] + sign * other.left_out[metric][cause]
+                })
+            }),
         }
     }
 
@@ -59,15 +92,25 @@ impl Counts {
     }
 }
 
-/// A reason to warn about.
+/// Something to warn about.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Alarm {
-    /// Why records are rejected.
-    pub reason: Reason,
-    /// How many of the run.
-    pub count: i64,
-    /// Their share of the records since the look before, from 0 to 1.
-    pub share: f64,
+pub enum Alarm {
+    /// Records are rejected.
+    Rejected {
+        /// Why.
+        reason: Reason,
+        /// How many of the run.
+        count: i64,
+        /// Their share of the records since the look before, from 0 to 1.
+        share: f64,
+    },
+    /// No reading has this metric.
+    Missing {
+        /// Which.
+        metric: Metric,
+        /// How many records of the run are in windows.
+        count: i64,
+    },
 }
 
 /// The counts of a run, and which of them were reported.
@@ -80,6 +123,7 @@ pub struct Intake {
     last: Counts,
     told_new: [bool; REASONS],
     told_large: [bool; REASONS],
+    told_missing: [bool; METRICS],
 }
 
 impl Intake {
@@ -100,8 +144,8 @@ impl Intake {
         self.held.values().fold(self.gone, |sum, (began, now)| sum.plus(*now, 1).plus(*began, -1))
     }
 
-    /// What is to be reported now; nothing is reported twice.
-    pub fn alarms(&mut self) -> Vec<Alarm> {
+    /// What is to be reported now, at the end of the run also what few records show; nothing is reported twice.
+    pub fn alarms(&mut self, is_end: bool) -> Vec<Alarm> {
         let counts = self.counts();
         let new = counts.plus(std::mem::replace(&mut self.last, counts), -1);
         let mut alarms = Vec::new();
@@ -111,10 +155,20 @@ impl Intake {
             let is_large = new.records >= ENOUGH_RECORDS && share > LARGE_SHARE;
             let is_news = new.rejected[i] > 0 && !self.told_new[i];
             if is_news || (is_large && !self.told_large[i]) {
-                alarms.push(Alarm { reason, count: counts.rejected[i], share });
+                alarms.push(Alarm::Rejected { reason, count: counts.rejected[i], share });
             }
             self.told_new[i] |= is_news;
             self.told_large[i] |= is_large;
+        }
+        let count = counts.aggregated;
+        let enough = if is_end { 1 } else { ENOUGH_RECORDS };
+        for metric in Metric::ALL {
+            // Some readings of a list may have it: the windows are checked before it is reported.
+            let never_came = counts.left_out[metric.index()].iter().sum::<i64>() >= count;
+            if count >= enough && never_came && !self.told_missing[metric.index()] {
+                self.told_missing[metric.index()] = true;
+                alarms.push(Alarm::Missing { metric, count });
+            }
         }
         alarms
     }
@@ -150,12 +204,46 @@ mod tests {
         let mut intake = Intake::default();
         let mut at = |aggregated, malformed| {
             intake.look([((0, 1), progress(0, 0), progress(aggregated, malformed))]);
-            intake.alarms()
+            intake.alarms(false)
         };
         assert_eq!(at(1_000, 0), []);
-        assert_eq!(at(1_990, 10), [Alarm { reason: Reason::Malformed, count: 10, share: 0.01 }]);
+        assert_eq!(at(1_990, 10), [Alarm::Rejected { reason: Reason::Malformed, count: 10, share: 0.01 }]);
         assert_eq!(at(2_980, 20), [], "nothing new");
-        assert_eq!(at(3_480, 520), [Alarm { reason: Reason::Malformed, count: 520, share: 0.5 }]);
+        assert_eq!(at(3_480, 520), [Alarm::Rejected { reason: Reason::Malformed, count: 520, share: 0.5 }]);
         assert_eq!(at(3_980, 1_020), [], "and no more");
+    }
+
+    #[test]
+    fn a_metric_that_never_comes_is_reported_once() {
+        let at = |aggregated, without_wind: i64| {
+            let mut progress = progress(aggregated, 0);
+            progress.left_out[Metric::WindSpeed.index()] = [without_wind - 1, 1, 0, 0];
+            ((0, 1), Progress::starting_at(0), progress)
+        };
+        let mut intake = Intake::default();
+        intake.look([at(99, 99)]);
+        assert_eq!(intake.alarms(false), []);
+        intake.look([at(100, 100)]);
+        assert_eq!(intake.alarms(false), [Alarm::Missing { metric: Metric::WindSpeed, count: 100 }]);
+        intake.look([at(200, 200)]);
+        assert_eq!(intake.alarms(true), []);
+        let mut intake = Intake::default();
+        intake.look([at(200, 199)]);
+        assert_eq!(intake.alarms(true), []);
+        let mut intake = Intake::default();
+        intake.look([at(2, 2)]);
+        assert_eq!(intake.alarms(true), [Alarm::Missing { metric: Metric::WindSpeed, count: 2 }]);
+    }
+
+    #[test]
+    fn the_first_reading_without_a_metric_is_kept() {
+        let lacking = Lacking::default();
+        let reading = |left_out| Reading { event_time_ms: 0, metrics: [None; 3], left_out };
+        let absent = Some(Cause::Absent);
+        lacking.see(&reading([None, absent, None]), b"one");
+        lacking.see(&reading([None, absent, absent]), b"two");
+        lacking.see(&reading([absent; 3]), &[b'x'; MAX_EXAMPLE_BYTES + 1]);
+        let found = Metric::ALL.map(|metric| lacking.of(metric));
+        assert_eq!(found, [None, Some(&b"one"[..]), Some(&b"two"[..])]);
     }
 }

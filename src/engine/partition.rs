@@ -15,10 +15,11 @@
 use std::sync::Arc;
 
 use crate::engine::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
+use crate::engine::intake::Lacking;
 use crate::engine::invariants;
 use crate::engine::state::{LogIdentity, Position, State};
 use crate::engine::watermark::Watermark;
-use crate::engine::window::{Deltas, start_of};
+use crate::engine::window::{Deltas, METRICS, start_of};
 use crate::reading::{Format, Parser, Reading, Reason};
 
 mod list;
@@ -76,6 +77,7 @@ pub struct Partition {
     /// The wall clock as of [`Self::begin`].
     now_ms: i64,
     last_window: (i64, i64),
+    lacking: Arc<Lacking>,
     /// Readings of a list, while they are judged.
     list: Vec<Reading>,
 }
@@ -100,6 +102,7 @@ impl Partition {
             deltas: Deltas::default(),
             now_ms: 0,
             last_window: (0, 0),
+            lacking: Arc::default(),
             list: Vec::new(),
         }
     }
@@ -126,6 +129,11 @@ impl Partition {
     /// The state after all that was applied.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Readings without a metric, to show people.
+    pub fn lacking(&self) -> &Arc<Lacking> {
+        &self.lacking
     }
 
     /// Whether there are dead letters to take.
@@ -241,10 +249,13 @@ impl Partition {
             0..=MAX_READING_BYTES if self.parser.format().has_list() => {
                 self.aggregate_list(offset, value, timestamp_ms, future_ms)
             }
-            0..=MAX_READING_BYTES => self
-                .parser
-                .parse(value, Some(timestamp_ms))
-                .and_then(|reading| self.aggregate(offset, &reading, future_ms)),
+            0..=MAX_READING_BYTES => self.parser.parse(value, Some(timestamp_ms)).and_then(|reading| {
+                self.aggregate(offset, &reading, future_ms)?;
+                if reading.left_out != [None; METRICS] {
+                    self.lacking.see(&reading, value);
+                }
+                Ok(())
+            }),
             _ => Err(Reason::Oversized),
         };
         if let Err(reason) = taken {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
 use crate::config::Inspect;
 use crate::error::Error;
+use crate::inspect::records::{self, NewRecord};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::KafkaError;
 use crate::kafka::message::offsets::OffsetAt;
@@ -21,6 +23,8 @@ use crate::processor::checkpoints::store::{CheckpointStore, Found};
 pub(super) struct Findings {
     /// The topic's partitions; None if there is no such topic.
     pub topic: Result<Option<BTreeMap<i32, Range>>, String>,
+    /// Some of its newest records.
+    pub records: Vec<NewRecord>,
     /// What the tables say.
     pub tables: Result<Overview, Failure>,
     /// The checkpoint files of each partition.
@@ -39,13 +43,21 @@ pub(super) struct Range {
 impl Findings {
     /// Reads all three places at the same time.
     pub(super) async fn gather(config: &Inspect) -> Self {
-        let cluster = Cluster::new(config.kafka.clone());
-        let (topic, tables, files) = tokio::join!(
-            look_at_topic(&cluster),
+        let cluster = Arc::new(Cluster::new(config.kafka.clone()));
+        let topic_and_records = async {
+            let topic = look_at_topic(&cluster).await;
+            let records = match &topic {
+                Ok(Some(topic)) => records::newest(&cluster, topic).await,
+                _ => Vec::new(),
+            };
+            (topic, records)
+        };
+        let ((topic, records), tables, files) = tokio::join!(
+            topic_and_records,
             look_at_tables(config),
             look_at_files(&config.checkpoint_dir, &config.kafka.topic)
         );
-        Self { topic, tables, files }
+        Self { topic, records, tables, files }
     }
 
     /// Every partition that any of the three places knows.

@@ -1,5 +1,7 @@
 //! What is wrong, and what to do about it: pure rules over the report.
 
+use std::collections::BTreeMap;
+
 use crate::inspect::findings::Findings;
 use crate::inspect::report::{InspectedPartition, Problem, Report, Severity};
 use crate::postgres::overview::Overview;
@@ -37,6 +39,7 @@ pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
         files(partition, &mut problems);
     }
     totals(report, &mut problems);
+    left_out(report, &mut problems);
     problems.sort_by_key(|problem| problem.severity);
     problems
 }
@@ -195,6 +198,25 @@ fn files(p: &InspectedPartition, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Metrics that do not count, of readings that do.
+fn left_out(report: &Report, problems: &mut Vec<Problem>) {
+    let states = || report.partitions.iter().filter_map(|p| p.table.as_ref()?.state.as_ref());
+    let mut by_metric = BTreeMap::<_, BTreeMap<_, i64>>::new();
+    for (metric, causes) in states().flat_map(|state| &state.left_out) {
+        for (cause, count) in causes.iter().filter(|(_, count)| **count > 0) {
+            *by_metric.entry(*metric).or_default().entry(*cause).or_default() += count;
+        }
+    }
+    for (metric, causes) in by_metric {
+        let parts: Vec<String> =
+            causes.iter().map(|(cause, count)| format!("{} {cause}", Grouped(*count))).collect();
+        problems.push(Problem::note(
+            format!("readings without {metric}: {}", parts.join(", ")),
+            "their other metrics count; if records carry it, the newest records above show under which name",
+        ));
+    }
+}
+
 fn totals(report: &Report, problems: &mut Vec<Problem>) {
     let states = || report.partitions.iter().filter_map(|p| p.table.as_ref()?.state.as_ref());
     let rejected: i64 = states().flat_map(|state| state.rejected.values()).sum();
@@ -202,7 +224,7 @@ fn totals(report: &Report, problems: &mut Vec<Problem>) {
     if rejected == 0 {
         return;
     }
-    let mut by_reason = std::collections::BTreeMap::new();
+    let mut by_reason = BTreeMap::new();
     for (reason, count) in states().flat_map(|state| &state.rejected) {
         *by_reason.entry(reason).or_insert(0) += count;
     }

@@ -10,11 +10,12 @@ use crate::engine::recovery::{Choice, choose};
 use crate::engine::state::Progress;
 use crate::engine::watermark;
 use crate::inspect::findings::{Findings, Range};
+use crate::inspect::records::{self, Records};
 use crate::postgres::connector;
 use crate::postgres::failure::Failure;
 use crate::postgres::overview::{PartitionRow, Windows};
 use crate::processor::checkpoints::store::Found;
-use crate::reading::Reason;
+use crate::reading::{Cause, Metric, Reason};
 use crate::time::{Rfc3339, now_ms};
 
 /// The report.
@@ -34,6 +35,10 @@ pub(super) struct Report {
     pub processes: Vec<InspectedProcess>,
     /// Every partition that any place knows, ascending.
     pub partitions: Vec<InspectedPartition>,
+    /// What is understood of some of the topic's newest records, those alike once.
+    pub records: Vec<Records>,
+    /// The units of the averages, as `--output-units` takes them.
+    pub output_units: String,
     /// The output; null if there is none.
     pub windows: Option<Windows>,
     /// What is wrong, the worst first.
@@ -140,6 +145,10 @@ pub(super) struct StoredState {
     pub lost: i64,
     /// Rejected, by reason.
     pub rejected: BTreeMap<&'static str, i64>,
+    /// Readings in windows whose metric does not count, by metric and cause.
+    pub left_out: BTreeMap<&'static str, BTreeMap<&'static str, i64>>,
+    /// Readings that do not count, of lists that are aggregated.
+    pub refused_in_lists: i64,
 }
 
 /// What a checkpoint file has.
@@ -190,6 +199,8 @@ impl Report {
             errors,
             processes: tables.iter().flat_map(|t| t.processes.iter().map(process)).collect(),
             partitions,
+            records: records::understood(&findings.records, &config.format),
+            output_units: config.format.output_units(),
             windows: tables.and_then(|t| t.windows),
             problems: Vec::new(),
         }
@@ -251,6 +262,10 @@ impl PartitionTable {
 
 impl StoredState {
     fn of(progress: &Progress) -> Self {
+        let left_out = |metric: Metric| {
+            let of = |cause: &Cause| (cause.as_str(), progress.left_out[metric.index()][cause.index()]);
+            Cause::ALL.iter().map(of).collect()
+        };
         let time = |ms: i64| Some(ms).filter(|ms| *ms > watermark::NONE).map(|ms| Rfc3339(ms).to_string());
         Self {
             next_offset: progress.next_offset,
@@ -263,6 +278,8 @@ impl StoredState {
             skipped: progress.skipped,
             lost: progress.lost,
             rejected: Reason::ALL.iter().map(|r| (r.as_str(), progress.rejected[r.index()])).collect(),
+            left_out: Metric::ALL.iter().map(|m| (m.as_str(), left_out(*m))).collect(),
+            refused_in_lists: progress.refused_in_lists,
         }
     }
 }

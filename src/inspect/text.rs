@@ -1,7 +1,8 @@
-//! The report as people read it: what there is, a table of the partitions, what is wrong.
+//! The report as people read it: what there is, a table of the partitions, what is understood of records, what is wrong.
 
 use std::fmt::Write as _;
 
+use crate::inspect::records::Records;
 use crate::inspect::report::{InspectedPartition, Report, Severity};
 use crate::telemetry::human::{Grouped, Side, Span, columns};
 use crate::time::SqlTimestamp;
@@ -30,6 +31,7 @@ pub(super) fn of(report: &Report) -> String {
         out.push('\n');
         push_table(&mut out, report);
     }
+    push_records(&mut out, report);
     out.push('\n');
     if report.problems.is_empty() {
         out.push_str("No problems found.\n");
@@ -91,6 +93,41 @@ fn push_table(out: &mut String, report: &Report) {
     for line in columns(&rows, Side::Left, "  ") {
         out.push_str(line.trim_end());
         out.push('\n');
+    }
+}
+
+fn push_records(out: &mut String, report: &Report) {
+    if report.records.is_empty() {
+        return;
+    }
+    let count: usize = report.records.iter().map(|records| records.count).sum();
+    let _ = writeln!(out, "\nThe {count} newest records; averages are in {}", report.output_units);
+    for records in &report.records {
+        push_alike(out, records);
+    }
+}
+
+/// What is understood of records that are alike.
+fn push_alike(out: &mut String, records: &Records) {
+    let Records { count, partition, offset, .. } = records;
+    let fate = records.reason.map_or_else(|| "count".to_owned(), |reason| format!("are refused ({reason})"));
+    let _ = writeln!(
+        out,
+        "  {count} {fate}; the newest is offset {offset} of partition {partition}: {}",
+        records.example
+    );
+    for field in &records.understood {
+        let unit = field.unit.map_or_else(String::new, |unit| format!(" in {unit}"));
+        let cause = field.cause.map_or_else(String::new, |cause| format!(": does not count, {cause}"));
+        let _ = writeln!(out, "    {:<11}  {} {}{unit}{cause}", field.name, field.path, field.example);
+    }
+    if !records.not_understood.is_empty() {
+        let others: Vec<String> =
+            records.not_understood.iter().map(|field| format!("{} {}", field.path, field.example)).collect();
+        let _ = writeln!(out, "    {:<11}  {}", "not used", others.join(", "));
+    }
+    if let Some(hint) = &records.hint {
+        let _ = writeln!(out, "    → {hint}");
     }
 }
 

@@ -7,7 +7,8 @@
 //! Invariant: the files alone hold the state, under one epoch that never changes, so the usual rule takes them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use crate::processor::observe::stats::Stats;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::processor::partition::start::Launcher;
 use crate::processor::{END, stopped_early};
+use crate::reading::Format;
 use crate::shutdown::{self, Shutdown};
 use crate::time::milliseconds;
 
@@ -39,7 +41,7 @@ const EPOCH: i64 = 1;
 /// Runs until shutdown is requested, a bounded run is done, or a partition cannot continue.
 pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
-    let _lock = lock(&config.checkpoint_dir)?;
+    let _lock = lock(&config.checkpoint_dir, &config.format.output_units())?;
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
     let ends = async {
@@ -68,8 +70,9 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     result
 }
 
-/// Two processes on one folder would overwrite each other's files.
-fn lock(folder: &Path) -> Result<File> {
+/// Two processes on one folder would overwrite each other's files. The lock's file states the units of the sums in the
+/// others: in other units they would be wrong.
+fn lock(folder: &Path, units: &str) -> Result<File> {
     let path = folder.join("local.lock");
     let taken = |why: &str| {
         Error::usage(format!(
@@ -77,12 +80,34 @@ fn lock(folder: &Path) -> Result<File> {
             folder.display()
         ))
     };
-    let file = File::create(&path).map_err(|e| taken(&e.to_string()))?;
+    let unusable = |e: io::Error| taken(&e.to_string());
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = open.map_err(unusable)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(taken("another process without PostgreSQL uses it")),
-        Err(TryLockError::Error(e)) => Err(taken(&e.to_string())),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(taken("another process without PostgreSQL uses it")),
+        Err(TryLockError::Error(e)) => return Err(unusable(e)),
     }
+    let mut found = String::new();
+    file.read_to_string(&mut found).map_err(unusable)?;
+    // Before units could be chosen, nothing was written.
+    let found = if found.is_empty() { Format::default().output_units() } else { found };
+    let is_new = !holds_checkpoints(folder).map_err(unusable)?;
+    if found != units && !is_new {
+        return Err(taken(&format!(
+            "its averages are in {found}, not in {units}: set --output-units {found}"
+        )));
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(unusable)?;
+    file.write_all(units.as_bytes()).map_err(unusable)?;
+    Ok(file)
+}
+
+fn holds_checkpoints(folder: &Path) -> io::Result<bool> {
+    let mut entries = fs::read_dir(folder)?;
+    entries.try_fold(false, |found, entry| {
+        Ok(found || entry?.path().extension().is_some_and(|extension| extension == "ckpt"))
+    })
 }
 
 struct Local {
@@ -103,7 +128,7 @@ impl Local {
         let checkpoints =
             CheckpointTask::new(Arc::clone(&self.store), Arc::clone(&self.registry), Arc::clone(&self.stats));
         let checkpointing = tokio::spawn(checkpoints.run(self.config.checkpoint_interval, ended));
-        let intake_log = IntakeLog::new(&self.registry);
+        let intake_log = IntakeLog::new(&self.registry, &self.stats, &self.config.format);
         let watching = tokio::spawn(Arc::clone(&intake_log).run());
         let (failure, is_stopped) = tokio::select! {
             () = shutdown.wait() => (None, true),

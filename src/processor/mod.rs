@@ -198,7 +198,7 @@ impl Pipeline {
             failures,
         };
         let mut owning = tokio::spawn(lease_keeper.run(ended.clone()));
-        let intake_log = IntakeLog::new(&self.registry);
+        let intake_log = IntakeLog::new(&self.registry, &self.stats, &self.config.format);
         let watching = tokio::spawn(Arc::clone(&intake_log).run());
 
         let (failure, is_stopped) = tokio::select! {

@@ -106,11 +106,11 @@ impl Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Metric {
-    /// Air temperature in °C.
+    /// Air temperature.
     Temperature = 0,
-    /// Relative humidity in %.
+    /// Relative humidity.
     Humidity = 1,
-    /// Wind speed in m/s.
+    /// Wind speed.
     WindSpeed = 2,
 }
 
@@ -127,16 +127,7 @@ impl Metric {
         }
     }
 
-    /// The physical unit, as people write it.
-    pub const fn unit(self) -> &'static str {
-        match self {
-            Metric::Temperature => "°C",
-            Metric::Humidity => "%",
-            Metric::WindSpeed => "m/s",
-        }
-    }
-
-    /// The least and the greatest value that a station can have measured, both allowed, in fixed point.
+    /// The least and the greatest value that a station can have measured, both allowed, in fixed point of °C, % and m/s.
     ///
     /// Colder than −89.2 °C was never measured, and many stations send −99 or −99.9 for no value.
     /// Humidity sensors show a little more than 100 % when they are wet.

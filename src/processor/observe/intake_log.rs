@@ -1,4 +1,5 @@
-//! What the log says about rejected records: a warning for each reason, and the counts at the end.
+//! What the log says about records: a warning for each reason to reject them and for a metric that never comes, and the
+//! counts at the end. The dashboard shows the warnings, too.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,38 +7,48 @@ use std::time::Duration;
 
 use crate::config::LogLevel;
 use crate::engine::intake::{Alarm, Counts, Intake};
+use crate::processor::observe::advice;
+use crate::processor::observe::stats::Stats;
 use crate::processor::partition::handle::Registry;
-use crate::reading::Reason;
+use crate::reading::{Format, Metric, Reason};
 use crate::telemetry::log;
-use crate::time::{Rfc3339, now_ms};
 
 /// How often the counts are checked.
 const EVERY: Duration = Duration::from_secs(2);
+/// How much of an example a line shows, in bytes.
+const SHOWN: usize = 200;
 
 /// Watches the partitions of this process.
 #[derive(Debug)]
 pub struct IntakeLog {
     registry: Arc<Registry>,
+    stats: Arc<Stats>,
+    format: Arc<Format>,
     intake: Mutex<Intake>,
 }
 
 impl IntakeLog {
-    /// Of these partitions.
-    pub fn new(registry: &Arc<Registry>) -> Arc<Self> {
-        Arc::new(Self { registry: Arc::clone(registry), intake: Mutex::default() })
+    /// Of these partitions, whose records are read in this format.
+    pub fn new(registry: &Arc<Registry>, stats: &Arc<Stats>, format: &Arc<Format>) -> Arc<Self> {
+        Arc::new(Self {
+            registry: Arc::clone(registry),
+            stats: Arc::clone(stats),
+            format: Arc::clone(format),
+            intake: Mutex::default(),
+        })
     }
 
     /// Warns as long as it is polled.
     pub async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(EVERY).await;
-            self.look();
+            self.look(false);
         }
     }
 
     /// The last line of a run: what became of its records, and what else is known by then.
     pub fn stopped(&self, more: &[(&str, &dyn Display)]) {
-        let counts = self.look();
+        let counts = self.look(true);
         let numbers = numbers(&counts);
         let mut fields: Vec<(&str, &dyn Display)> = Vec::new();
         fields.extend(numbers.iter().map(|(name, number)| (*name, number as &dyn Display)));
@@ -48,40 +59,65 @@ impl IntakeLog {
     }
 
     /// Logs the warnings that are due; the counts.
-    fn look(&self) -> Counts {
+    fn look(&self, is_end: bool) -> Counts {
         let held = self.registry.all();
         let mut intake = self.lock();
         intake.look(
             held.iter()
                 .map(|owned| ((owned.partition, owned.epoch), owned.began, owned.published.progress())),
         );
-        let (counts, alarms) = (intake.counts(), intake.alarms());
+        let (counts, alarms) = (intake.counts(), intake.alarms(is_end));
         drop(intake);
         alarms.iter().for_each(|alarm| self.warn(alarm));
         counts
     }
 
     fn warn(&self, alarm: &Alarm) {
-        let Alarm { reason, count, share } = *alarm;
+        match *alarm {
+            Alarm::Rejected { reason, count, share } => self.warn_of_rejected(reason, count, share),
+            Alarm::Missing { metric, count } => self.warn_of_missing(metric, count),
+        }
+    }
+
+    fn warn_of_rejected(&self, reason: Reason, count: i64, share: f64) {
         let example = self.registry.all().into_iter().find_map(|owned| {
             let letter = owned.outbox.with(|outbox| outbox.example(reason).cloned())?;
             Some((owned.partition, letter))
         });
-        let message = format!("rejected records: {}; {}", reason.as_str(), advice(reason, share));
+        let letter = example.as_ref().map(|(_, letter)| letter);
+        let advice = advice::on_rejected(reason, share, letter, &self.format);
+        let message = format!("rejected records: {}; {advice}", reason.as_str());
+        self.stats.advise(reason.as_str(), message.clone());
         let percent = format!("{:.1}%", share * 100.0);
         match example {
-            Some((partition, letter)) => {
-                let value = letter.payload.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                crate::warn!(message, "count" => count, "share" => percent, "partition" => partition,
-                    "offset" => letter.offset, "example" => value);
-            }
+            Some((partition, letter)) => crate::warn!(message, "count" => count, "share" => percent,
+                "partition" => partition, "offset" => letter.offset, "example" => shown(letter.payload.as_deref())),
             None => crate::warn!(message, "count" => count, "share" => percent),
         }
+    }
+
+    fn warn_of_missing(&self, metric: Metric, count: i64) {
+        let held = self.registry.all();
+        let has = |counts: [i64; 3]| counts[metric.index()] > 0;
+        if held.iter().any(|owned| owned.published.read().windows.iter().any(|w| has(w.totals.counts))) {
+            return;
+        }
+        let example = held.iter().find_map(|owned| owned.lacking.of(metric));
+        let advice = advice::on_missing(metric, example, &self.format);
+        let message = format!("no reading has {}; {advice}", metric.as_str());
+        self.stats.advise(metric.as_str(), message.clone());
+        crate::warn!(message, "count" => count, "example" => shown(example));
     }
 
     fn lock(&self) -> MutexGuard<'_, Intake> {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The beginning of a value, as text.
+fn shown(value: Option<&[u8]>) -> String {
+    let value = value.unwrap_or_default();
+    String::from_utf8_lossy(&value[..value.len().min(SHOWN)]).into_owned()
 }
 
 /// The numbers that are not zero.
@@ -98,30 +134,6 @@ fn numbers(counts: &Counts) -> Vec<(&'static str, i64)> {
     numbers
 }
 
-/// What to do about it.
-fn advice(reason: Reason, share: f64) -> String {
-    let text = match reason {
-        Reason::Malformed => "they are not JSON objects or their time cannot be read; check what sends them",
-        Reason::MissingTimestamp => {
-            "they have no known time field; name it with --fields timestamp=NAME, or use --missing-timestamp kafka"
-        }
-        Reason::NoMetric => "they have no known metric; name the fields with --fields temperature=NAME,…",
-        Reason::OutOfRange => "no metric is in its range",
-        Reason::Future if share > 0.5 => {
-            let now = Rfc3339(now_ms());
-            return format!(
-                "most records are ahead of the clock of this machine, which shows {now}: check this clock first"
-            );
-        }
-        Reason::Future => {
-            "their time is further ahead than --max-future; check the clocks of the stations and of this machine"
-        }
-        Reason::Late => "their windows had ended; a longer --watermark waits longer",
-        Reason::Oversized => "they are longer than a reading may be; check what sends them",
-    };
-    text.to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,11 +143,5 @@ mod tests {
         let mut counts = Counts { records: 5, ..Counts::default() };
         counts.rejected[Reason::Late.index()] = 5;
         assert_eq!(numbers(&counts), [("records", 5), ("aggregated", 0), ("late", 5)]);
-    }
-
-    #[test]
-    fn our_own_clock_is_named_when_most_records_are_ahead_of_it() {
-        assert!(advice(Reason::Future, 0.9).contains("check this clock first"));
-        assert!(!advice(Reason::Future, 0.1).contains("first"));
     }
 }

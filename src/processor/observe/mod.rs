@@ -4,13 +4,13 @@
 //! - [`status`]: all of it in one place, with health; shown by `site` (HTTP), `exposition` (`/metrics`), `progress`
 //!   (`/progress`) and `live_line` (a terminal).
 //! - `summary_cache`: the newest rows of the table, for the dashboard.
-//! - [`hints`]: what refused records carry, and the flag that reads them.
+//! - [`advice`]: what refused records carry, and the flag that reads them.
 //! - [`intake_log`]: warnings about records that are rejected, and the counts at the end.
 //! - [`batch_log`]: `Batch {id}:`, rows and `write OK` on standard output.
 
+mod advice;
 pub mod batch_log;
 mod exposition;
-pub mod hints;
 pub mod intake_log;
 mod live_line;
 mod progress;

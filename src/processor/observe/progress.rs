@@ -12,7 +12,7 @@ use crate::postgres::summary::SummaryRow;
 use crate::processor::observe::rates::PerSecond;
 use crate::processor::observe::stats::{FlushNote, Phase, Sample};
 use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
-use crate::reading::Reason;
+use crate::reading::{Cause, Metric, Reason};
 use crate::telemetry::latency::Percentiles;
 use crate::telemetry::process::{self, Usage};
 use crate::time::{Rfc3339, now_ms};
@@ -77,6 +77,8 @@ struct Weather {
     phase: &'static str,
     ready: bool,
     problems: Vec<String>,
+    advice: Vec<String>,
+    units: BTreeMap<&'static str, &'static str>,
     uptime_seconds: f64,
     window_seconds: f64,
     read_per_second: f64,
@@ -108,6 +110,8 @@ struct RecordCounts {
     sampled_out: i64,
     refused_in_lists: i64,
     rejected: BTreeMap<&'static str, i64>,
+    /// By metric, then by cause.
+    left_out: BTreeMap<&'static str, BTreeMap<&'static str, i64>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -229,6 +233,8 @@ impl ProcessorStatus {
             },
             ready: ready.is_ok(),
             problems,
+            advice: self.stats.advice(),
+            units: Metric::ALL.map(|m| (m.as_str(), self.format.output_unit(m).as_str())).into(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             window_seconds: self.window_ms as f64 / 1000.0,
             read_per_second: rates.read,
@@ -320,6 +326,12 @@ impl RecordCounts {
         let rejected = |reason: &Reason| {
             (reason.as_str(), partitions.iter().map(|p| p.progress.rejected[reason.index()]).sum())
         };
+        let left_out = |metric: &Metric| {
+            let of = |cause: Cause| {
+                partitions.iter().map(|p| p.progress.left_out[metric.index()][cause.index()]).sum()
+            };
+            (metric.as_str(), Cause::ALL.iter().map(|cause| (cause.as_str(), of(*cause))).collect())
+        };
         Self {
             records: sum(PartitionView::records),
             aggregated: sum(|p| p.progress.aggregated),
@@ -329,6 +341,7 @@ impl RecordCounts {
             sampled_out: sum(|p| p.progress.sampled_out),
             refused_in_lists: sum(|p| p.progress.refused_in_lists),
             rejected: Reason::ALL.iter().map(rejected).collect(),
+            left_out: Metric::ALL.iter().map(left_out).collect(),
         }
     }
 }

@@ -55,6 +55,7 @@ pub struct Stats {
     files: Mutex<BTreeMap<i32, FileNote>>,
     leases: Mutex<Option<Leases>>,
     bounded: Mutex<Option<Bounded>>,
+    advice: Mutex<BTreeMap<&'static str, String>>,
 }
 
 /// How far the process is in its life.
@@ -190,6 +191,7 @@ impl Stats {
             files: Mutex::default(),
             leases: Mutex::default(),
             bounded: Mutex::default(),
+            advice: Mutex::default(),
         })
     }
 
@@ -244,6 +246,16 @@ impl Stats {
     /// The last dead letters that were written, the newest last.
     pub fn samples(&self) -> Vec<Sample> {
         lock(&self.written).samples.iter().cloned().collect()
+    }
+
+    /// What there is to know about the records, under a key: the last word counts.
+    pub fn advise(&self, about: &'static str, advice: String) {
+        lock(&self.advice).insert(about, advice);
+    }
+
+    /// All advice.
+    pub fn advice(&self) -> Vec<String> {
+        lock(&self.advice).values().cloned().collect()
     }
 
     /// A partition's file holds its state.

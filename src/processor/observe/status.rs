@@ -16,6 +16,7 @@ use crate::processor::identity::Identity;
 use crate::processor::observe::stats::{Phase, SAMPLES, Sample, Stats};
 use crate::processor::observe::summary_cache::SummaryCache;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
+use crate::reading::Format;
 use crate::telemetry::health::Health;
 use crate::time::{milliseconds, now_ms};
 
@@ -30,6 +31,7 @@ pub struct ProcessorStatus {
     /// This process's name among those that share the topic.
     pub(super) process: String,
     pub(super) window_ms: i64,
+    pub(super) format: Arc<Format>,
     pub(super) started: Instant,
 }
 
@@ -92,6 +94,7 @@ impl ProcessorStatus {
             windows: SummaryCache::new(Arc::clone(database)),
             process: identity.name().to_owned(),
             window_ms: milliseconds(config.window),
+            format: Arc::clone(&config.format),
             started: Instant::now(),
         }
     }

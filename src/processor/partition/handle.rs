@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::engine::dead_letter::{DeadLetter, Outbox, Shares};
+use crate::engine::intake::Lacking;
 use crate::engine::partition::Confirmation;
 use crate::engine::state::{Position, Progress, State};
 use crate::processor::observe::rates::Look;
@@ -113,6 +114,8 @@ pub struct PartitionHandle {
     pub published: Reader,
     /// Dead letters that PostgreSQL does not have.
     pub outbox: SharedOutbox,
+    /// Readings that lack a metric.
+    pub lacking: Arc<Lacking>,
     /// Kafka's end of the partition.
     pub high_watermark: HighWatermark,
     /// The record that has waited longest for a flush.

@@ -198,8 +198,10 @@ impl Launcher {
         let (oldest, reading) = (Oldest::default(), feed.outage());
         outbox.with(|outbox| outbox.extend(pending));
         high_watermark.set(state.progress.next_offset);
+        let partition_state = Partition::new(self.settings, state).reading(Arc::clone(&self.format));
+        let lacking = Arc::clone(partition_state.lacking());
         let task = PartitionTask {
-            partition: Partition::new(self.settings, state).reading(Arc::clone(&self.format)),
+            partition: partition_state,
             writer,
             outbox: outbox.clone(),
             high_watermark: high_watermark.clone(),
@@ -232,6 +234,7 @@ impl Launcher {
             began,
             published,
             outbox,
+            lacking,
             high_watermark,
             oldest,
             reading,

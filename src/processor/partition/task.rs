@@ -21,7 +21,6 @@ use crate::engine::state::{LogIdentity, Position};
 use crate::error::Error;
 use crate::kafka::batch::{BatchError, Cause, Expander};
 use crate::kafka::fetcher::{Event, Feed, Turn};
-use crate::processor::observe::hints;
 use crate::processor::partition::decode::{self, Read};
 use crate::processor::partition::handle::{
     CheckpointImage, HighWatermark, Oldest, SharedOutbox, TaskCommand,
@@ -308,8 +307,7 @@ impl PartitionTask {
     fn publish(&mut self) -> Result<(), Broken> {
         // Letters first: a reader of the state must find all letters that belong to it.
         if self.partition.has_rejected() {
-            let format = Arc::clone(self.partition.format());
-            let rejected = self.partition.take_rejected().inspect(|letter| hints::look(letter, &format));
+            let rejected = self.partition.take_rejected();
             self.outbox.with(|outbox| outbox.extend(rejected));
         }
         self.show()?;

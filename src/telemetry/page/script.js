@@ -7,9 +7,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const CHART = { left: 38, right: 8, top: 8, bottom: 20 };
 const BATCHES = 6;
 const METRICS = [
-  { id: "temp", field: "avg_temp", unit: "°C" },
-  { id: "humidity", field: "avg_humidity", unit: "%" },
-  { id: "wind", field: "avg_wind_speed", unit: "m/s" },
+  { id: "temp", field: "avg_temp", name: "temperature" },
+  { id: "humidity", field: "avg_humidity", name: "humidity" },
+  { id: "wind", field: "avg_wind_speed", name: "wind_speed" },
 ];
 
 const byId = (id) => document.getElementById(id);
@@ -60,7 +60,7 @@ function table(id, head, rows) {
   byId(id).replaceChildren(...lines);
 }
 
-function chart(svg, metric, windows) {
+function chart(svg, metric, unit, windows) {
   const { left, right, top, bottom } = CHART;
   const { clientWidth: width, clientHeight: height } = svg;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -102,33 +102,37 @@ function chart(svg, metric, windows) {
   parts.push(make("text", { x: width - right, y: height - 4, "text-anchor": "end" }, label(last)));
   svg.replaceChildren(...parts);
   const newest = points[points.length - 1];
-  svg.setAttribute("aria-label", `${points.length} windows, the newest ${newest.value.toFixed(2)} ${metric.unit}`);
+  svg.setAttribute("aria-label", `${points.length} windows, the newest ${newest.value.toFixed(2)} ${unit}`);
 }
 
 function showCharts(weather) {
-  const windows = weather.windows;
+  const { windows, units } = weather;
   const newest = windows[windows.length - 1];
   const open = windows.filter((w) => !w.is_final).length;
   setText("charts-note", `${windows.length} windows of ${span(weather.window_seconds)}, ${open} open, UTC`);
   for (const metric of METRICS) {
     const value = newest ? newest[metric.field] : null;
-    setText(`now-${metric.id}`, value === null ? "–" : `${value.toFixed(2)} ${metric.unit}`);
-    chart(byId(`chart-${metric.id}`), metric, windows);
+    setText(`now-${metric.id}`, value === null ? "–" : `${value.toFixed(2)} ${units[metric.name]}`);
+    chart(byId(`chart-${metric.id}`), metric, units[metric.name], windows);
   }
   const average = (value) => (value === null ? "–" : value.toFixed(3));
   const rows = windows.slice().reverse().map((w) => [
     minute(w.start), average(w.avg_temp), average(w.avg_humidity), average(w.avg_wind_speed),
     whole.format(w.readings), w.is_final ? "final" : "open",
   ]);
-  table("windows", ["window", "°C", "%", "m/s", "readings", ""], rows);
+  table("windows", ["window", ...METRICS.map((metric) => units[metric.name]), "readings", ""], rows);
 }
 
 function showTotals(totals) {
   const rejected = Object.entries(totals.rejected);
   const count = (name, n, className) => [{ text: name, className: className || "" }, whole.format(n)];
+  const leftOut = Object.entries(totals.left_out).flatMap(([metric, causes]) =>
+    Object.entries(causes).filter(([, n]) => n > 0)
+      .map(([cause, n]) => count(`${metric} ${cause}`.replaceAll("_", " "), n, "indent")));
   table("totals", null, [
     count("read", totals.records),
     count("aggregated", totals.aggregated),
+    ...leftOut,
     count("duplicate", totals.duplicates),
     count("rejected", rejected.reduce((sum, [, n]) => sum + n, 0)),
     ...rejected.map(([reason, n]) => count(reason.replaceAll("_", " "), n, "indent")),
@@ -186,7 +190,8 @@ function show(progress) {
   const state = byId("state");
   setText("state", weather.ready ? weather.phase : `${weather.phase}, not ready`);
   state.className = weather.ready ? "good" : "bad";
-  showProblems(weather.problems);
+  showList("problems", weather.problems);
+  showList("advice", weather.advice);
   setText("read-rate", rate(weather.read_per_second));
   setText("written-rate", rate(weather.written_per_second));
   setText("lag", whole.format(weather.lag));
@@ -207,12 +212,12 @@ function show(progress) {
     `${progress.sink.description}; as of ${clock(progress.timestamp)} UTC`);
 }
 
-function showProblems(problems) {
-  const list = byId("problems");
-  list.hidden = problems.length === 0;
-  list.replaceChildren(...problems.map((problem) => {
+function showList(id, texts) {
+  const list = byId(id);
+  list.hidden = texts.length === 0;
+  list.replaceChildren(...texts.map((text) => {
     const item = document.createElement("li");
-    item.textContent = problem;
+    item.textContent = text;
     return item;
   }));
 }
