@@ -1,6 +1,9 @@
 //! Readings for the benchmarks: about 100 bytes each, the same in every run.
 
 use std::io::Write;
+use std::sync::Arc;
+
+use weather::reading::{Format, Settings, fields};
 
 /// Event time between two readings: 10,000 a minute, as the producer's default.
 pub const INTERVAL_MS: i64 = 6;
@@ -16,13 +19,28 @@ pub enum Form {
     Nulls,
     /// Three unused fields.
     MoreFields,
+    /// The replaced system's: other names, km/h, text without an offset.
+    OldSystem,
+    /// OpenWeatherMap's answer, named with `--fields`.
+    Nested,
+    /// The fields in another order each time.
+    Shuffled,
     /// Cut in the middle: a dead letter.
     Malformed,
 }
 
 impl Form {
     /// All of them.
-    pub const ALL: [Form; 5] = [Form::EpochMs, Form::Iso8601, Form::Nulls, Form::MoreFields, Form::Malformed];
+    pub const ALL: [Form; 8] = [
+        Form::EpochMs,
+        Form::Iso8601,
+        Form::Nulls,
+        Form::MoreFields,
+        Form::OldSystem,
+        Form::Nested,
+        Form::Shuffled,
+        Form::Malformed,
+    ];
 
     /// The name of its benchmark.
     pub fn name(self) -> &'static str {
@@ -31,8 +49,25 @@ impl Form {
             Form::Iso8601 => "iso8601",
             Form::Nulls => "nulls",
             Form::MoreFields => "more-fields",
+            Form::OldSystem => "old-system",
+            Form::Nested => "nested",
+            Form::Shuffled => "shuffled",
             Form::Malformed => "malformed",
         }
+    }
+}
+
+impl Form {
+    /// How it has to be read.
+    pub fn format(self) -> Arc<Format> {
+        let text = match self {
+            Form::Nested => {
+                "station=name,timestamp=dt,temperature=main.temp:K,humidity=main.humidity,wind_speed=wind.speed:m/s"
+            }
+            _ => "",
+        };
+        let fields = fields(text).expect("fields");
+        Arc::new(Format::new(Settings { fields, ..Settings::default() }))
     }
 }
 
@@ -61,6 +96,31 @@ pub fn write(form: Form, number: u64, start_ms: i64, value: &mut Vec<u8>) {
             value,
             r#"{{"station":"station-{station:03}","timestamp":{event_ms},"temperature":null,"wind_speed":{w:.2}}}"#
         ),
+        Form::OldSystem => write!(
+            value,
+            r#"{{"city": "Hanoi", "temperature_c": {t:.2}, "humidity": {h:.1}, "wind_speed_kph": {w:.2}, "condition": "Sunny", "last_updated": "2026-06-01 12:15", "timestamp": "2026-06-01 12:{:02}:{:02}"}}"#,
+            event_ms / 60_000 % 60,
+            event_ms / 1_000 % 60
+        ),
+        Form::Nested => write!(
+            value,
+            r#"{{"coord":{{"lon":2.3,"lat":48.8}},"main":{{"temp":{:.2},"humidity":{h:.1}}},"wind":{{"speed":{w:.2},"deg":90}},"dt":{},"name":"station-{station:03}"}}"#,
+            t + 273.15,
+            event_ms / 1_000
+        ),
+        Form::Shuffled => {
+            let mut fields = [
+                format!(r#""station":"station-{station:03}""#),
+                format!(r#""timestamp":{event_ms}"#),
+                format!(r#""temperature":{t:.2}"#),
+                format!(r#""humidity":{h:.1}"#),
+                format!(r#""wind_speed":{w:.2}"#),
+            ];
+            for at in 1..fields.len() {
+                fields.swap(at, (mix >> (8 * at)) as usize % (at + 1));
+            }
+            write!(value, "{{{}}}", fields.join(","))
+        }
         Form::MoreFields => write!(
             value,
             r#"{{"station":"station-{station:03}","timestamp":{event_ms},"temperature":{t:.2},"humidity":{h:.1},"wind_speed":{w:.2},"battery":87,"firmware":"2.1.7","place":{{"lat":21.0,"lon":105.8}}}}"#

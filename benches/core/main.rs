@@ -60,7 +60,7 @@ fn values(form: Form, count: u64) -> Vec<Vec<u8>> {
 /// Bytes to `Reading`: a reading, and a batch of them.
 fn parse(form: Form) {
     let values = values(form, BATCH);
-    let mut parser = Parser::default();
+    let mut parser = Parser::new(form.format());
     repeat(&format!("parsing/{}/batch", form.name()), "batch of 1000", BATCH, LENGTH, || {
         for value in &values {
             let _ = std::hint::black_box(parser.parse(value, None));
