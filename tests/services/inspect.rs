@@ -78,6 +78,13 @@ async fn inspect_reports_what_is_there_and_changes_nothing() {
     let usable = |p: &OwnedValue| p.get("file").and_then(|file| file.get_bool("would_be_used"));
     assert!(partitions.iter().all(|p| usable(p) == Some(true)), "{idle}");
 
+    let records = idle.get_array("records").expect("records");
+    let read = records.iter().find(|records| records.get_str("reason").is_none()).expect("readings");
+    let fields: Vec<_> = read.get_array("understood").into_iter().flatten().collect();
+    let field = |name: &str| fields.iter().find(|field| field.get_str("name") == Some(name));
+    let (path, unit) = field("wind_speed").map_or((None, None), |f| (f.get_str("path"), f.get_str("unit")));
+    assert_eq!((path, unit), (Some("wind_speed"), Some("m/s")), "{read}");
+
     // A file that was cut while no process is running.
     let file = pipeline.checkpoints.path().join(format!("{}-0.ckpt", pipeline.topic));
     let bytes = std::fs::read(&file).expect("the file");
@@ -93,6 +100,7 @@ async fn inspect_reports_what_is_there_and_changes_nothing() {
     text.succeed(LIMIT).await;
     let text = text.stdout().join("\n");
     assert!(text.contains("partition  owner") && text.contains("s left"), "{text}");
+    assert!(text.contains("newest records") && text.contains("temperature  temperature "), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

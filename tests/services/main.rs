@@ -1,6 +1,6 @@
 //! The built program on real services, and everything that may go wrong between and around them.
 //!
-//! - What it makes of readings: [`readings`], [`windows`], [`adoption`] of the replaced system's table, [`upgrade`] from
+//! - What it makes of readings: [`readings`] of all [`forms`], [`windows`], [`adoption`] of the replaced system's table, [`upgrade`] from
 //!   earlier versions.
 //! - What happens to it: [`crashes`], [`owners`] of partitions, [`scale`] under full load, [`volume`] of the checkpoint
 //!   files; a [`bounded`] run.
@@ -24,6 +24,7 @@ mod crashes;
 mod dashboard;
 mod database;
 mod demo;
+mod forms;
 mod harness;
 mod inspect;
 mod network;

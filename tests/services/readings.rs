@@ -229,6 +229,21 @@ async fn a_flood_of_dead_letters_is_counted_in_full() {
 }
 
 #[tokio::test]
+async fn a_metric_that_never_comes_is_told_once_with_the_flag_to_set() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("missing-metric", 2).await;
+    for partition in 0..2 {
+        let value = |i: i64| record(reading(now_ms() - i, r#""temperature":20,"humidity":50,"windspeed":9"#));
+        pipeline.kafka.produce(&pipeline.topic, partition, (0..200).map(value).collect()).await;
+    }
+    let log = pipeline.drain().await.stderr();
+    let told: Vec<_> = log.iter().filter(|line| line.contains("windspeed")).collect();
+    let [line] = told[..] else { panic!("{log:?}") };
+    assert!(line.contains("no reading has wind_speed"), "{line}");
+    assert!(line.contains("--fields 'wind_speed=windspeed:m/s'"), "{line}");
+}
+
+#[tokio::test]
 async fn transaction_markers_are_stepped_over() {
     let _turn = turn::light().await;
     let pipeline = Pipeline::with_topic("transactions", 1).await;
