@@ -110,10 +110,11 @@ fn push_records(out: &mut String, report: &Report) {
 /// What is understood of records that are alike.
 fn push_alike(out: &mut String, records: &Records) {
     let Records { count, partition, offset, .. } = records;
-    let fate = records.reason.map_or_else(|| "count".to_owned(), |reason| format!("are refused ({reason})"));
+    let verdict =
+        records.reason.map_or_else(|| "count".to_owned(), |reason| format!("are refused ({reason})"));
     let _ = writeln!(
         out,
-        "  {count} {fate}; the newest is offset {offset} of partition {partition}: {}",
+        "  {count} {verdict}; the newest is offset {offset} of partition {partition}: {}",
         records.example
     );
     for field in &records.understood {

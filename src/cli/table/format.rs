@@ -13,7 +13,8 @@ pub(super) const FLAGS: &[Flag] = &[
         default: None,
         help: "Where a record holds station, timestamp, temperature, humidity and wind_speed, and in which units, if \
                its field names are not among the known ones. Example: timestamp=dt,temperature=main.temp:K. \
-               Units: C, F, K, %, m/s, km/h, mph, kn; or :@PATH, a field of the record that names the unit.",
+               Units: C, F, K, %, m/s, km/h, mph, kn; or :@PATH, a field of the record that names the unit. \
+               list[].dt: each element of the array is a reading.",
         set: |o, v| put(&mut o.fields, value::fields(v)),
     },
     Flag {
