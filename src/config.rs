@@ -270,6 +270,8 @@ pub struct Process {
     pub group: Option<String>,
     /// What to do about a record batch that this program cannot read.
     pub on_unreadable: OnUnreadable,
+    /// The cluster to go over to where the tables are of another one; None = such a cluster is refused.
+    pub accept_cluster: Option<String>,
     /// Most bytes of fetched answers held together.
     pub fetch_bytes: i32,
     /// How long dead letters are kept.

@@ -146,6 +146,7 @@ fn checkpoint() {
     let store = CheckpointStore::open(folder.path().as_ref(), "bench").expect("a folder that can be written");
     let checkpoint = Checkpoint {
         topic: "bench".into(),
+        cluster_id: String::new(),
         partition: 0,
         epoch: 1,
         window_ms: HOUR_MS,

@@ -195,6 +195,7 @@ fn process(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<
         on_data_loss: present("on-data-loss", o.on_data_loss)?,
         group: present("group", o.group)?,
         on_unreadable: present("on-unreadable", o.on_unreadable)?,
+        accept_cluster: present("accept-cluster", o.accept_cluster)?,
         fetch_bytes: present("fetch-bytes", o.fetch_bytes)?,
         dead_letter_retention: present("dead-letter-retention", o.dead_letter_retention)?,
         dead_letter_max_bytes: present("dead-letter-max-bytes", o.dead_letter_max_bytes)?,

@@ -169,6 +169,7 @@ pub(super) struct FlagValues {
     pub(super) on_data_loss: Option<OnDataLoss>,
     pub(super) group: Option<Option<String>>,
     pub(super) on_unreadable: Option<OnUnreadable>,
+    pub(super) accept_cluster: Option<Option<String>>,
     pub(super) fetch_bytes: Option<i32>,
     pub(super) json: Option<bool>,
     pub(super) without_postgres: Option<bool>,

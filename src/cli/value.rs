@@ -383,6 +383,15 @@ pub(super) fn group(text: &str) -> Parsed<Option<String>> {
     }
 }
 
+/// A cluster's id, as Kafka says it; empty for none.
+pub(super) fn cluster_id(text: &str) -> Parsed<Option<String>> {
+    match text {
+        "" => Ok(None),
+        id if !id.contains(char::is_whitespace) && !id.contains(char::is_control) => Ok(Some(id.to_owned())),
+        _ => Err(String::from("the id of a Kafka cluster, or nothing")),
+    }
+}
+
 /// What to do about a batch that cannot be read.
 pub(super) fn on_unreadable(text: &str) -> Parsed<OnUnreadable> {
     word(text, &[("pause", OnUnreadable::Pause), ("stop", OnUnreadable::Stop)])

@@ -24,6 +24,8 @@ const CHECKSUM: usize = 4;
 pub struct Checkpoint {
     /// The topic that it is of.
     pub topic: String,
+    /// The Kafka cluster that the topic is in; empty where that is not known.
+    pub cluster_id: String,
     /// The partition that it is of.
     pub partition: i32,
     /// The ownership under which it was written.
@@ -71,6 +73,7 @@ impl Checkpoint {
     pub fn encode(&self) -> Vec<u8> {
         let mut payload = Encoder::default();
         payload.bytes(self.topic.as_bytes());
+        payload.bytes(self.cluster_id.as_bytes());
         payload.i64(i64::from(self.partition));
         payload.i64(self.epoch);
         payload.i64(self.window_ms);
@@ -117,7 +120,8 @@ impl Checkpoint {
 
     fn decode_payload(payload: &[u8], version: u32) -> Result<Self, CheckpointError> {
         let mut from = Decoder(payload);
-        let topic = String::from_utf8(from.bytes()?.to_vec()).map_err(|_| CheckpointError::Corrupt)?;
+        let topic = from.text()?;
+        let cluster_id = if version == 1 { String::new() } else { from.text()? };
         let partition = i32::try_from(from.i64()?).map_err(|_| CheckpointError::Corrupt)?;
         let (epoch, window_ms, written_ms) = (from.i64()?, from.i64()?, from.i64()?);
         let mut words = [0; WORDS];
@@ -130,7 +134,7 @@ impl Checkpoint {
             (0..from.len()?).map(|_| decode_window(&mut from, version)).collect::<Result<_, _>>()?;
         let pending = (0..from.len()?).map(|_| decode_letter(&mut from)).collect::<Result<_, _>>()?;
         let state = State { progress: Progress::from_words(&words), windows, log };
-        Ok(Self { topic, partition, epoch, window_ms, written_ms, state, pending })
+        Ok(Self { topic, cluster_id, partition, epoch, window_ms, written_ms, state, pending })
     }
 }
 
@@ -257,6 +261,10 @@ impl<'a> Decoder<'a> {
         let length = self.len()?;
         self.take(length)
     }
+
+    fn text(&mut self) -> Result<String, CheckpointError> {
+        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| CheckpointError::Corrupt)
+    }
 }
 
 /// CRC-32 (ISO-HDLC: reflected, polynomial 0x04C11DB7), as in gzip; none of the packages used here has it.
@@ -305,6 +313,7 @@ mod tests {
         let pending = vec![letter(None), letter(Some([1, 2, 3].into())), letter(Some([].into()))];
         Checkpoint {
             topic: "weather_data".into(),
+            cluster_id: "5L6g3nShT-eMCtK--X86sw".into(),
             partition: 3,
             epoch: 7,
             window_ms: 10,

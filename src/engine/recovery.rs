@@ -110,8 +110,16 @@ mod tests {
         let mut state = State::starting_at(100);
         state.progress.next_offset = 160;
         state.progress.flushed_offset = 130;
-        let topic = "weather_data".to_owned();
-        Checkpoint { topic, partition: 3, epoch: 7, window_ms: 10, written_ms: 1, state, pending: Vec::new() }
+        Checkpoint {
+            topic: "weather_data".to_owned(),
+            cluster_id: String::new(),
+            partition: 3,
+            epoch: 7,
+            window_ms: 10,
+            written_ms: 1,
+            state,
+            pending: Vec::new(),
+        }
     }
 
     #[test]

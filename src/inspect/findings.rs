@@ -25,6 +25,8 @@ pub(super) struct Findings {
     pub topic: Result<Option<BTreeMap<i32, Range>>, String>,
     /// Some of its newest records.
     pub records: Vec<NewRecord>,
+    /// The id of the cluster that the brokers are of, if they say one.
+    pub cluster_id: Option<String>,
     /// What the tables say.
     pub tables: Result<Overview, Failure>,
     /// The checkpoint files of each partition.
@@ -57,7 +59,9 @@ impl Findings {
             look_at_tables(config),
             look_at_files(&config.checkpoint_dir, &config.kafka.topic)
         );
-        Self { topic, records, tables, files }
+        // The answer that the topic was found by.
+        let cluster_id = cluster.last_metadata().and_then(|metadata| metadata.cluster_id.clone());
+        Self { topic, cluster_id, records, tables, files }
     }
 
     /// Every partition that any of the three places knows.

@@ -31,6 +31,7 @@ pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
     places(report, findings, &mut problems);
     if let Ok(tables) = &findings.tables {
         made_for(report, tables, &mut problems);
+        cluster(tables, findings.cluster_id.as_deref(), &mut problems);
         snapshots(tables, &mut problems);
         owners(report, &mut problems);
     }
@@ -112,6 +113,20 @@ fn made_for(report: &Report, tables: &Overview, problems: &mut Vec<Problem>) {
                 made_for.schema_version
             ),
             "use that version",
+        ));
+    }
+}
+
+/// Whether the tables' offsets are of the cluster that the brokers are of.
+fn cluster(tables: &Overview, of_brokers: Option<&str>, problems: &mut Vec<Problem>) {
+    let of_tables = tables.made_for.as_ref().and_then(|made_for| made_for.cluster_id.as_deref());
+    let (Some(of_tables), Some(of_brokers)) = (of_tables, of_brokers) else { return };
+    if of_tables != of_brokers {
+        problems.push(Problem::error(
+            format!("the tables are of Kafka cluster {of_tables}, but the brokers are of cluster {of_brokers}"),
+            format!(
+                "correct --brokers, or continue there with `weather process --accept-cluster {of_brokers}`"
+            ),
         ));
     }
 }

@@ -5,10 +5,11 @@
 //! metadata at the same time share one request. A connection for calls that are held back (a fetch) is the
 //! caller's own: [`Cluster::open`].
 //!
-//! A broker that cannot be reached is reported once, here, for all tasks that need it.
+//! A broker that cannot be reached is reported once, here, for all tasks that need it. So is a broker of another cluster
+//! than the one that [`Cluster::keep_to`] named: an address may lead elsewhere tomorrow.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -60,6 +61,8 @@ pub struct Topic {
 pub struct Cluster {
     options: Kafka,
     outage: Outage,
+    /// The only cluster that is talked to, once it is known.
+    id: OnceLock<String>,
     /// The connection for metadata. Held while asking, so that callers share the answer.
     bootstrap: tokio::sync::Mutex<Bootstrap>,
     last: Mutex<Option<Arc<Metadata>>>,
@@ -84,8 +87,24 @@ impl Cluster {
     /// Remembers where the cluster is; connects at the first call.
     pub fn new(options: Kafka) -> Self {
         let outage = Outage::new(format!("Kafka at {}", options.brokers.join(",")));
-        let (bootstrap, last, brokers) = Default::default();
-        Self { options, outage, bootstrap, last, brokers }
+        let (id, bootstrap, last, brokers) = Default::default();
+        Self { options, outage, id, bootstrap, last, brokers }
+    }
+
+    /// Talks to no broker of another cluster from now on.
+    pub fn keep_to(&self, id: String) {
+        // Told once, at start-up.
+        let _ = self.id.set(id);
+    }
+
+    /// The cluster that is kept to, if there is one.
+    pub fn id(&self) -> Option<&str> {
+        self.id.get().map(String::as_str)
+    }
+
+    /// Where the cluster is, as the user gave it.
+    pub fn given_brokers(&self) -> String {
+        self.options.brokers.join(",")
     }
 
     /// The topic that all calls are about.
@@ -135,7 +154,8 @@ impl Cluster {
         Ok(metadata)
     }
 
-    fn last_metadata(&self) -> Option<Arc<Metadata>> {
+    /// The newest metadata that are here, if there are any.
+    pub fn last_metadata(&self) -> Option<Arc<Metadata>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -165,7 +185,7 @@ impl Cluster {
             {
                 return Err(error.clone());
             }
-            let opened = self.open_any(self.last_metadata().as_deref()).await;
+            let opened = self.of_this_cluster(self.open_any(self.last_metadata().as_deref()).await).await;
             bootstrap.refused = match &opened {
                 Err(e) if e.kind == ErrorKind::Authentication => Some((Instant::now(), e.clone())),
                 _ => None,
@@ -206,6 +226,23 @@ impl Cluster {
         Err(KafkaError::new(kind, details.join("; ")))
     }
 
+    /// Lets go of a connection to a broker of another cluster than the one that is kept to.
+    async fn of_this_cluster(
+        &self,
+        opened: Result<Connection, KafkaError>,
+    ) -> Result<Connection, KafkaError> {
+        let connection = opened?;
+        let Some(id) = self.id() else { return Ok(connection) };
+        let found = connection.call(MetadataCall { topic: self.topic() }, REQUEST_TIMEOUT).await?.cluster_id;
+        match found {
+            Some(found) if found != id => Err(KafkaError::new(
+                ErrorKind::Connection,
+                format!("the broker is of cluster {found} now, not of {id}; nothing is read from it"),
+            )),
+            _ => Ok(connection),
+        }
+    }
+
     /// Where a broker is, by what it advertises and by the user's map.
     fn address(&self, node: &BrokerNode) -> Address {
         let advertised = match node.host.contains(':') {
@@ -226,6 +263,7 @@ impl Cluster {
             return Err(KafkaError::new(ErrorKind::Moved, format!("broker {broker} is not in the cluster")));
         };
         let opened = Connection::open(self.address(&node), self.options.sasl.as_ref(), CONNECT_TIMEOUT).await;
+        let opened = self.of_this_cluster(opened).await;
         match &opened {
             Ok(_) => known.outage.ok(),
             Err(error) => known.outage.failed(error),
@@ -263,8 +301,7 @@ impl Cluster {
 
     /// The topic's partitions as the cluster knows them now; None if there is no such topic.
     pub async fn partitions(&self) -> Result<Option<BTreeSet<i32>>, KafkaError> {
-        let metadata = self.metadata().await?;
-        Ok(metadata.topic.as_ref().map(|topic| topic.partitions.keys().copied().collect()))
+        Ok(self.metadata().await?.partitions())
     }
 
     /// Creates the topic. The replication factor is the broker's default.
@@ -328,6 +365,11 @@ impl Metadata {
             )),
             Some(found) => Ok(found.leader),
         }
+    }
+
+    /// The topic's partitions; None if there is no such topic.
+    pub fn partitions(&self) -> Option<BTreeSet<i32>> {
+        self.topic.as_ref().map(|topic| topic.partitions.keys().copied().collect())
     }
 
     /// The topic's id, where the broker gives one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Metadata};
 use super::error::{ErrorKind, KafkaError};
 use super::message::offsets::OffsetAt;
 use crate::config::StartFrom;
@@ -24,12 +24,27 @@ const WATCH_EVERY: Duration = Duration::from_secs(10);
 pub async fn wait_for(cluster: &Cluster, outage: &Outage) -> Result<BTreeSet<i32>> {
     let mut backoff = Backoff::default();
     loop {
-        match cluster.partitions().await {
-            Ok(Some(partitions)) if !partitions.is_empty() => {
+        let metadata = wait_for_cluster(cluster, outage).await?;
+        match metadata.partitions() {
+            Some(partitions) if !partitions.is_empty() => {
                 outage.ok();
                 return Ok(partitions);
             }
-            Ok(_) => outage.failed(&"it does not exist; `weather producer` creates it"),
+            _ => outage.failed(&"it does not exist; `weather producer` creates it"),
+        }
+        backoff.wait().await;
+    }
+}
+
+/// Waits until the cluster answers, whether it has the topic or not; `outage` reports why it says nothing about the topic.
+///
+/// # Errors
+/// As [`wait_for`].
+pub async fn wait_for_cluster(cluster: &Cluster, outage: &Outage) -> Result<Arc<Metadata>> {
+    let mut backoff = Backoff::default();
+    loop {
+        match cluster.metadata().await {
+            Ok(metadata) => return Ok(metadata),
             Err(error) if error.kind == ErrorKind::Unsupported => {
                 return Err(Error::usage(format!("Kafka cannot be used: {error}")));
             }
@@ -63,8 +78,25 @@ pub async fn end_offsets(
     }
 }
 
-/// The offset at which reading starts where no state exists.
-pub async fn start_offset(
+/// The offset at which reading starts where no state exists; waits until it is known.
+pub async fn first_offset(cluster: &Cluster, partition: i32, from: StartFrom) -> i64 {
+    let mut backoff = Backoff::default();
+    let outage = Outage::new(format!("partition {partition} of topic {}", cluster.topic()));
+    loop {
+        match start_offset(cluster, partition, from).await {
+            Ok(offset) => {
+                outage.ok();
+                return offset;
+            }
+            // The first failure is often a leader that moves; a broker that is away is reported by `Cluster`.
+            Err(error) if backoff.failures() > 1 && cluster.outage().is_none() => outage.failed(&error),
+            Err(_) => {}
+        }
+        backoff.wait().await;
+    }
+}
+
+async fn start_offset(
     cluster: &Cluster,
     partition: i32,
     from: StartFrom,

@@ -98,7 +98,7 @@ impl Connector {
     pub async fn set_up(&self) -> Result<()> {
         let mut backoff = Backoff::default();
         loop {
-            let result = match Session::open(&self.config).await {
+            let result = match self.session().await {
                 Ok(session) => schema::set_up(&session, &self.topic, self.window_ms, &self.units).await,
                 Err(failure) => Err(SetupError::Failed(failure)),
             };
@@ -107,15 +107,26 @@ impl Connector {
                     self.ok(Caller::SetUp);
                     return Ok(());
                 }
-                Err(SetupError::Refused(error)) => return Err(error),
-                Err(SetupError::Failed(failure)) if failure.kind == FailureKind::Setup => {
-                    let at = address(&self.config);
-                    return Err(Error::usage(format!("PostgreSQL at {at} refuses: {failure}")));
-                }
-                Err(SetupError::Failed(failure)) => self.failed(Caller::SetUp, &failure),
+                Err(error) => self.wait_or_refuse(error, &mut backoff).await?,
             }
-            backoff.wait().await;
         }
+    }
+
+    /// After a failure at start-up: waits before the next try.
+    ///
+    /// # Errors
+    /// Where only the user can go on.
+    pub async fn wait_or_refuse(&self, error: SetupError, backoff: &mut Backoff) -> Result<()> {
+        match error {
+            SetupError::Refused(error) => return Err(error),
+            SetupError::Failed(failure) if failure.kind == FailureKind::Setup => {
+                let at = address(&self.config);
+                return Err(Error::usage(format!("PostgreSQL at {at} refuses: {failure}")));
+            }
+            SetupError::Failed(failure) => self.failed(Caller::SetUp, &failure),
+        }
+        backoff.wait().await;
+        Ok(())
     }
 
     /// A connection that nothing was checked of, to look at the tables.

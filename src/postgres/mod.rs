@@ -8,6 +8,7 @@
 //! - [`leases`]: who owns which partition.
 //! - `partials`: what each partition has taken into a window, as columns and back.
 //! - [`evidence`]: what the tables say, to be compared with the topic.
+//! - [`clusters`]: which Kafka cluster the offsets are of, and going over to another one.
 //! - [`overview`]: what all tables say, for `weather inspect`.
 //! - [`repair`]: rows of the output that others changed.
 //! - [`upkeep`]: what one process does now and then for all.
@@ -15,6 +16,7 @@
 //!
 //! Times are `TIMESTAMP` in UTC, as the old system stored them, and travel as `SystemTime`.
 
+pub mod clusters;
 pub mod connector;
 pub mod evidence;
 pub mod failure;

@@ -39,6 +39,8 @@ pub struct MadeFor {
     pub topic: String,
     /// Length of their windows, ms.
     pub window_ms: i64,
+    /// The Kafka cluster that their offsets are of, if it is known.
+    pub cluster_id: Option<String>,
 }
 
 /// A row of `weather_partition`.
@@ -112,12 +114,14 @@ async fn look_in_transaction(session: &Session, topic: &str) -> Result<Overview,
     let has = |name: &str| !missing.iter().any(|missing| missing == name);
     let mut overview = Overview::default();
     if has("weather_pipeline") {
-        let select = "SELECT schema_version, topic, window_ms FROM weather_pipeline";
+        // As JSON, since older tables lack the column.
+        let select = "SELECT schema_version, topic, window_ms, to_jsonb(p) ->> 'cluster_id' FROM weather_pipeline p";
         if let Some(row) = session.call(client.query_opt(select, &[])).await? {
             let made_for = MadeFor {
                 schema_version: row.try_get(0)?,
                 topic: row.try_get(1)?,
                 window_ms: row.try_get(2)?,
+                cluster_id: row.try_get(3)?,
             };
             overview.made_for = Some(made_for);
         }

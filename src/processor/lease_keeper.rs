@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::LeaseSession;
+use crate::processor::cluster;
 use crate::processor::flusher::{Request, flush_now};
 use crate::processor::housekeeper::{self, Housekeeper};
 use crate::processor::observe::stats::Stats;
@@ -229,6 +230,9 @@ impl LeaseKeeper {
             ticking.known.clear();
         }
         self.drop_lost(ticking, &ruling, &leases);
+        if !ruling.lost.is_empty() && self.has_other_cluster(&session).await? {
+            return Ok(());
+        }
         Self::log_if_waiting(ticking, &ruling, &leases);
         if !ruling.claim.is_empty() {
             self.claim(ticking, &session, &ruling.claim).await?;
@@ -274,7 +278,13 @@ impl LeaseKeeper {
         session: &LeaseSession,
         wanted: &[i32],
     ) -> Result<(), Failure> {
-        for claimed in session.claim(wanted, self.launcher.settings.window_ms).await? {
+        let taken = session.claim(wanted, self.launcher.settings.window_ms).await?;
+        // Only now can nobody change it without fencing what was taken.
+        if !taken.is_empty() && self.has_other_cluster(session).await? {
+            let taken = taken.iter().map(|claimed| (claimed.partition, claimed.epoch));
+            return session.release(&Vec::from_iter(taken)).await;
+        }
+        for claimed in taken {
             let partition = claimed.partition;
             crate::info!("took a partition", "partition" => partition, "epoch" => claimed.epoch);
             let epoch = claimed.epoch;
@@ -285,6 +295,14 @@ impl LeaseKeeper {
             ticking.coming_up.insert(partition, ComingUp { epoch, launch });
         }
         Ok(())
+    }
+
+    /// Whether the tables' offsets are of another Kafka cluster by now, with which this process has nothing more to do.
+    async fn has_other_cluster(&self, session: &LeaseSession) -> Result<bool, Failure> {
+        let Some(id) = self.launcher.cluster.id() else { return Ok(false) };
+        let Some(other) = session.other_cluster(id).await? else { return Ok(false) };
+        self.fail(cluster::other_tables(&other, id, &self.launcher.cluster));
+        Ok(true)
     }
 
     /// Frees partitions for others: what is at work takes no more records and is flushed first.

@@ -45,6 +45,8 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
     let ends = async {
+        let found = topic::wait_for_cluster(&cluster, &stats.topic).await?;
+        found.cluster_id.iter().for_each(|id| cluster.keep_to(id.clone()));
         let partitions = topic::wait_for(&cluster, &stats.topic).await?;
         let ends = if config.until_latest {
             Some(topic::end_offsets(&cluster, &partitions, &stats.topic).await)

@@ -8,6 +8,7 @@
 //! Without PostgreSQL (`local`) the same tasks run for standard output.
 
 pub mod checkpoints;
+mod cluster;
 mod flusher;
 mod housekeeper;
 pub mod identity;
@@ -109,6 +110,7 @@ async fn prepare(
 ) -> Result<(Topic, Option<BTreeMap<i32, i64>>)> {
     database.set_up().await?;
     stats.enter(Phase::WaitingForTopic);
+    cluster::agree(config, database, cluster, stats).await?;
     let partitions = topic::wait_for(cluster, &stats.topic).await?;
     let ends = match config.until_latest {
         true => Some(topic::end_offsets(cluster, &partitions, &stats.topic).await),

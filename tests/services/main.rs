@@ -19,6 +19,7 @@ mod support;
 
 mod adoption;
 mod bounded;
+mod clusters;
 mod conformance;
 mod crashes;
 mod dashboard;

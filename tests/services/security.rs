@@ -11,9 +11,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 const GRANTS: &str = "
 GRANT USAGE ON SCHEMA public TO ROLE_NAME;
 GRANT SELECT, INSERT, UPDATE ON weather_summary, weather_partial, weather_partition TO ROLE_NAME;
-GRANT SELECT, INSERT, UPDATE, DELETE ON weather_process TO ROLE_NAME;
+GRANT SELECT, INSERT, UPDATE, DELETE ON weather_process, weather_log TO ROLE_NAME;
 GRANT SELECT, INSERT, DELETE ON weather_dead_letter TO ROLE_NAME;
-GRANT SELECT ON weather_pipeline TO ROLE_NAME;
+GRANT SELECT, UPDATE ON weather_pipeline TO ROLE_NAME;
 ";
 
 /// A broker whose one listener wants a user: carol by PLAIN, alice by SCRAM-SHA-256, bob by SCRAM-SHA-512.

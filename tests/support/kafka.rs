@@ -10,7 +10,7 @@ use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, Unknown
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::{Record, RecordAndOffset};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -47,6 +47,7 @@ impl Version {
 pub struct Kafka {
     version: Version,
     port: u16,
+    folder: PathBuf,
     private: Option<Private>,
 }
 
@@ -59,13 +60,13 @@ struct Private {
 impl Kafka {
     /// The broker that `tests/run` started for all tests.
     pub fn shared() -> Self {
-        let port = port(&Path::new(&setting("WEATHER_TEST_DIR")).join("kafka"));
-        Self { version: Version::V4_1, port, private: None }
+        let folder = Path::new(&setting("WEATHER_TEST_DIR")).join("kafka");
+        Self { version: Version::V4_1, port: port(&folder), folder, private: None }
     }
 
     /// A broker that is already running, such as an embedded one.
     pub fn at(port: u16) -> Self {
-        Self { version: Version::V4_1, port, private: None }
+        Self { version: Version::V4_1, port, folder: PathBuf::new(), private: None }
     }
 
     /// A broker of this test alone. `settings` are lines of `server.properties`, such as `num.partitions=6` or
@@ -83,13 +84,21 @@ impl Kafka {
         };
         let mut broker = Service::new(&["kafka", version.as_str()], &settings, "TERM", "KILL");
         broker.start().await;
-        let port = port(broker.path());
-        Self { version, port, private: Some(Private { broker, _zookeeper: zookeeper }) }
+        let (port, folder) = (port(broker.path()), broker.path().to_owned());
+        Self { version, port, folder, private: Some(Private { broker, _zookeeper: zookeeper }) }
     }
 
     /// What `--brokers` takes.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The id of its cluster. Not of an embedded one.
+    pub fn cluster_id(&self) -> String {
+        let path = self.folder.join("data/meta.properties");
+        let text = std::fs::read_to_string(path).expect("the broker has noted its cluster");
+        let id = text.lines().find_map(|line| line.strip_prefix("cluster.id="));
+        id.expect("an id").to_owned()
     }
 
     /// Its port, the same over restarts.

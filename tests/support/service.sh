@@ -90,7 +90,7 @@ END
     [ $# = 0 ] || printf '%s\n' "$@"
   } >"$dir/server.properties"
   if [ -z "$old" ] && [ ! -f "$dir/data/meta.properties" ]; then
-    (run_java "$version" "$dir" kafka.tools.StorageTool format -t weather-tests-cluster-1 -c "$dir/server.properties")
+    (run_java "$version" "$dir" kafka.tools.StorageTool format -t "weather-tests-$port" -c "$dir/server.properties")
   fi
   run_java "$version" "$dir" kafka.Kafka "$dir/server.properties"
 }

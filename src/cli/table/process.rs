@@ -130,6 +130,15 @@ pub(super) const FLAGS: &[Flag] = &[
         set: |o, v| put(&mut o.on_unreadable, value::on_unreadable(v)),
     },
     Flag {
+        name: "accept-cluster",
+        on: PROCESS,
+        metavar: "ID",
+        default: Some(""),
+        help: "Continue on the Kafka cluster with this ID although the tables belong to another one. If that cluster was \
+               never read, reading starts at --from; what is in the tables stays.",
+        set: |o, v| put(&mut o.accept_cluster, value::cluster_id(v)),
+    },
+    Flag {
         name: "fetch-bytes",
         on: JUDGES,
         metavar: "BYTES",

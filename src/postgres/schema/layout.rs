@@ -44,7 +44,7 @@ pub(super) const SUMMARY_COLUMNS: [(&str, &str, Option<&str>); 13] = [
 ];
 
 /// All tables, in the order in which they are created.
-pub(super) const TABLES: [(&str, &str); 6] = [
+pub(super) const TABLES: [(&str, &str); 7] = [
     ("weather_summary", SUMMARY),
     (
         "weather_pipeline",
@@ -116,6 +116,18 @@ pub(super) const TABLES: [(&str, &str); 6] = [
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition)
 ) WITH (fillfactor = 50)",
+    ),
+    (
+        "weather_log",
+        "CREATE TABLE weather_log (
+    topic TEXT NOT NULL,
+    cluster_id TEXT NOT NULL,
+    partition INT NOT NULL,
+    next_offset BIGINT NOT NULL,
+    log_memory BYTEA,
+    left_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (topic, cluster_id, partition)
+)",
     ),
     (
         "weather_process",

@@ -212,6 +212,7 @@ mod tests {
     fn checkpoint(partition: i32, offset: i64) -> Checkpoint {
         Checkpoint {
             topic: "t".into(),
+            cluster_id: String::new(),
             partition,
             epoch: 1,
             window_ms: 1,

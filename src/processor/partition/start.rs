@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use crate::config::{OnDataLoss, OnUnreadable, Process, StartFrom};
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::invariants;
 use crate::engine::partition::{Partition, Settings};
@@ -18,12 +19,11 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::fetcher::{self, Fetcher};
 use crate::kafka::topic;
 use crate::processor::checkpoints::store::CheckpointStore;
+use crate::processor::cluster;
 use crate::processor::partition::handle::{HighWatermark, Oldest, PartitionHandle, SharedOutbox};
 use crate::processor::partition::snapshot;
 use crate::processor::partition::task::{Channels, PartitionTask, TaskSettings};
 use crate::reading::Format;
-use crate::retry::Backoff;
-use crate::telemetry::log::Outage;
 use crate::time::{Clock, milliseconds};
 
 /// How long the broker may hold back an answer while there is nothing to read.
@@ -54,6 +54,8 @@ pub struct Launcher {
     pub on_unreadable: OnUnreadable,
     /// Reading waits while this many windows have ended and are not confirmed.
     pub max_closed_windows: usize,
+    /// Whether the checkpoint files are all there is.
+    pub is_local: bool,
     /// Where to start where no state exists.
     pub from: StartFrom,
     /// The partitions that the topic had when this process started. One that appears later is read from its beginning,
@@ -99,6 +101,7 @@ impl Launcher {
             on_unreadable: config.on_unreadable,
             // Without PostgreSQL nothing is ever confirmed, and every window stays.
             max_closed_windows: if config.database.is_some() { MAX_CLOSED_WINDOWS } else { usize::MAX },
+            is_local: config.database.is_none(),
             from: config.from,
             first_partitions,
             idle_timeout: config.idle_timeout,
@@ -134,6 +137,7 @@ impl Launcher {
             crate::warn!("ignoring a checkpoint file", "reason" => problem);
         }
         let mut files = found.checkpoints;
+        self.refuse_other_cluster(claimed, &mut files)?;
         let state = match origin(claimed, &Vec::from_iter(&files)) {
             Origin::File(index) => {
                 let file = files.swap_remove(index);
@@ -158,27 +162,28 @@ impl Launcher {
         Ok((state, Vec::new()))
     }
 
+    /// Files of another Kafka cluster are of other logs.
+    fn refuse_other_cluster(&self, claimed: &Claimed, files: &mut Vec<Checkpoint>) -> Result<()> {
+        let Some(id) = self.cluster.id() else { return Ok(()) };
+        let is_other = |file: &Checkpoint| !file.cluster_id.is_empty() && file.cluster_id != id;
+        let Some(other) = files.iter().find(|file| is_other(file)).map(|file| file.cluster_id.clone()) else {
+            return Ok(());
+        };
+        if self.is_local {
+            return Err(cluster::other_files(&other, id, &self.store));
+        }
+        crate::warn!("ignoring checkpoint files of another Kafka cluster", "partition" => claimed.partition,
+            "their_cluster" => other, "cluster" => id);
+        files.retain(|file| !is_other(file));
+        Ok(())
+    }
+
     async fn first_offset(&self, partition: i32) -> i64 {
         let from = match self.first_partitions.contains(&partition) {
             true => self.from,
             false => StartFrom::Earliest,
         };
-        let mut backoff = Backoff::default();
-        let outage = Outage::new(format!("partition {partition} of topic {}", self.cluster.topic()));
-        loop {
-            match topic::start_offset(&self.cluster, partition, from).await {
-                Ok(offset) => {
-                    outage.ok();
-                    return offset;
-                }
-                // The first failure is often a leader that moves; a broker that is away is reported by `Cluster`.
-                Err(error) if backoff.failures() > 1 && self.cluster.outage().is_none() => {
-                    outage.failed(&error)
-                }
-                Err(_) => {}
-            }
-            backoff.wait().await;
-        }
+        topic::first_offset(&self.cluster, partition, from).await
     }
 
     fn launch(
@@ -208,6 +213,7 @@ impl Launcher {
             oldest: oldest.clone(),
             settings: TaskSettings {
                 topic: self.cluster.topic().to_owned(),
+                cluster_id: self.cluster.id().unwrap_or_default().to_owned(),
                 partition,
                 epoch,
                 window_ms: self.settings.window_ms,

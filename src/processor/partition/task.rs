@@ -37,6 +37,8 @@ pub const UNREADABLE_TRIES: u32 = 8;
 pub struct TaskSettings {
     /// The topic.
     pub topic: String,
+    /// The Kafka cluster that it is in; empty where that is not known.
+    pub cluster_id: String,
     /// The partition.
     pub partition: i32,
     /// The epoch it is held under.
@@ -338,6 +340,7 @@ impl PartitionTask {
         let positions = (state.progress.position(), state.progress.flushed());
         let checkpoint = Checkpoint {
             topic: self.settings.topic.clone(),
+            cluster_id: self.settings.cluster_id.clone(),
             partition: self.settings.partition,
             epoch: self.settings.epoch,
             window_ms: self.settings.window_ms,

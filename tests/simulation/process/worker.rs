@@ -308,6 +308,7 @@ impl Unit {
         let positions = (state.progress.position(), state.progress.flushed());
         let checkpoint = Checkpoint {
             topic: "t".to_owned(),
+            cluster_id: String::new(),
             partition: self.partition,
             epoch: self.epoch,
             window_ms: self.settings.window_ms,
