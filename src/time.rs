@@ -4,6 +4,8 @@
 //! as an argument, so that the core stays a function of its input.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rskafka::chrono::{DateTime, Utc};
@@ -33,25 +35,36 @@ pub fn from_timestamp(time: SystemTime) -> i64 {
     }
 }
 
-/// The wall clock, but one that is never set back while the program runs: what was in the past stays in the past.
+/// What future times are judged by: the later of this machine's wall clock and PostgreSQL's. So neither being behind makes
+/// what is sent now a matter of the future, and one that was wrong and is set right is wrong no more.
 ///
-/// The monotonic clock alone would not do, because it may stop while the machine sleeps.
-#[derive(Debug, Clone, Copy)]
+/// Until PostgreSQL has told its time, the wall clock as it was at the start stands in for it, moved on by the monotonic
+/// clock: what was in the past stays in the past. That clock alone would not do, as it may stand still while the machine
+/// sleeps.
+#[derive(Debug, Clone)]
 pub struct Clock {
     started: Instant,
-    started_ms: i64,
+    /// The other clock as it showed, or would have shown, at the start, ms since 1970.
+    other_ms: Arc<AtomicI64>,
 }
 
 impl Clock {
     /// Starts at the wall clock's time.
     pub fn start() -> Self {
-        Self { started: Instant::now(), started_ms: now_ms() }
+        Self { started: Instant::now(), other_ms: Arc::new(AtomicI64::new(now_ms())) }
+    }
+
+    /// Takes note of PostgreSQL's time, ms since 1970.
+    pub fn saw(&self, database_ms: i64) {
+        let at_start = database_ms.saturating_sub(milliseconds(self.started.elapsed()));
+        // Relaxed: a number by itself.
+        self.other_ms.store(at_start, Ordering::Relaxed);
     }
 
     /// ms since 1970.
     pub fn now_ms(&self) -> i64 {
         let passed = milliseconds(self.started.elapsed());
-        now_ms().max(self.started_ms.saturating_add(passed))
+        now_ms().max(self.other_ms.load(Ordering::Relaxed).saturating_add(passed))
     }
 }
 
@@ -104,10 +117,26 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_goes_on() {
-        let ahead = Clock { started: Instant::now(), started_ms: now_ms() + 3_600_000 };
+        let started_at = |ms| Clock { started: Instant::now(), other_ms: Arc::new(AtomicI64::new(ms)) };
+        let ahead = started_at(now_ms() + 3_600_000);
         assert!(ahead.now_ms() >= now_ms() + 3_500_000);
-        let behind = Clock { started: Instant::now(), started_ms: 0 };
-        assert!(behind.now_ms() >= now_ms() - 1_000);
+        assert!(started_at(0).now_ms() >= now_ms() - 1_000);
+    }
+
+    #[test]
+    fn the_later_of_two_clocks_counts_as_each_of_them_is_now() {
+        let hour = 3_600_000;
+        // This machine was an hour ahead at the start and was set right.
+        let clock =
+            Clock { started: Instant::now(), other_ms: Arc::new(AtomicI64::new(now_ms() + hour)) };
+        clock.saw(now_ms());
+        assert!((now_ms() - 1_000..now_ms() + 1_000).contains(&clock.now_ms()));
+        // It is an hour behind PostgreSQL, which is set back later.
+        let worker = clock.clone();
+        clock.saw(now_ms() + hour);
+        assert!(worker.now_ms() >= now_ms() + hour - 1_000);
+        clock.saw(now_ms() - hour);
+        assert!((now_ms() - 1_000..now_ms() + 1_000).contains(&worker.now_ms()));
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl BoundedRun {
         own.iter().all(|own| own.reached.is_some()) && own.iter().any(unwritten)
     }
 
+    /// Whether all that this process was to do is done, so that only others can end the run.
+    pub fn waits_for_others(own: &[Own]) -> bool {
+        own.iter().all(|own| own.reached.is_some_and(|at| own.flushed >= at))
+    }
+
     /// Offsets that are not in the table yet; 0: the run is done. What the topic no longer has cannot be
     /// read and is not waited for.
     pub fn left(&mut self, table: &Positions, own: &[Own], existing: &BTreeSet<i32>) -> i64 {
@@ -81,6 +86,7 @@ mod tests {
         assert_eq!(run.left(&table(&[Some(at(0, 10)), Some(at(0, 20))]), &own(None), &existing), 1);
         let reached = own(Some(at(0, 10)));
         assert!(BoundedRun::wants_flush(&reached) && !BoundedRun::wants_flush(&own(None)));
+        assert!(!BoundedRun::waits_for_others(&reached) && BoundedRun::waits_for_others(&[]));
         assert_eq!(run.left(&table(&[Some(at(0, 9)), Some(at(0, 20))]), &reached, &existing), 1);
         assert_eq!(run.left(&table(&[Some(at(0, 10)), Some(at(0, 20))]), &reached, &existing), 0);
     }

@@ -34,6 +34,15 @@ pub struct LeaseSession {
     pub(super) finish: Statement,
 }
 
+/// What a process learns by telling that it lives.
+#[derive(Debug)]
+pub struct Beat {
+    /// Everybody's leases.
+    pub leases: Leases,
+    /// PostgreSQL's clock, ms since 1970.
+    pub now_ms: i64,
+}
+
 /// Before every window, and within what a `TIMESTAMP` can hold: the year 1.
 const EARLIEST_MS: i64 = -62_135_596_800_000;
 
@@ -59,6 +68,8 @@ WITH process AS (
         ORDER BY partition FOR UPDATE SKIP LOCKED)
 )
 SELECT NULL::int, owner, NULL::bigint FROM weather_process WHERE topic = $1 AND expires_at > clock_timestamp()
+UNION ALL
+SELECT NULL, NULL, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 UNION ALL
 SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END, epoch
 FROM weather_partition WHERE topic = $1";
@@ -129,12 +140,12 @@ impl LeaseSession {
 
     /// Tells that this process lives and extends its leases; then looks at everybody's. A process that `shares` counts
     /// among those that divide the partitions between them.
-    pub async fn beat(&self, owned: &[(i32, i64)], shares: bool) -> Result<Leases, Failure> {
+    pub async fn beat(&self, owned: &[(i32, i64)], shares: bool) -> Result<Beat, Failure> {
         let (partitions, epochs): (Vec<i32>, Vec<i64>) = owned.iter().copied().unzip();
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&self.topic, &self.owner, &self.lease_ms, &partitions, &epochs, &shares];
         let rows = self.session.call(self.session.client.query(&self.beat, &parameters)).await?;
-        let mut leases = Leases::default();
+        let (mut leases, mut now_ms) = (Leases::default(), 0);
         for row in rows {
             match (row.try_get::<_, Option<i32>>(0)?, row.try_get::<_, Option<String>>(1)?) {
                 (Some(partition), owner) => {
@@ -142,7 +153,7 @@ impl LeaseSession {
                     leases.epochs.insert(partition, row.try_get(2)?);
                 }
                 (None, Some(process)) => leases.processes.push(process),
-                (None, None) => {}
+                (None, None) => now_ms = row.try_get(2)?,
             }
         }
         if shares {
@@ -151,7 +162,7 @@ impl LeaseSession {
         }
         leases.processes.sort_unstable();
         leases.processes.dedup();
-        Ok(leases)
+        Ok(Beat { leases, now_ms })
     }
 
     /// Takes what is free of these partitions, with the state that PostgreSQL has of each.

@@ -19,7 +19,7 @@ use crate::engine::bounded::{BoundedRun, Own};
 use crate::error::{Error, Result};
 use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::Failure;
-use crate::postgres::leases::LeaseSession;
+use crate::postgres::leases::{Beat, LeaseSession};
 use crate::processor::cluster;
 use crate::processor::flusher::{Request, flush_now};
 use crate::processor::housekeeper::{self, Housekeeper};
@@ -30,6 +30,9 @@ use crate::shutdown::{Shutdown, Trigger};
 
 /// Up to this many processes read the leases at the usual rate; more do so less often, because each read is a transaction.
 const LOOKING_AT_ONCE: u32 = 8;
+
+/// A bounded run names partitions that have had no owner for so long.
+const UNOWNED: Duration = Duration::from_secs(5);
 
 /// What ownership is decided by.
 #[derive(Debug)]
@@ -89,6 +92,9 @@ struct Ticking {
     launches: JoinSet<Launched>,
     /// Whether it was logged that every partition has an owner.
     waiting: bool,
+    /// Since when a bounded run waits for partitions without an owner, and whether it was said.
+    unowned: Option<Instant>,
+    told_unowned: bool,
     /// How many processes share the topic.
     processes: u32,
     housekeeper: Housekeeper,
@@ -118,6 +124,20 @@ impl Ticking {
         is_current
     }
 
+    /// Names the partitions that a bounded run waits for although no process has had them for a while.
+    fn log_unowned(&mut self, leases: &Leases) {
+        let unowned = leases.owners.iter().filter(|(_, owner)| owner.is_none()).map(|(partition, _)| partition);
+        let unowned: Vec<String> = unowned.map(ToString::to_string).collect();
+        let since = self.unowned.get_or_insert_with(Instant::now);
+        if unowned.is_empty() {
+            self.unowned = None;
+        } else if since.elapsed() >= UNOWNED && !self.told_unowned {
+            self.told_unowned = true;
+            crate::warn!("this process has read its partitions; --until-latest waits for others, which no process reads: \
+                start one that does, or leave --assign out", "partitions" => unowned.join(","));
+        }
+    }
+
     fn end(self) -> Remainder {
         Remainder { coming_up: self.coming_up(), session: self.session }
     }
@@ -132,6 +152,8 @@ impl LeaseKeeper {
             coming_up: BTreeMap::new(),
             launches: JoinSet::new(),
             waiting: false,
+            unowned: None,
+            told_unowned: false,
             processes: 1,
             housekeeper: Housekeeper::new(self.rules.upkeep),
         };
@@ -222,7 +244,8 @@ impl LeaseKeeper {
             Assign::Auto => (Wish::Share, true),
             Assign::Static(wanted) => (Wish::Given(wanted), false),
         };
-        let mut leases = session.beat(&Vec::from_iter(held.all()), shares).await?;
+        let Beat { mut leases, now_ms } = session.beat(&Vec::from_iter(held.all()), shares).await?;
+        self.launcher.clock.saw(now_ms);
         let ruling = assignment::rule(&self.rules.owner, wish, &held, &existing, &mut leases);
         self.stats.saw_leases(&leases);
         if ruling.rows_missing {
@@ -244,7 +267,7 @@ impl LeaseKeeper {
             ticking.housekeeper.work(&session, &existing, &self.stats).await?;
         }
         if ruling.claim.is_empty() && ticking.coming_up.is_empty() {
-            self.end_if_done(&session, &existing).await?;
+            self.end_if_done(ticking, &session, &existing, &leases).await?;
         }
         ticking.session = Some(session);
         Ok(())
@@ -333,7 +356,13 @@ impl LeaseKeeper {
     }
 
     /// Ends a bounded run that is done.
-    async fn end_if_done(&mut self, session: &LeaseSession, existing: &BTreeSet<i32>) -> Result<(), Failure> {
+    async fn end_if_done(
+        &mut self,
+        ticking: &mut Ticking,
+        session: &LeaseSession,
+        existing: &BTreeSet<i32>,
+        leases: &Leases,
+    ) -> Result<(), Failure> {
         let Some(run) = &mut self.rules.bounded else { return Ok(()) };
         let own = |owned: &Arc<PartitionHandle>| Own {
             partition: owned.partition,
@@ -348,6 +377,8 @@ impl LeaseKeeper {
         self.stats.left(left);
         if left == 0 {
             self.done.fire();
+        } else if BoundedRun::waits_for_others(&own) {
+            ticking.log_unowned(leases);
         }
         Ok(())
     }

@@ -42,6 +42,9 @@ const EPOCH: i64 = 1;
 pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
     let _lock = lock(&config.checkpoint_dir, &config.format.output_units())?;
+    if let Some(listen) = config.listen {
+        crate::info!("without PostgreSQL there is no HTTP endpoint and no live line", "listen" => listen);
+    }
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
     let ends = async {

@@ -230,7 +230,7 @@ impl Launcher {
                 failures: self.failures.clone(),
                 changed: Arc::clone(&self.changed),
             },
-            clock: self.clock,
+            clock: self.clock.clone(),
             reached: Arc::clone(&reached),
         };
         let task = tokio::spawn(task.run()).abort_handle();
