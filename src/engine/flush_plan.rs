@@ -10,6 +10,7 @@
 //! - Only samples of dead letters are ever left out, and only when PostgreSQL refuses the partition with them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::engine::assignment::Lost;
 use crate::engine::dead_letter::DeadLetter;
@@ -31,6 +32,18 @@ pub struct FlushPlan {
 /// What is written in one transaction, unless a partition alone is more. Every part of it is in memory several times: as
 /// rows, as parameters, and as bytes on their way. A backlog must not be all at once.
 const MAX_PORTION_BYTES: usize = 2 * 1024 * 1024;
+
+/// The number of flushes grows with the logarithm of a transaction's age, and this times.
+const FLUSHES_UNDER_ONE_SNAPSHOT: u32 = 150;
+/// However old a transaction is, the next flush is not further away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// From one flush to the next; `oldest_snapshot` is how long PostgreSQL's longest transaction has lasted. For its sake
+/// PostgreSQL keeps every version of the rows that are written here, and each flush steps over all of them: were they
+/// written as often as otherwise, flushes would take longer and longer.
+pub fn pause(interval: Duration, oldest_snapshot: Duration) -> Duration {
+    interval.max((oldest_snapshot / FLUSHES_UNDER_ONE_SNAPSHOT).min(LONGEST_PAUSE))
+}
 
 /// What PostgreSQL has of a partition.
 #[derive(Debug, Default)]
@@ -260,6 +273,20 @@ pub struct Standing {
 mod tests {
     use super::*;
     use crate::reading::Reason;
+
+    #[test]
+    fn under_an_old_snapshot_flushes_stay_few() {
+        let interval = Duration::from_millis(250);
+        assert_eq!(pause(interval, Duration::ZERO), interval);
+        assert_eq!(pause(interval, Duration::from_secs(30)), interval);
+        let (mut age, mut flushes) = (Duration::ZERO, 0);
+        while age < Duration::from_secs(60 * 60) {
+            age += pause(interval, age);
+            flushes += 1;
+        }
+        assert!((500..1_000).contains(&flushes), "{flushes} in an hour, of 14,400");
+        assert_eq!(pause(interval, Duration::from_secs(24 * 60 * 60)), LONGEST_PAUSE);
+    }
 
     fn offer(partition: i32, next_offset: i64, letters: usize) -> Offer {
         let mut state = State::starting_at(0);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::engine::flush_plan::{FlushPlan, Offer, PartitionFlush, Remedy};
+use crate::engine::flush_plan::{self, FlushPlan, Offer, PartitionFlush, Remedy};
 use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::Failure;
 use crate::postgres::summary::SummaryRow;
@@ -34,11 +34,6 @@ pub async fn flush_now(flushes: &mpsc::Sender<Request>, limit: Duration) -> bool
     };
     matches!(timeout(limit, ask).await, Ok(Some(())))
 }
-
-/// A transaction that lasts longer than this makes flushes slower.
-const OLD_SNAPSHOT: Duration = Duration::from_secs(60);
-/// However slow a flush is, the next one is not further away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Writes changes to PostgreSQL.
 #[derive(Debug)]
@@ -105,22 +100,13 @@ impl Flusher {
             dirty = false;
             let begun = Instant::now();
             self.write_all().await;
-            next = begun + self.pause(begun.elapsed());
+            next = begun + flush_plan::pause(self.interval, self.stats.oldest_snapshot());
             if let Some(request) = request {
                 // The caller may have given up.
                 let _ = request.send(());
             }
         }
         self.log.close();
-    }
-
-    /// From one flush to the next. While another session's long transaction makes PostgreSQL keep every version of the
-    /// rows that are written here, each flush takes longer than the one before; then they come less often.
-    fn pause(&self, took: Duration) -> Duration {
-        match self.stats.oldest_snapshot() > OLD_SNAPSHOT {
-            true => self.interval.max((took * 20).min(LONGEST_PAUSE)),
-            false => self.interval,
-        }
     }
 
     /// Writes what there is now, however long it takes.

@@ -1,6 +1,6 @@
 //! What one process does now and then for all that share a topic: it marks windows final that time alone has closed,
-//! deletes old dead letters, compares another portion of the summary, and checks for transactions that hold back
-//! PostgreSQL's own upkeep.
+//! deletes old dead letters, compares another portion of the summary; and what each does for itself: it checks for
+//! transactions that hold back PostgreSQL's own upkeep.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -17,8 +17,8 @@ use crate::processor::observe::stats::Stats;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// How often another portion of the summary is compared with the partials.
 const REPAIR_EVERY: Duration = Duration::from_secs(10);
-/// How often to check for transactions that hold back PostgreSQL's upkeep.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(30);
+/// How often each process checks for transactions that hold back PostgreSQL's upkeep.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
 /// How often the log names them.
 const SNAPSHOT_REMIND: Duration = Duration::from_secs(60 * 60);
 
@@ -64,12 +64,7 @@ impl Housekeeper {
     }
 
     /// Does what is due.
-    pub async fn work(
-        &mut self,
-        session: &LeaseSession,
-        existing: &BTreeSet<i32>,
-        stats: &Stats,
-    ) -> Result<(), Failure> {
+    pub async fn work(&mut self, session: &LeaseSession, existing: &BTreeSet<i32>) -> Result<(), Failure> {
         if self.finished.elapsed() >= FINISH_EVERY {
             let existing = Vec::from_iter(existing.iter().copied());
             session.finish_windows(self.rules.out_of_orderness_ms, &existing).await?;
@@ -90,24 +85,25 @@ impl Housekeeper {
             repaired.log();
             (self.repaired, self.repair_before) = (Instant::now(), repaired.next);
         }
-        if self.looked.elapsed() >= SNAPSHOT_EVERY {
-            self.looked = Instant::now();
-            self.look_at_snapshots(session, stats).await?;
-        }
         Ok(())
     }
 
-    /// Warns of a transaction that keeps PostgreSQL from removing old row versions, which makes each flush slower.
-    async fn look_at_snapshots(&mut self, session: &LeaseSession, stats: &Stats) -> Result<(), Failure> {
+    /// Looks for a transaction that keeps PostgreSQL from removing old row versions, which makes each flush slower:
+    /// every process writes less often then, and the one that `warns` does so.
+    pub async fn watch(&mut self, session: &LeaseSession, stats: &Stats, warns: bool) -> Result<(), Failure> {
+        if self.looked.elapsed() < SNAPSHOT_EVERY {
+            return Ok(());
+        }
+        self.looked = Instant::now();
         let oldest = session.oldest_snapshot().await?;
         stats.saw_oldest_snapshot(oldest.as_ref().map_or(0.0, |oldest| oldest.seconds));
         let Some(oldest) = oldest.filter(OldSnapshot::is_old) else {
             self.warned = None;
             return Ok(());
         };
-        if self.warned.is_none_or(|warned| warned.elapsed() >= SNAPSHOT_REMIND) {
-            crate::warn!("a long transaction keeps PostgreSQL from removing old row versions, which slows flushes down; \
-                end it, or set idle_in_transaction_session_timeout", "seconds" => oldest.seconds.round(),
+        if warns && self.warned.is_none_or(|warned| warned.elapsed() >= SNAPSHOT_REMIND) {
+            crate::warn!("a long transaction keeps PostgreSQL from removing old row versions, so rows are written less \
+                often; end it, or set idle_in_transaction_session_timeout", "seconds" => oldest.seconds.round(),
                 "who" => oldest.who);
             self.warned = Some(Instant::now());
         }

@@ -263,9 +263,11 @@ impl LeaseKeeper {
         self.release(ticking, &session, &ruling).await?;
         ticking.processes = u32::try_from(leases.processes.len()).unwrap_or(u32::MAX);
         // One does for all what is to be done once.
-        if !shares || leases.processes.first() == Some(&self.rules.owner) {
-            ticking.housekeeper.work(&session, &existing, &self.stats).await?;
+        let keeps_house = !shares || leases.processes.first() == Some(&self.rules.owner);
+        if keeps_house {
+            ticking.housekeeper.work(&session, &existing).await?;
         }
+        ticking.housekeeper.watch(&session, &self.stats, keeps_house).await?;
         if ruling.claim.is_empty() && ticking.coming_up.is_empty() {
             self.end_if_done(ticking, &session, &existing, &leases).await?;
         }
@@ -289,8 +291,14 @@ impl LeaseKeeper {
     fn log_if_waiting(ticking: &mut Ticking, ruling: &Ruling, leases: &Leases) {
         if ruling.waits && !ticking.waiting {
             let holders: BTreeSet<&str> = leases.owners.values().flatten().map(String::as_str).collect();
-            crate::info!("every partition has an owner; waiting for a share, or for a lease to expire",
-                "partitions" => leases.owners.len(), "owners" => Vec::from_iter(holders).join(","));
+            let (partitions, owners) = (leases.owners.len(), Vec::from_iter(holders).join(","));
+            match owners.as_str() {
+                "" => crate::info!("the topic has none of the partitions that --assign names; waiting for them",
+                    "partitions" => partitions),
+                owners => crate::info!(
+                    "every partition has an owner; waiting for a share, or for a lease to expire",
+                    "partitions" => partitions, "owners" => owners),
+            }
         }
         ticking.waiting = ruling.waits;
     }

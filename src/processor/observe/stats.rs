@@ -273,7 +273,7 @@ impl Stats {
         self.oldest_snapshot_ms.store((seconds * 1000.0) as i64, Ordering::Relaxed);
     }
 
-    /// The same, as last seen by the process that looks for all; 0 in the others.
+    /// The same, as last seen.
     pub fn oldest_snapshot(&self) -> Duration {
         let ms = self.oldest_snapshot_ms.load(Ordering::Relaxed);
         Duration::from_millis(u64::try_from(ms).unwrap_or(0))
