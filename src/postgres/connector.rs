@@ -99,7 +99,7 @@ impl Connector {
         let mut backoff = Backoff::default();
         loop {
             let result = match self.session().await {
-                Ok(session) => schema::set_up(&session, &self.topic, self.window_ms, &self.units).await,
+                Ok(session) => self.set_up_by(&session).await,
                 Err(failure) => Err(SetupError::Failed(failure)),
             };
             match result {
@@ -110,6 +110,18 @@ impl Connector {
                 Err(error) => self.wait_or_refuse(error, &mut backoff).await?,
             }
         }
+    }
+
+    async fn set_up_by(&self, session: &Session) -> std::result::Result<(), SetupError> {
+        if session.is_pooled_by_transaction().await? {
+            let at = address(&self.config);
+            return Err(Error::usage(format!(
+                "PostgreSQL at {at} is reached through a pooler in transaction mode, which keeps neither settings nor \
+                 prepared statements: set pool_mode = session for this user or database, or connect to the server itself"
+            ))
+            .into());
+        }
+        schema::set_up(session, &self.topic, self.window_ms, &self.units).await
     }
 
     /// After a failure at start-up: waits before the next try.

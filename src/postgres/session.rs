@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::postgres::failure::Failure;
 
@@ -19,6 +19,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest wait for a lock, unless a caller sets a shorter one.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// A pooler that is busy may give the same connection by chance.
+const POOL_TRIES: u32 = 5;
 
 /// What every connection sets. Statements see what others have committed before them, also where the database or the role
 /// has another default: what one process makes another finds.
@@ -92,6 +95,35 @@ impl Session {
             "{set} statement_timeout = '15s'; {set} lock_timeout = '{lock_ms}ms'; \
              {set} idle_in_transaction_session_timeout = '5s'"
         )
+    }
+
+    /// Whether a pooler between gives each transaction another of the server's connections: then neither prepared statements
+    /// nor settings stay, and a statement of one process may be taken for another's.
+    pub async fn is_pooled_by_transaction(&self) -> Result<bool, Failure> {
+        let own = self.backend("").await?;
+        // Where there is no room for another connection, nothing can be said.
+        let Ok(other) = self.another().await else { return Ok(false) };
+        for _ in 0..POOL_TRIES {
+            // What was used last is given away next.
+            let before = self.backend("").await?;
+            let its = other.backend("BEGIN;").await?;
+            let now = self.backend("").await?;
+            other.call(other.client.batch_execute("ROLLBACK")).await?;
+            if [&before, &now] != [&own, &own] || its == own {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The server's process behind this connection, after a statement. Asked for without preparing anything.
+    async fn backend(&self, statement: &str) -> Result<Option<String>, Failure> {
+        let query = format!("{statement} SELECT pg_backend_pid()");
+        let rows = self.call(self.client.simple_query(&query)).await?;
+        Ok(rows.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
     }
 
     /// Whether nothing has happened to it after which it should be thrown away.

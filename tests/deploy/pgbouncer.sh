@@ -1,4 +1,4 @@
-# PgBouncer before the database, in its session mode. Sourced by tests/deploy/services.
+# PgBouncer before the database: its session mode works, its transaction mode is refused. Sourced by tests/deploy/services.
 
 try_pgbouncer() {
   need 'PgBouncer' find_pgbouncer pgbouncer pgbouncer pgbouncer
@@ -18,6 +18,14 @@ try_pgbouncer() {
   stop process
   stop pgbouncer
   say 'session mode: PgBouncer may go and come back'
+
+  start_pgbouncer transaction
+  local code=0 said
+  said=$(through_pgbouncer session --until-latest 2>&1) || code=$?
+  [ "$code" = 2 ] && grep -q 'a pooler in transaction mode' <<<"$said" ||
+    fail "transaction mode: exit code $code: $said"
+  stop pgbouncer
+  say 'transaction mode: refused'
 }
 
 find_pgbouncer() { find_program pgbouncer; }
