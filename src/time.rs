@@ -127,8 +127,7 @@ mod tests {
     fn the_later_of_two_clocks_counts_as_each_of_them_is_now() {
         let hour = 3_600_000;
         // This machine was an hour ahead at the start and was set right.
-        let clock =
-            Clock { started: Instant::now(), other_ms: Arc::new(AtomicI64::new(now_ms() + hour)) };
+        let clock = Clock { started: Instant::now(), other_ms: Arc::new(AtomicI64::new(now_ms() + hour)) };
         clock.saw(now_ms());
         assert!((now_ms() - 1_000..now_ms() + 1_000).contains(&clock.now_ms()));
         // It is an hour behind PostgreSQL, which is set back later.

@@ -123,7 +123,9 @@ fn cluster(tables: &Overview, of_brokers: Option<&str>, problems: &mut Vec<Probl
     let (Some(of_tables), Some(of_brokers)) = (of_tables, of_brokers) else { return };
     if of_tables != of_brokers {
         problems.push(Problem::error(
-            format!("the tables are of Kafka cluster {of_tables}, but the brokers are of cluster {of_brokers}"),
+            format!(
+                "the tables are of Kafka cluster {of_tables}, but the brokers are of cluster {of_brokers}"
+            ),
             format!(
                 "correct --brokers, or continue there with `weather process --accept-cluster {of_brokers}`"
             ),

@@ -58,7 +58,11 @@ FROM (SELECT old.partition, coalesce(l.next_offset, s.at, 0) AS next_offset, l.l
 WHERE p.topic = $1 AND p.partition = n.partition";
 
 /// Notes that the tables are of this cluster unless they are of one already; the cluster that they are of.
-pub async fn note(session: &Session, cluster_id: &str, topic_id: Option<[u8; 16]>) -> Result<String, Failure> {
+pub async fn note(
+    session: &Session,
+    cluster_id: &str,
+    topic_id: Option<[u8; 16]>,
+) -> Result<String, Failure> {
     let (client, topic_id) = (&session.client, topic_id.map(|id| id.to_vec()));
     let row = session.call(client.query_opt(NOTED, &[&topic_id])).await?;
     let (before, is_same_topic) = match row {

@@ -115,7 +115,8 @@ async fn look_in_transaction(session: &Session, topic: &str) -> Result<Overview,
     let mut overview = Overview::default();
     if has("weather_pipeline") {
         // As JSON, since older tables lack the column.
-        let select = "SELECT schema_version, topic, window_ms, to_jsonb(p) ->> 'cluster_id' FROM weather_pipeline p";
+        let select =
+            "SELECT schema_version, topic, window_ms, to_jsonb(p) ->> 'cluster_id' FROM weather_pipeline p";
         if let Some(row) = session.call(client.query_opt(select, &[])).await? {
             let made_for = MadeFor {
                 schema_version: row.try_get(0)?,

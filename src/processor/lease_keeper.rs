@@ -126,7 +126,8 @@ impl Ticking {
 
     /// Names the partitions that a bounded run waits for although no process has had them for a while.
     fn log_unowned(&mut self, leases: &Leases) {
-        let unowned = leases.owners.iter().filter(|(_, owner)| owner.is_none()).map(|(partition, _)| partition);
+        let unowned =
+            leases.owners.iter().filter(|(_, owner)| owner.is_none()).map(|(partition, _)| partition);
         let unowned: Vec<String> = unowned.map(ToString::to_string).collect();
         let since = self.unowned.get_or_insert_with(Instant::now);
         if unowned.is_empty() {
@@ -293,8 +294,10 @@ impl LeaseKeeper {
             let holders: BTreeSet<&str> = leases.owners.values().flatten().map(String::as_str).collect();
             let (partitions, owners) = (leases.owners.len(), Vec::from_iter(holders).join(","));
             match owners.as_str() {
-                "" => crate::info!("the topic has none of the partitions that --assign names; waiting for them",
-                    "partitions" => partitions),
+                "" => {
+                    crate::info!("the topic has none of the partitions that --assign names; waiting for them",
+                        "partitions" => partitions);
+                }
                 owners => crate::info!(
                     "every partition has an owner; waiting for a share, or for a lease to expire",
                     "partitions" => partitions, "owners" => owners),

@@ -61,7 +61,8 @@ impl Clusters {
     /// What `weather inspect` says of the cluster whose brokers are given.
     async fn inspect(&self) -> String {
         let pipeline = &self.pipeline;
-        let places = ["--brokers", &pipeline.brokers, "--topic", &pipeline.topic, "--database-url", &pipeline.url];
+        let places =
+            ["--brokers", &pipeline.brokers, "--topic", &pipeline.topic, "--database-url", &pipeline.url];
         let run = Weather::spawn(["inspect", "--checkpoint-dir", pipeline.folder()].iter().chain(&places));
         run.wait(RUN_LIMIT).await;
         run.stdout().join("\n")
@@ -72,7 +73,8 @@ impl Clusters {
     }
 
     async fn rows(&self) -> (Vec<String>, i64) {
-        let positions = "SELECT sum(next_offset + 1000000 * incarnation + epoch)::bigint FROM weather_partition";
+        let positions =
+            "SELECT sum(next_offset + 1000000 * incarnation + epoch)::bigint FROM weather_partition";
         (self.pipeline.table().await, self.number(positions).await)
     }
 

@@ -130,3 +130,19 @@ async fn partitions_given_by_hand_are_left_out_of_the_sharing() {
     wait_for_shares(&pipeline, &[6]).await;
     pipeline.assert_exact(&[&auto]).await;
 }
+
+#[tokio::test]
+async fn a_bounded_run_names_the_partitions_that_nobody_reads() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("unread", 3).await;
+    pipeline.produce(&["--count", "300", "--rate", "0"]).await;
+    let bounded = pipeline.spawn(&["--assign", "0", "--until-latest"]);
+    let line = "waits for others, which no process reads";
+    bounded.wait_for_line(line, RUN_LIMIT).await;
+    let said = bounded.stderr();
+    assert!(said.iter().any(|said| said.contains(line) && said.contains("partitions=1,2")), "{said:?}");
+    // Another process reads them: then both are done.
+    pipeline.drain().await;
+    bounded.succeed(END_LIMIT).await;
+    pipeline.assert_table().await;
+}

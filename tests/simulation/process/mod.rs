@@ -57,7 +57,8 @@ impl Task {
     }
 }
 
-/// A wall clock that may be wrong, read as `weather::time::Clock` reads it: it is never set back.
+/// A wall clock that may be wrong, read as `weather::time::Clock` reads it before PostgreSQL has told its time: it is never
+/// set back.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     pub offset_ms: i64,
