@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::Inspect;
 use crate::error::Error;
-use crate::inspect::records::{self, NewRecord};
+use crate::inspect::records::{self, NewRecord, Range};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::KafkaError;
 use crate::kafka::message::offsets::OffsetAt;
@@ -31,15 +31,6 @@ pub(super) struct Findings {
     pub tables: Result<Overview, Failure>,
     /// The checkpoint files of each partition.
     pub files: Result<BTreeMap<i32, Result<Found, Error>>, String>,
-}
-
-/// The first offset of a partition that Kafka has, and the one after its last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
-    /// The first.
-    pub earliest: i64,
-    /// The one after the last.
-    pub end: i64,
 }
 
 impl Findings {

@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use crate::config::OnDataLoss;
 use crate::engine::partition::MAX_READING_BYTES;
 use crate::engine::state::LogIdentity;
-use crate::inspect::findings::Range;
 use crate::kafka::batch::{Batches, Expander};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::fetcher::{Event, Feed, Fetcher, Settings, Turn};
@@ -27,6 +26,15 @@ const RECORDS: i64 = 5;
 const LIMIT: Duration = Duration::from_secs(5);
 /// How much of an example is shown, in bytes.
 const SHOWN: usize = 300;
+
+/// The first offset of a partition that Kafka has, and the one after its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    /// The first.
+    pub earliest: i64,
+    /// The one after the last.
+    pub end: i64,
+}
 
 /// A record as Kafka has it.
 #[derive(Debug)]
