@@ -17,7 +17,9 @@ try_backup() {
   process_to_the_end backup
   table backup >"$WEATHER_TEST_DIR/backup.after"
   diff "$WEATHER_TEST_DIR/backup.before" "$WEATHER_TEST_DIR/backup.after" >&2 || fail 'backup: the table differs after the restore'
-  say "restored, and read again from there: $(wc -l <"$WEATHER_TEST_DIR/backup.after") windows of 10000 readings, the same as before"
+  quietly env PGPASSWORD="$WEATHER_TEST_PG_PASSWORD" "$WEATHER_BIN" verify --brokers "$kafka" --topic backup \
+    --database-url "postgres://postgres@127.0.0.1:$postgres_port/backup"
+  say "restored, and read again from there: $(wc -l <"$WEATHER_TEST_DIR/backup.after") windows of 10000 readings, the same as before, as verify says too"
 }
 
 # postgres_tool NAME ARGUMENT…
