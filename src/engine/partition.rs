@@ -249,13 +249,16 @@ impl Partition {
             0..=MAX_READING_BYTES if self.parser.format().has_list() => {
                 self.aggregate_list(offset, value, timestamp_ms, future_ms)
             }
-            0..=MAX_READING_BYTES => self.parser.parse(value, Some(timestamp_ms)).and_then(|reading| {
-                self.aggregate(offset, &reading, future_ms)?;
-                if reading.left_out != [None; METRICS] {
-                    self.lacking.see(&reading, value);
-                }
-                Ok(())
-            }),
+            0..=MAX_READING_BYTES => {
+                let mut reading = Reading::EMPTY;
+                self.parser.parse_into(value, Some(timestamp_ms), &mut reading).and_then(|()| {
+                    self.aggregate(offset, &reading, future_ms)?;
+                    if reading.left_out != [None; METRICS] {
+                        self.lacking.see(&reading, value);
+                    }
+                    Ok(())
+                })
+            }
             _ => Err(Reason::Oversized),
         };
         if let Err(reason) = taken {

@@ -38,6 +38,7 @@ mod search;
 mod shape;
 pub mod timestamp;
 pub mod units;
+mod words;
 pub mod zone;
 
 #[cfg(test)]
@@ -67,6 +68,11 @@ pub struct Reading {
     pub metrics: [Option<i64>; 3],
     /// Why those that are `None` are.
     pub left_out: [Option<Cause>; 3],
+}
+
+impl Reading {
+    /// Nothing was measured: what a reading is read into.
+    pub const EMPTY: Self = Self { event_time_ms: 0, metrics: [None; 3], left_out: [None; 3] };
 }
 
 /// Why a metric of a reading does not count. Of several fields that a metric may come in, the most informative.

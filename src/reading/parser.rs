@@ -68,7 +68,22 @@ impl Parser {
     /// The reason for refusing it: one of `Malformed`, `MissingTimestamp` and `NoMetric`.
     #[inline]
     pub fn parse(&mut self, value: &[u8], record_ms: Option<i64>) -> Result<Reading, Reason> {
-        self.read(value, record_ms, false).0
+        let mut reading = Reading::EMPTY;
+        self.parse_into(value, record_ms, &mut reading).map(|()| reading)
+    }
+
+    /// As [`Parser::parse`], without moving the reading once it is read; `into` means something only if there is one.
+    ///
+    /// # Errors
+    /// As [`Parser::parse`].
+    #[inline]
+    pub fn parse_into(
+        &mut self,
+        value: &[u8],
+        record_ms: Option<i64>,
+        into: &mut Reading,
+    ) -> Result<(), Reason> {
+        self.read(value, record_ms, false, into).0
     }
 
     /// As [`Parser::parse`], and the station, if the record has one: text, or a whole number as text.
@@ -77,7 +92,9 @@ impl Parser {
         value: &'p [u8],
         record_ms: Option<i64>,
     ) -> (Result<Reading, Reason>, Option<&'p str>) {
-        let (reading, station) = self.read(value, record_ms, true);
+        let mut reading = Reading::EMPTY;
+        let (read, station) = self.read(value, record_ms, true, &mut reading);
+        let reading = read.map(|()| reading);
         let station = match station {
             Station::None => None,
             Station::Value(from, to) => {
@@ -94,13 +111,15 @@ impl Parser {
         value: &[u8],
         record_ms: Option<i64>,
         wants_station: bool,
-    ) -> (Result<Reading, Reason>, Station) {
+        into: &mut Reading,
+    ) -> (Result<(), Reason>, Station) {
         let body = body(value);
-        let mut reader = Reader { format: &self.format, cursor: &mut self.cursor, record_ms, wants_station };
-        if let Some((reading, station)) = self.shapes.read(body, &mut reader) {
-            return (Ok(reading), station.map_or(Station::None, |(from, to)| Station::Value(from, to)));
+        let mut reader = Reader::new(&self.format, &mut self.cursor, record_ms, wants_station);
+        if self.shapes.read(body, &mut reader, into) {
+            return (Ok(()), reader.station.map_or(Station::None, |(from, to)| Station::Value(from, to)));
         }
-        self.read_whole(body, record_ms, wants_station)
+        let (reading, station) = self.read_whole(body, record_ms, wants_station);
+        (reading.map(|reading| *into = reading), station)
     }
 
     /// As [`Parser::parse`], without the shapes.
@@ -110,6 +129,7 @@ impl Parser {
     }
 
     /// Reads a value by simd-json: its result defines what the value means. Of a list, the first reading that counts.
+    #[inline(never)]
     fn read_whole(
         &mut self,
         body: &[u8],
@@ -118,7 +138,7 @@ impl Parser {
     ) -> (Result<Reading, Reason>, Station) {
         let Self { format, shapes, cursor, json, search, station } = self;
         json.parse(body, |nodes, as_it_stands| {
-            let mut reader = Reader { format, cursor, record_ms, wants_station };
+            let mut reader = Reader::new(format, cursor, record_ms, wants_station);
             let mut best = Best::default();
             let mut name = None;
             search.each(format, nodes, |Candidate { plan, is_element, .. }| {
@@ -151,7 +171,7 @@ impl Parser {
     ) -> Result<i64, Reason> {
         let Self { format, cursor, json, search, station, .. } = self;
         json.parse(body(value), |nodes, _| {
-            let mut reader = Reader { format, cursor, record_ms, wants_station: true };
+            let mut reader = Reader::new(format, cursor, record_ms, true);
             let mut best = Best::default();
             let mut refused = 0;
             search.each(format, nodes, |Candidate { plan, .. }| {

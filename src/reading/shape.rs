@@ -15,7 +15,7 @@ use super::plan::{Clock, MetricPlan, Plan, event_time, sent_text, time_of_text};
 use super::timestamp::{self, Time};
 use super::units::Conversion;
 use super::zone::Cursor;
-use super::{Cause, Metric, Reading};
+use super::{Cause, Metric, Reading, words};
 use fields::Fields;
 
 mod fields;
@@ -44,36 +44,35 @@ pub(super) struct Shapes {
     waited: u32,
 }
 
-/// A reading, and where in the record its station is.
-pub(super) type Hit = (Reading, Option<(usize, usize)>);
-
 impl Shapes {
-    /// Reads a record of a known shape.
+    /// Reads a record of a known shape; whether it was one.
     #[inline]
-    pub(super) fn read(&mut self, body: &[u8], reader: &mut Reader<'_>) -> Option<Hit> {
-        if let Some(hit) = self.known.get_mut(self.current).and_then(|shape| shape.read(body, reader)) {
-            return Some(hit);
-        }
+    pub(super) fn read(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> bool {
+        let current = self.known.get_mut(self.current);
+        current.is_some_and(|shape| shape.read(body, reader, into).is_some())
+            || self.read_another(body, reader, into)
+    }
+
+    #[inline(never)]
+    fn read_another(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> bool {
         // Where hardly two records have one shape, looking at them all would only cost.
         let is_worth_it = self.waited <= RARE_WAIT;
         let (current, tried) = (self.current, if is_worth_it { self.known.len() } else { 0 });
         let others = || (0..tried).filter(|index| *index != current);
-        let in_order = |shape: &mut Shape, reader: &mut Reader<'_>| shape.read(body, reader);
-        let in_any_order = |shape: &mut Shape, reader: &mut Reader<'_>| shape.read_fields(body, reader);
         for index in others() {
-            if let Some(hit) = in_order(&mut self.known[index], reader) {
+            if self.known[index].read(body, reader, into).is_some() {
                 self.current = index;
-                return Some(hit);
+                return true;
             }
         }
         let current = Some(current).filter(|current| *current < self.known.len());
         for index in current.into_iter().chain(others()) {
-            if let Some(hit) = in_any_order(&mut self.known[index], reader) {
+            if self.known[index].read_fields(body, reader, into).is_some() {
                 self.current = index;
-                return Some(hit);
+                return true;
             }
         }
-        None
+        false
     }
 
     /// Remembers the shape of a record that was read the long way.
@@ -105,6 +104,8 @@ pub(super) struct Reader<'f> {
     /// When the Kafka record was made, for readings without a time of their own.
     pub(super) record_ms: Option<i64>,
     pub(super) wants_station: bool,
+    /// Where in the record its station stands, once a shape has read it.
+    pub(super) station: Option<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -208,23 +209,24 @@ impl Shape {
         (self.steps.len() <= MAX_STEPS).then_some(())
     }
 
+    /// Reads a record of this shape; `into` means something only if it is one.
     #[inline]
-    fn read(&mut self, body: &[u8], reader: &mut Reader<'_>) -> Option<Hit> {
-        let mut draft = self.draft();
+    fn read(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> Option<()> {
+        let mut draft = self.draft(into);
         let (mut at, mut literal_at) = (0, 0);
         for step in &self.steps {
             at = self.step(step, &mut literal_at, body, at, &mut draft, reader)?;
         }
-        if body.get(at..)? != self.literals.get(literal_at..)? {
+        if after(body, at, self.literals.get(literal_at..)?)? != body.len() {
             return None;
         }
         self.finish(draft, reader)
     }
 
     /// As [`Shape::read`], whatever the order of the fields is.
-    fn read_fields(&mut self, body: &[u8], reader: &mut Reader<'_>) -> Option<Hit> {
+    fn read_fields(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> Option<()> {
         let fields = self.fields.as_ref()?;
-        let mut draft = self.draft();
+        let mut draft = self.draft(into);
         let mut at = fields.open(&self.literals, body)?;
         let mut unseen = fields.all();
         loop {
@@ -243,9 +245,9 @@ impl Shape {
         self.finish(draft, reader)
     }
 
-    fn draft(&self) -> Draft {
-        let reading = Reading { event_time_ms: 0, metrics: [None; 3], left_out: self.absent };
-        Draft { reading, event_time_ms: None, station: None }
+    fn draft<'r>(&self, into: &'r mut Reading) -> Draft<'r> {
+        (into.metrics, into.left_out) = ([None; 3], self.absent);
+        Draft { reading: into, event_time_ms: None, station: None }
     }
 
     /// Reads a literal and the value behind it; where they end.
@@ -256,7 +258,7 @@ impl Shape {
         literal_at: &mut usize,
         body: &[u8],
         at: usize,
-        draft: &mut Draft,
+        draft: &mut Draft<'_>,
         reader: &mut Reader<'_>,
     ) -> Option<usize> {
         let end = usize::from(step.end);
@@ -264,10 +266,10 @@ impl Shape {
         *literal_at = end;
         let rest = body.get(at..)?;
         let length = match step.value {
-            Value::Number => Decimal::read(rest)?.length,
+            Value::Number => Decimal::read_at(body, at)?.length,
             Value::Text => text_length(rest)?,
             Value::TimeNumber => {
-                let decimal = Decimal::read(rest)?;
+                let decimal = Decimal::read_at(body, at)?;
                 let time = Time::Instant(epoch(decimal, rest)?);
                 draft.event_time_ms = Some(event_time(time, Clock::Zone, reader.format, reader.cursor).ok()?);
                 decimal.length
@@ -279,13 +281,13 @@ impl Shape {
                 text.len()
             }
             Value::MetricNumber(metric, conversion) => {
-                let decimal = Decimal::read(rest)?;
-                reader.take(&mut draft.reading, metric, conversion, Ok(decimal.fixed(rest)));
+                let decimal = Decimal::read_at(body, at)?;
+                reader.take(draft.reading, metric, conversion, Ok(decimal.fixed(rest)));
                 decimal.length
             }
             Value::MetricText(metric, conversion) => {
                 let text = plain_text(rest)?;
-                reader.take(&mut draft.reading, metric, conversion, sent_text(text));
+                reader.take(draft.reading, metric, conversion, sent_text(text));
                 text.len()
             }
         };
@@ -296,20 +298,21 @@ impl Shape {
     }
 
     #[inline]
-    fn finish(&mut self, draft: Draft, reader: &Reader<'_>) -> Option<Hit> {
-        let Draft { mut reading, event_time_ms, station } = draft;
+    fn finish(&mut self, draft: Draft<'_>, reader: &mut Reader<'_>) -> Option<()> {
+        let Draft { reading, event_time_ms, station } = draft;
         if reading.metrics == [None; 3] {
             return None;
         }
         reading.event_time_ms = if self.has_time { event_time_ms? } else { reader.record_time()? };
         self.hits = self.hits.saturating_add(1);
-        Some((reading, station))
+        reader.station = station;
+        Some(())
     }
 }
 
-/// What was read of a record so far.
-struct Draft {
-    reading: Reading,
+/// What was read of a record so far. The reading is written where it stays: its copies would wait for the stores before.
+struct Draft<'r> {
+    reading: &'r mut Reading,
     event_time_ms: Option<i64>,
     station: Option<(usize, usize)>,
 }
@@ -317,10 +320,19 @@ struct Draft {
 /// Where `literal` ends, if it stands at `at`.
 #[inline(always)]
 fn after(body: &[u8], at: usize, literal: &[u8]) -> Option<usize> {
-    body.get(at..)?.starts_with(literal).then_some(at + literal.len())
+    words::begins_with(body.get(at..)?, literal).then_some(at + literal.len())
 }
 
-impl Reader<'_> {
+impl<'f> Reader<'f> {
+    pub(super) fn new(
+        format: &'f Format,
+        cursor: &'f mut Cursor,
+        record_ms: Option<i64>,
+        wants_station: bool,
+    ) -> Self {
+        Self { format, cursor, record_ms, wants_station, station: None }
+    }
+
     /// The time of a reading without one, if the format takes the Kafka record's.
     pub(super) fn record_time(&self) -> Option<i64> {
         let allowed = self.format.settings.missing_timestamp == MissingTimestamp::Kafka;
@@ -366,7 +378,8 @@ fn name_length(value: Value, rest: &[u8]) -> Option<usize> {
 /// Text up to its closing quote, without escapes.
 #[inline]
 fn plain_text(rest: &[u8]) -> Option<&str> {
-    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+    let plain = words::plain_until(rest, 0);
+    let end = plain + rest.get(plain..)?.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
     let (text, after) = rest.split_at_checked(end)?;
     if after.first() == Some(&b'"') { std::str::from_utf8(text).ok() } else { None }
 }
@@ -374,7 +387,7 @@ fn plain_text(rest: &[u8]) -> Option<&str> {
 /// The bytes of a text up to its closing quote; `None` if it is no JSON, or not for certain.
 #[inline]
 fn text_length(rest: &[u8]) -> Option<usize> {
-    let (mut at, mut is_ascii) = (0, true);
+    let (mut at, mut is_ascii) = (words::plain_until(rest, 0), true);
     loop {
         match *rest.get(at)? {
             b'"' => break,
