@@ -7,12 +7,7 @@ use crate::reading::{Format, Metric, Reason};
 use crate::time::{Rfc3339, now_ms};
 
 /// What to do about records that are refused for this reason; they are this share of all.
-pub(super) fn on_rejected(
-    reason: Reason,
-    share: f64,
-    example: Option<&DeadLetter>,
-    format: &Format,
-) -> String {
+pub fn on_rejected(reason: Reason, share: f64, example: Option<&DeadLetter>, format: &Format) -> String {
     // Of one that was cut nothing can be told.
     let whole = |letter: &DeadLetter| {
         let payload = letter.payload.clone()?;
@@ -23,7 +18,7 @@ pub(super) fn on_rejected(
 }
 
 /// What to do about a metric that none of the readings has.
-pub(super) fn on_missing(metric: Metric, example: Option<&[u8]>, format: &Format) -> String {
+pub fn on_missing(metric: Metric, example: Option<&[u8]>, format: &Format) -> String {
     let hint = example.and_then(|value| explain(format, value).hint());
     let general =
         || format!("if records carry it, name its field and unit: --fields {}=NAME:UNIT", metric.as_str());

@@ -8,7 +8,7 @@
 //! - [`intake_log`]: warnings about records that are rejected, and the counts at the end.
 //! - [`batch_log`]: `Batch {id}:`, rows and `write OK` on standard output.
 
-mod advice;
+pub mod advice;
 pub mod batch_log;
 mod exposition;
 pub mod intake_log;
