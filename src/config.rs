@@ -278,6 +278,26 @@ pub struct Process {
     pub dead_letter_retention: Duration,
     /// Room in the database, in bytes, beyond which the oldest dead letters are deleted.
     pub dead_letter_max_bytes: i64,
+    /// Whether and how stations are kept apart.
+    pub by_station: Option<ByStation>,
+}
+
+/// What averages can be kept by beside the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The station.
+    Station,
+}
+
+/// How stations are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByStation {
+    /// Stations that a window of a partition keeps apart.
+    pub max_stations: usize,
+    /// How long a partition of which many stations change may wait for a flush.
+    pub flush_interval: Duration,
+    /// How long windows of single stations are kept in the database; None = for ever.
+    pub retention: Option<Duration>,
 }
 
 /// `weather inspect`.

@@ -35,17 +35,17 @@ async fn flushes(table: &Table) {
     table.empty().await;
     let config = table.url().parse().expect("a URL of PostgreSQL");
     let open = async || Session::open(&config).await.expect("PostgreSQL answers");
-    schema::set_up(&open().await, "bench", HOUR_MS, &Units::of(&Format::default()))
+    schema::set_up(&open().await, "bench", HOUR_MS, &Units::of(&Format::default()), false)
         .await
         .expect("tables can be made");
-    let leases = LeaseSession::prepare(Arc::new(open().await), "bench", "bench", LEASE)
+    let leases = LeaseSession::prepare(Arc::new(open().await), "bench", "bench", LEASE, false)
         .await
         .expect("statements are taken");
     let partitions: Vec<i32> = (0..PARTITIONS).collect();
     leases.add_partitions(&partitions).await.expect("rows can be made");
     leases.beat(&[], true).await.expect("a heart beats");
     let claimed = leases.claim(&partitions, HOUR_MS).await.expect("no other process has them");
-    let mut session = FlushSession::prepare(Arc::new(open().await), "bench", HOUR_MS, LEASE)
+    let mut session = FlushSession::prepare(Arc::new(open().await), "bench", HOUR_MS, LEASE, false)
         .await
         .expect("statements are taken");
     let mut states: Vec<PartitionFlush> =
@@ -72,5 +72,14 @@ fn first(partition: i32, epoch: i64) -> PartitionFlush {
     let windows = [1, 2].map(|hour| Window { start_ms: hour * HOUR_MS, totals }).to_vec();
     let state = State { progress: Progress::starting_at(0), ..State::starting_at(0) };
     let known = state.progress.position();
-    PartitionFlush { partition, epoch, state, known, high_watermark: 0, windows, letters: Vec::new() }
+    PartitionFlush {
+        partition,
+        epoch,
+        state,
+        known,
+        high_watermark: 0,
+        windows,
+        letters: Vec::new(),
+        stations: Vec::new(),
+    }
 }

@@ -153,6 +153,7 @@ fn checkpoint() {
         written_ms: now_ms(),
         state: state(100),
         pending: Vec::new(),
+        stations: Vec::new(),
     };
     repeat("checkpoint/100-windows", "file", 1, LENGTH, || {
         store.write(0, &checkpoint.encode()).expect("a disk with room");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::table::{FlagValues, Name, flags};
 use super::{Command, Environment, Given, Origin, Run, database, environment, value};
 use crate::config::{
-    Between, Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl, Verify,
+    Between, By, ByStation, Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl, Verify,
 };
 use crate::error::{Error, Result};
 use crate::reading::{Format, Settings};
@@ -199,6 +199,14 @@ fn process(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<
         fetch_bytes: present("fetch-bytes", o.fetch_bytes)?,
         dead_letter_retention: present("dead-letter-retention", o.dead_letter_retention)?,
         dead_letter_max_bytes: present("dead-letter-max-bytes", o.dead_letter_max_bytes)?,
+        by_station: match o.by {
+            None => None,
+            Some(By::Station) => Some(ByStation {
+                max_stations: present("max-stations", o.max_stations)?,
+                flush_interval: present("station-flush-interval", o.station_flush_interval)?,
+                retention: o.station_retention,
+            }),
+        },
     })
 }
 

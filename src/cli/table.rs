@@ -10,6 +10,7 @@ mod inspect;
 mod process;
 mod producer;
 mod services;
+mod stations;
 mod telemetry;
 mod verify;
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use super::value::{self, Parsed};
 use crate::config::{
-    Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
+    Assign, By, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
     SaslMechanism, StartFrom,
 };
 use crate::reading::{FieldRule, MissingTimestamp, Unit, Zone};
@@ -104,6 +105,7 @@ const FLAGS: &[&[Flag]] = &[
     services::FLAGS,
     producer::FLAGS,
     process::FLAGS,
+    stations::FLAGS,
     demo::FLAGS,
     inspect::FLAGS,
     verify::FLAGS,
@@ -164,6 +166,10 @@ pub(super) struct FlagValues {
     pub(super) max_future: Option<Duration>,
     pub(super) dead_letter_retention: Option<Duration>,
     pub(super) dead_letter_max_bytes: Option<i64>,
+    pub(super) by: Option<By>,
+    pub(super) max_stations: Option<usize>,
+    pub(super) station_flush_interval: Option<Duration>,
+    pub(super) station_retention: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) lease: Option<Duration>,
     pub(super) on_data_loss: Option<OnDataLoss>,

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{
-    Assign, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
+    Assign, By, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
     SaslMechanism, StartFrom,
 };
 use crate::reading::timestamp;
@@ -180,6 +180,14 @@ pub(super) fn retention(text: &str) -> Parsed<Duration> {
     match interval(text) {
         Ok(d) if d > LONGEST => Err(String::from("at most 36500d, such as 7d")),
         other => other,
+    }
+}
+
+/// What averages are kept by beside the window.
+pub(super) fn by(text: &str) -> Parsed<By> {
+    match text {
+        "station" => Ok(By::Station),
+        _ => Err(String::from("station")),
     }
 }
 

@@ -10,7 +10,8 @@ use std::fmt;
 
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::state::{FIRST_WORDS, LogIdentity, Progress, State, WORDS};
-use crate::engine::window::{FIRST_TOTALS_WORDS, TOTALS_WORDS, Totals, Window};
+use crate::engine::stations::{StationRow, StationTotals};
+use crate::engine::window::{FIRST_TOTALS_WORDS, METRICS, TOTALS_WORDS, Totals, Window};
 use crate::reading::Reason;
 
 const MAGIC: &[u8; 8] = b"weather\n";
@@ -38,6 +39,8 @@ pub struct Checkpoint {
     pub state: State,
     /// Dead letters that PostgreSQL had not confirmed.
     pub pending: Vec<DeadLetter>,
+    /// Stations that changed since PostgreSQL's last confirmation; it has the others.
+    pub stations: Vec<StationRow>,
 }
 
 /// Why bytes are not a checkpoint that can be used.
@@ -88,6 +91,10 @@ impl Checkpoint {
         for letter in &self.pending {
             encode_letter(&mut payload, letter);
         }
+        payload.len(self.stations.len());
+        for row in &self.stations {
+            encode_station(&mut payload, row);
+        }
         let mut file = Encoder::default();
         file.0.extend_from_slice(MAGIC);
         file.0.extend_from_slice(&VERSION.to_le_bytes());
@@ -133,8 +140,12 @@ impl Checkpoint {
         let windows =
             (0..from.len()?).map(|_| decode_window(&mut from, version)).collect::<Result<_, _>>()?;
         let pending = (0..from.len()?).map(|_| decode_letter(&mut from)).collect::<Result<_, _>>()?;
+        let stations = match version {
+            1 => Vec::new(),
+            _ => (0..from.len()?).map(|_| decode_station(&mut from)).collect::<Result<_, _>>()?,
+        };
         let state = State { progress: Progress::from_words(&words), windows, log };
-        Ok(Self { topic, cluster_id, partition, epoch, window_ms, written_ms, state, pending })
+        Ok(Self { topic, cluster_id, partition, epoch, window_ms, written_ms, state, pending, stations })
     }
 }
 
@@ -204,6 +215,26 @@ fn decode_letter(from: &mut Decoder<'_>) -> Result<DeadLetter, CheckpointError> 
     let payload = from.bytes()?.into();
     let reason = reason.ok_or(CheckpointError::Corrupt)?;
     Ok(DeadLetter { incarnation, offset, reason, payload: has_payload.then_some(payload), payload_bytes })
+}
+
+fn encode_station(into: &mut Encoder, row: &StationRow) {
+    into.i64(row.start_ms);
+    into.bytes(row.station.as_bytes());
+    let totals = &row.totals;
+    into.i64(totals.readings);
+    totals.counts.iter().chain(&totals.sums).for_each(|word| into.i64(*word));
+    // No metric is so; neither is it known where there is none.
+    (0..METRICS).for_each(|i| into.i64(totals.least(i).unwrap_or(i64::MIN)));
+    (0..METRICS).for_each(|i| into.i64(totals.greatest(i).unwrap_or(i64::MIN)));
+}
+
+fn decode_station(from: &mut Decoder<'_>) -> Result<StationRow, CheckpointError> {
+    let start_ms = from.i64()?;
+    let station = std::str::from_utf8(from.bytes()?).map_err(|_| CheckpointError::Corrupt)?.into();
+    let (readings, counts, sums) = (from.i64()?, from.words()?, from.words()?);
+    let known = |words: [i64; METRICS]| words.map(|word| (word != i64::MIN).then_some(word));
+    let (least, greatest) = (known(from.words()?), known(from.words()?));
+    Ok(StationRow { start_ms, station, totals: StationTotals::of(readings, counts, sums, least, greatest) })
 }
 
 #[derive(Default)]
@@ -303,6 +334,9 @@ mod tests {
             })
             .collect();
         state.log = LogIdentity { topic_id: [0xA5; 16], leader_epoch: 4 };
+        let mut totals = Totals::default();
+        let metrics = [Some(7), None, Some(-9)];
+        totals.add(140, &crate::reading::Reading { event_time_ms: 10, metrics, left_out: [None; 3] });
         let letter = |payload| DeadLetter {
             incarnation: 0,
             offset: 140,
@@ -320,6 +354,11 @@ mod tests {
             written_ms: 1,
             state,
             pending,
+            stations: vec![StationRow {
+                start_ms: 10,
+                station: "été".into(),
+                totals: StationTotals::from(&totals),
+            }],
         }
     }
 

@@ -16,6 +16,7 @@ use crate::engine::assignment::Lost;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::Confirmation;
 use crate::engine::state::{Position, State};
+use crate::engine::stations::StationRow;
 use crate::engine::window::{Totals, Window};
 
 /// What PostgreSQL has of each partition, as far as this process wrote it, and what is still to be sent in this round.
@@ -66,6 +67,8 @@ pub struct Offer {
     pub state: State,
     /// The dead letters that belong to the state and are not confirmed.
     pub letters: Vec<DeadLetter>,
+    /// The stations that changed since PostgreSQL's last confirmation.
+    pub stations: Vec<StationRow>,
     /// Kafka's end of the partition as last heard.
     pub high_watermark: i64,
 }
@@ -126,7 +129,7 @@ impl FlushPlan {
 
     /// Adds what PostgreSQL does not have of a partition; whether that is anything.
     pub fn add(&mut self, offer: Offer) -> bool {
-        let Offer { partition, epoch, state, letters, high_watermark } = offer;
+        let Offer { partition, epoch, state, letters, stations, high_watermark } = offer;
         let written = self.written.entry(partition).or_default();
         written.epoch = epoch;
         let has = |window: &&Window| written.windows.get(&window.start_ms) != Some(&window.totals);
@@ -135,11 +138,13 @@ impl FlushPlan {
         if written.position == Some(position)
             && written.idle == Some(state.progress.idle)
             && windows.is_empty()
+            && stations.is_empty()
         {
             return false;
         }
         let known = written.position.unwrap_or(state.progress.flushed());
-        let flush = PartitionFlush { partition, epoch, state, known, high_watermark, windows, letters };
+        let flush =
+            PartitionFlush { partition, epoch, state, known, high_watermark, windows, letters, stations };
         let cost = flush.cost();
         match self.portions.back_mut() {
             Some(last) if self.filled + cost <= MAX_PORTION_BYTES => last.push(flush),
@@ -232,13 +237,16 @@ pub struct PartitionFlush {
     pub windows: Vec<Window>,
     /// The dead letters of the state that PostgreSQL does not have yet.
     pub letters: Vec<DeadLetter>,
+    /// The stations of the state that PostgreSQL does not have as they are.
+    pub stations: Vec<StationRow>,
 }
 
 impl PartitionFlush {
     /// What it costs to send, roughly, in bytes.
     fn cost(&self) -> usize {
         let letters: usize = self.letters.iter().map(DeadLetter::cost).sum();
-        letters + size_of::<Window>() * self.windows.len()
+        let stations: usize = self.stations.iter().map(StationRow::cost).sum();
+        letters + stations + size_of::<Window>() * self.windows.len()
     }
 
     /// Why PostgreSQL does not accept it, by the partition's row; None if that is not the reason.
@@ -302,7 +310,7 @@ mod tests {
             payload_bytes: 0,
         };
         let letters = (0..letters as i64).map(letter).collect();
-        Offer { partition, epoch: 5, state, letters, high_watermark: 0 }
+        Offer { partition, epoch: 5, state, letters, stations: Vec::new(), high_watermark: 0 }
     }
 
     fn sent(plan: &FlushPlan) -> Vec<i32> {

@@ -6,6 +6,7 @@
 //! - [`partition`]: the state machine of one partition: records in, state and dead letters out. Decides whether a
 //!   reading is late.
 //! - [`window`], [`watermark`], [`dead_letter`]: its parts.
+//! - [`stations`]: the same by station, where the user asks for it.
 //! - [`invariants`]: what must be true of every state; checked in release builds too.
 //! - [`checkpoint`]: the bytes of a checkpoint file.
 //! - [`recovery`]: file or database, when a partition is claimed.
@@ -29,6 +30,7 @@ pub mod invariants;
 pub mod partition;
 pub mod recovery;
 pub mod state;
+pub mod stations;
 pub mod verification;
 pub mod watermark;
 pub mod window;

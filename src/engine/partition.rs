@@ -18,6 +18,7 @@ use crate::engine::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
 use crate::engine::intake::Lacking;
 use crate::engine::invariants;
 use crate::engine::state::{LogIdentity, Position, State};
+use crate::engine::stations::{StationRow, Stations};
 use crate::engine::watermark::Watermark;
 use crate::engine::window::{Deltas, METRICS, start_of};
 use crate::reading::{Format, Parser, Reading, Reason};
@@ -78,8 +79,10 @@ pub struct Partition {
     now_ms: i64,
     last_window: (i64, i64),
     lacking: Arc<Lacking>,
-    /// Readings of a list, while they are judged.
-    list: Vec<Reading>,
+    /// Readings of a list, while they are judged, with their stations where these are kept apart.
+    list: Vec<(Reading, Option<Box<str>>)>,
+    /// Where the user asks for them.
+    stations: Option<Stations>,
 }
 
 impl Partition {
@@ -104,7 +107,26 @@ impl Partition {
             last_window: (0, 0),
             lacking: Arc::default(),
             list: Vec::new(),
+            stations: None,
         }
+    }
+
+    /// Keeps stations apart, going on from these.
+    #[must_use]
+    pub fn by_station(mut self, stations: Option<Stations>) -> Self {
+        self.stations = stations;
+        self
+    }
+
+    /// The stations, where they are kept apart.
+    pub fn stations(&self) -> Option<&Stations> {
+        self.stations.as_ref()
+    }
+
+    /// The stations that changed since PostgreSQL's last confirmation, to be written with the state as it is now.
+    pub fn take_changed_stations(&mut self) -> Vec<StationRow> {
+        let position = self.state.progress.position();
+        self.stations.as_mut().map(|stations| stations.take_changed(position)).unwrap_or_default()
     }
 
     /// Reads records in this format instead of the default one.
@@ -152,6 +174,9 @@ impl Partition {
     /// The state cannot be right and must not be shown; see [`invariants`].
     pub fn take_changed(&mut self) -> Result<usize, String> {
         invariants::check(&self.state, self.settings.window_ms, self.changed_from)?;
+        if let Some(stations) = &self.stations {
+            stations.check(&self.state.windows)?;
+        }
         Ok(std::mem::replace(&mut self.changed_from, self.state.windows.len()))
     }
 
@@ -225,6 +250,9 @@ impl Partition {
         let closed = confirmed.watermark_ms - self.settings.window_ms;
         let before = self.state.windows.len();
         self.state.windows.retain(|w| w.start_ms > closed);
+        if let Some(stations) = &mut self.stations {
+            stations.confirm(confirmed.position, closed);
+        }
         if self.state.windows.len() != before {
             self.changed_from = 0;
         }
@@ -251,7 +279,7 @@ impl Partition {
             }
             0..=MAX_READING_BYTES => {
                 let mut reading = Reading::EMPTY;
-                self.parser.parse_into(value, Some(timestamp_ms), &mut reading).and_then(|()| {
+                self.parse(value, timestamp_ms, &mut reading).and_then(|()| {
                     self.aggregate(offset, &reading, future_ms)?;
                     if reading.left_out != [None; METRICS] {
                         self.lacking.see(&reading, value);
@@ -264,6 +292,18 @@ impl Partition {
         if let Err(reason) = taken {
             self.reject(reason, offset, Some(value), bytes);
         }
+    }
+
+    /// Reads a value; its station is noted where stations are kept apart.
+    #[inline]
+    fn parse(&mut self, value: &[u8], timestamp_ms: i64, reading: &mut Reading) -> Result<(), Reason> {
+        let Some(stations) = &mut self.stations else {
+            return self.parser.parse_into(value, Some(timestamp_ms), reading);
+        };
+        let (read, name) = self.parser.parse_with_station(value, Some(timestamp_ms));
+        stations.name(name);
+        *reading = read?;
+        Ok(())
     }
 
     #[inline]
@@ -293,6 +333,9 @@ impl Partition {
     #[inline]
     fn add(&mut self, start_ms: i64, offset: i64, reading: &Reading) {
         self.deltas.add(start_ms, offset, reading);
+        if let Some(stations) = &mut self.stations {
+            stations.add(start_ms, reading);
+        }
         for (counts, cause) in self.state.progress.left_out.iter_mut().zip(reading.left_out) {
             if let Some(cause) = cause {
                 counts[cause.index()] += 1;

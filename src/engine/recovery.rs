@@ -8,6 +8,7 @@
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::state::{Position, State};
+use crate::engine::stations::StationRow;
 
 /// A partition that was just taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Claimed {
     pub epoch_before: i64,
     /// PostgreSQL's state, None if it has none.
     pub state: Option<State>,
+    /// The stations of the state's windows, where they are asked for.
+    pub stations: Vec<StationRow>,
 }
 
 impl Claimed {
@@ -65,12 +68,21 @@ pub fn origin<'a>(claimed: &'a Claimed, files: &[&Checkpoint]) -> Origin<'a> {
     }
 }
 
-/// The state of a file that is used, with its dead letters.
-pub fn resume(file: Checkpoint) -> (State, Vec<DeadLetter>) {
+/// The state of a file that is used, with its dead letters and the stations that changed since PostgreSQL had them.
+pub fn resume(file: Checkpoint, claimed: &Claimed) -> (State, Vec<DeadLetter>, Vec<StationRow>) {
     let mut state = file.state;
     // As after a claim: what arrived while no process read is not known yet.
     state.progress.idle = 0;
-    (state, file.pending)
+    if let Some(stored) = &claimed.state {
+        // PostgreSQL may have confirmed more than the file knows. What had ended by then is there and stays as it is, and
+        // the stations of what had not are those that were claimed.
+        let position = stored.progress.position();
+        (state.progress.flushed_incarnation, state.progress.flushed_offset) =
+            (position.incarnation, position.offset);
+        let closed_ms = stored.progress.watermark_ms.saturating_sub(file.window_ms);
+        state.windows.retain(|window| window.start_ms > closed_ms);
+    }
+    (state, file.pending, file.stations)
 }
 
 /// Whether a file may be used.
@@ -119,6 +131,7 @@ mod tests {
             written_ms: 1,
             state,
             pending: Vec::new(),
+            stations: Vec::new(),
         }
     }
 
@@ -141,7 +154,8 @@ mod tests {
 
     #[test]
     fn the_newest_file_that_may_be_used_is_used_and_is_not_idle() {
-        let claimed = |state| Claimed { partition: 3, epoch: 9, epoch_before: 7, state };
+        let claimed =
+            |state| Claimed { partition: 3, epoch: 9, epoch_before: 7, state, stations: Vec::new() };
         let (mut file, mut foreign) = (sample(), sample());
         file.state.progress.idle = 1;
         foreign.epoch = 5;
@@ -152,6 +166,7 @@ mod tests {
         let why = "the partition has had another owner since";
         assert_eq!(origin(&in_table, &[&foreign]), Origin::Database { state: &stored, why });
         assert_eq!(origin(&claimed(None), &[]), Origin::Nowhere { why: "there is none" });
-        assert_eq!(resume(file).0.progress.idle, 0);
+        let (resumed, ..) = resume(file, &in_table);
+        assert_eq!((resumed.progress.idle, resumed.progress.flushed_offset), (0, 140));
     }
 }

@@ -33,6 +33,7 @@ pub struct Connector {
     owner: String,
     window_ms: i64,
     units: Units,
+    by_station: bool,
     lease: Duration,
     connections: AtomicU64,
     shared: Mutex<Option<Arc<Session>>>,
@@ -63,6 +64,7 @@ impl Connector {
             owner: owner.to_owned(),
             window_ms: crate::time::milliseconds(config.window),
             units: Units::of(&config.format),
+            by_station: config.by_station.is_some(),
             lease: config.lease,
             connections: AtomicU64::new(0),
             shared: Mutex::default(),
@@ -121,7 +123,7 @@ impl Connector {
             ))
             .into());
         }
-        schema::set_up(session, &self.topic, self.window_ms, &self.units).await
+        schema::set_up(session, &self.topic, self.window_ms, &self.units, self.by_station).await
     }
 
     /// After a failure at start-up: waits before the next try.
@@ -153,12 +155,14 @@ impl Connector {
 
     /// For flushes.
     pub async fn flush_session(&self) -> Result<FlushSession, Failure> {
-        FlushSession::prepare(self.checked().await?, &self.topic, self.window_ms, self.lease).await
+        let session = self.checked().await?;
+        FlushSession::prepare(session, &self.topic, self.window_ms, self.lease, self.by_station).await
     }
 
     /// For leases.
     pub async fn lease_session(&self) -> Result<LeaseSession, Failure> {
-        LeaseSession::prepare(self.checked().await?, &self.topic, &self.owner, self.lease).await
+        let session = self.checked().await?;
+        LeaseSession::prepare(session, &self.topic, &self.owner, self.lease, self.by_station).await
     }
 
     /// How many connections there were so far. What was written through an earlier one may be gone: the database may have
@@ -191,7 +195,7 @@ impl Connector {
     async fn open(&self) -> Result<Session, Failure> {
         // A task that waits for a lock cannot extend its leases meanwhile.
         let session = Session::open_with(&self.config, (self.lease / 3).max(SHORTEST_LOCK_WAIT)).await?;
-        match schema::set_up(&session, &self.topic, self.window_ms, &self.units).await {
+        match schema::set_up(&session, &self.topic, self.window_ms, &self.units, self.by_station).await {
             Ok(()) => Ok(session),
             Err(SetupError::Failed(failure)) => Err(failure),
             // At run time it can only be waited for: somebody is changing tables.

@@ -30,6 +30,7 @@ pub struct LeaseSession {
     pub(super) topic: String,
     owner: String,
     lease_ms: f64,
+    by_station: bool,
     beat: Statement,
     pub(super) finish: Statement,
 }
@@ -111,18 +112,20 @@ WHERE (window_start, window_end) IN (
     FOR UPDATE SKIP LOCKED)";
 
 impl LeaseSession {
-    /// Takes a connection whose tables are set up. `lease` is how long a lease lasts without being extended.
+    /// Takes a connection whose tables are set up. `lease` is how long a lease lasts without being extended. A claim
+    /// comes with its stations where they are kept apart.
     pub async fn prepare(
         session: Arc<Session>,
         topic: &str,
         owner: &str,
         lease: Duration,
+        by_station: bool,
     ) -> Result<Self, Failure> {
         let client = &session.client;
         let prepare = async { tokio::try_join!(client.prepare(BEAT), client.prepare(FINISH)) };
         let (beat, finish) = session.call(prepare).await?;
         let (topic, owner, lease_ms) = (topic.to_owned(), owner.to_owned(), lease.as_secs_f64() * 1000.0);
-        Ok(Self { session, topic, owner, lease_ms, beat, finish })
+        Ok(Self { session, topic, owner, lease_ms, by_station, beat, finish })
     }
 
     /// Whether the connection is as good as new.
@@ -178,7 +181,13 @@ impl LeaseSession {
                 None => None,
                 Some(progress) => Some(self.state(partition, progress, &row, window_ms).await?),
             };
-            claimed.push(Claimed { partition, epoch, epoch_before, state });
+            let stations = match &state {
+                Some(state) if self.by_station => {
+                    self.stations(partition, after(&state.progress, window_ms)).await?
+                }
+                _ => Vec::new(),
+            };
+            claimed.push(Claimed { partition, epoch, epoch_before, state, stations });
         }
         Ok(claimed)
     }
@@ -191,7 +200,7 @@ impl LeaseSession {
         window_ms: i64,
     ) -> Result<State, Failure> {
         let log = log_of(row, partition)?;
-        let after = timestamp((progress.watermark_ms - window_ms).max(EARLIEST_MS));
+        let after = after(&progress, window_ms);
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &partition, &after];
         let rows = self.session.call(self.session.client.query(OPEN_WINDOWS, &parameters)).await?;
         let windows = rows.iter().map(window_of).collect::<Result<_, _>>()?;
@@ -226,6 +235,11 @@ impl LeaseSession {
             })
             .collect()
     }
+}
+
+/// Windows that begin later are open.
+fn after(progress: &Progress, window_ms: i64) -> SystemTime {
+    timestamp(progress.watermark_ms.saturating_sub(window_ms).max(EARLIEST_MS))
 }
 
 /// The numbers of a state from the columns of `weather_partition`; None while it has none.

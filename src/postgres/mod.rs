@@ -7,6 +7,7 @@
 //! - [`mod@write`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
 //! - [`leases`]: who owns which partition.
 //! - `partials`: what each partition has taken into a window, as columns and back.
+//! - [`station_partials`]: the same by station.
 //! - [`evidence`]: what the tables say, to be compared with the topic.
 //! - [`clusters`]: which Kafka cluster the offsets are of, and going over to another one.
 //! - [`overview`]: what all tables say, for `weather inspect`.
@@ -26,6 +27,7 @@ mod partials;
 pub mod repair;
 pub mod schema;
 pub mod session;
+pub mod station_partials;
 pub mod summary;
 pub mod upkeep;
 pub mod write;

@@ -11,6 +11,7 @@
 //! 4. They are computed anew from all partials, by a statement that starts after the locks are held and so sees what the
 //!    others have committed.
 //! 5. Dead letters are inserted; those that are there already (a replay) stay.
+//! 6. `weather_station_partial` takes the stations that changed, where they are kept apart.
 //!
 //! Invariant: whatever of this is visible in the database belongs to exactly one state of each partition.
 
@@ -29,6 +30,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::optional_timestamp;
 use crate::postgres::partials::{self, PartialColumns};
 use crate::postgres::session::Session;
+use crate::postgres::station_partials::{self, StationColumns};
 use crate::postgres::summary::SummaryRow;
 use crate::time::timestamp;
 
@@ -51,6 +53,8 @@ pub struct FlushSession {
     lock_rows: Statement,
     recompute: Statement,
     letters: Statement,
+    /// Where stations are kept apart.
+    stations: Option<Statement>,
 }
 
 const ADVANCE: &str = "\
@@ -178,6 +182,7 @@ impl FlushSession {
         topic: &str,
         window_ms: i64,
         lease: std::time::Duration,
+        by_station: bool,
     ) -> Result<Self, Failure> {
         let client = &session.client;
         let prepared = session
@@ -193,6 +198,10 @@ impl FlushSession {
             })
             .await?;
         let (advance, partials, make_rows, lock_rows, recompute, letters) = prepared;
+        let stations = match by_station {
+            true => Some(session.call(client.prepare(station_partials::STORE)).await?),
+            false => None,
+        };
         let lease_ms = lease.as_secs_f64() * 1000.0;
         let topic = topic.to_owned();
         Ok(Self {
@@ -208,6 +217,7 @@ impl FlushSession {
             lock_rows,
             recompute,
             letters,
+            stations,
         })
     }
 
@@ -248,6 +258,9 @@ impl FlushSession {
         let lock_parameters: [&(dyn ToSql + Sync); 1] = [&touched];
         let summary_parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &touched, &window_ms];
 
+        let portions = StationColumns::portions(partitions);
+        let (first, rest) = portions.split_at(portions.len().min(1));
+
         // `join!` polls in this order and a statement is sent at its first poll, so all are on their way before the
         // first answer is waited for.
         let statements = async {
@@ -260,11 +273,12 @@ impl FlushSession {
                 self.execute_unless(touched.is_empty(), &self.lock_rows, &lock_parameters),
                 client.query(&self.recompute, &summary_parameters),
                 self.execute_unless(letters.offset.is_empty(), &self.letters, &letter_parameters),
-                client.batch_execute("COMMIT"),
+                self.store_stations(first),
+                self.commit_if(rest.is_empty()),
             )
         };
         let answers = self.session.call(async { Ok(statements.await) }).await?;
-        let (begin, advanced, partials, made, locked, rows, letters, commit) = answers;
+        let (begin, advanced, partials, made, locked, rows, letters, stations, commit) = answers;
         begin?;
         // The first that failed is the cause; the rest only say that the transaction has failed.
         advanced?;
@@ -273,7 +287,15 @@ impl FlushSession {
         locked?;
         let rows = rows?;
         letters?;
+        stations?;
         commit?;
+        if !rest.is_empty() {
+            // Too many to be on their way at once.
+            for portion in rest {
+                self.session.call(self.store_stations(std::slice::from_ref(portion))).await?;
+            }
+            self.session.call(self.commit_if(true)).await?;
+        }
         rows.iter().map(SummaryRow::from_columns).collect()
     }
 
@@ -290,6 +312,15 @@ impl FlushSession {
                 Ok(Standing { partition: row.try_get(0)?, epoch: row.try_get(1)?, position })
             })
             .collect()
+    }
+
+    async fn store_stations(&self, portions: &[StationColumns<'_>]) -> Result<(), tokio_postgres::Error> {
+        let Some(statement) = &self.stations else { return Ok(()) };
+        station_partials::store(&self.session.client, statement, portions).await
+    }
+
+    async fn commit_if(&self, now: bool) -> Result<(), tokio_postgres::Error> {
+        if now { self.session.client.batch_execute("COMMIT").await } else { Ok(()) }
     }
 
     async fn execute_unless(

@@ -18,7 +18,8 @@ use crate::postgres::summary::SummaryRow;
 use crate::postgres::write::FlushSession;
 use crate::processor::observe::batch_log::BatchLog;
 use crate::processor::observe::stats::{self, FlushNote, Sample, Stats};
-use crate::processor::partition::handle::Registry;
+use crate::processor::partition::handle::{FlushImage, Registry};
+use crate::processor::station_flushes::StationFlushes;
 use crate::retry::Backoff;
 use crate::time::now_ms;
 
@@ -43,6 +44,7 @@ pub struct Flusher {
     changed: Arc<Notify>,
     requests: mpsc::Receiver<Request>,
     interval: Duration,
+    stations: Option<StationFlushes>,
     session: Option<FlushSession>,
     plan: FlushPlan,
     /// Kafka's time stamp of the oldest record of each partition that is not written.
@@ -59,6 +61,7 @@ impl Flusher {
         changed: Arc<Notify>,
         requests: mpsc::Receiver<Request>,
         interval: Duration,
+        stations: Option<StationFlushes>,
         stats: Arc<Stats>,
     ) -> Self {
         Self {
@@ -67,6 +70,7 @@ impl Flusher {
             changed,
             requests,
             interval,
+            stations,
             session: None,
             plan: FlushPlan::default(),
             oldest_ms: HashMap::new(),
@@ -97,9 +101,8 @@ impl Flusher {
                     continue;
                 }
             };
-            dirty = false;
             let begun = Instant::now();
-            self.write_all().await;
+            dirty = self.write_all(request.is_some()).await;
             next = begun + flush_plan::pause(self.interval, self.stats.oldest_snapshot());
             if let Some(request) = request {
                 // The caller may have given up.
@@ -109,17 +112,18 @@ impl Flusher {
         self.log.close();
     }
 
-    /// Writes what there is now, however long it takes.
-    async fn write_all(&mut self) {
+    /// Writes what there is now, however long it takes; partitions whose flush is not worth it yet only if all are asked
+    /// for. Whether some were left for later.
+    async fn write_all(&mut self, all: bool) -> bool {
         let mut backoff = Backoff::default();
         loop {
             self.stats.flushing.work();
             self.stats.rates.note(std::time::Instant::now(), || self.registry.counts());
-            self.collect();
+            let left = self.collect(all).await;
             match self.write().await {
                 Ok(()) => {
                     self.database.ok(Caller::Flusher);
-                    return;
+                    return left;
                 }
                 Err(None) => {}
                 Err(Some(failure)) => {
@@ -132,22 +136,30 @@ impl Flusher {
         }
     }
 
-    /// Begins a round with everything that PostgreSQL does not have yet.
-    fn collect(&mut self) {
+    /// Begins a round with everything that PostgreSQL does not have yet. Whether some was left for later.
+    async fn collect(&mut self, all: bool) -> bool {
         let owned = self.registry.all();
         let held: Vec<(i32, i64)> = owned.iter().map(|owned| (owned.partition, owned.epoch)).collect();
         self.oldest_ms.retain(|key, _| held.contains(key));
         self.plan.begin(&held, self.database.connections());
+        let mut left = false;
         for owned in &owned {
+            if let (false, Some(stations)) = (all, &self.stations)
+                && !stations.is_due(owned, held.len())
+            {
+                left = true;
+                continue;
+            }
             if let Some(oldest_ms) = owned.oldest.take() {
                 let noted_ms = self.oldest_ms.entry((owned.partition, owned.epoch)).or_insert(oldest_ms);
                 *noted_ms = oldest_ms.min(*noted_ms);
             }
-            let (state, letters) = owned.snapshot();
+            let Some(FlushImage { state, letters, stations }) = owned.snapshot().await else { continue };
             let (partition, epoch, high_watermark) =
                 (owned.partition, owned.epoch, owned.high_watermark.get());
-            self.plan.add(Offer { partition, epoch, state, letters, high_watermark });
+            self.plan.add(Offer { partition, epoch, state, letters, stations, high_watermark });
         }
+        left
     }
 
     /// Sends what the plan says until nothing is left of the round. An error ends the round: without a failure the next
@@ -191,6 +203,9 @@ impl Flusher {
 
     fn confirm(&mut self, rows: &[SummaryRow], sent: Instant) {
         self.note(rows, sent.elapsed());
+        if let Some(stations) = &mut self.stations {
+            stations.flushed(self.plan.portion());
+        }
         let owned = self.registry.all();
         for confirmed in self.plan.confirm() {
             let key = (confirmed.partition, confirmed.epoch);

@@ -33,6 +33,8 @@ pub struct Rules {
     pub dead_letter_retention: Duration,
     /// The most that dead letters may take in the database, in bytes.
     pub dead_letter_max_bytes: i64,
+    /// How long windows of single stations are kept; None = for ever.
+    pub station_retention: Option<Duration>,
 }
 
 /// What was done, and when.
@@ -75,8 +77,12 @@ impl Housekeeper {
             if deleted < PRUNE_PORTION {
                 deleted = session.trim_dead_letters(self.rules.dead_letter_max_bytes).await?;
             }
+            let stations = match self.rules.station_retention {
+                Some(retention) => session.prune_stations(retention).await?,
+                None => 0,
+            };
             // A full portion means that there is more: continue at the next tick.
-            if deleted < PRUNE_PORTION {
+            if deleted.max(stations) < PRUNE_PORTION {
                 self.pruned = Instant::now();
             }
         }

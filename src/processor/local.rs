@@ -195,7 +195,8 @@ impl Local {
             if !self.is_wanted(partition) {
                 continue;
             }
-            let claimed = Claimed { partition, epoch: EPOCH, epoch_before: EPOCH, state: None };
+            let claimed =
+                Claimed { partition, epoch: EPOCH, epoch_before: EPOCH, state: None, stations: Vec::new() };
             let end = self.ends.as_ref().and_then(|ends| ends.get(&partition).copied());
             self.registry.insert(self.launcher.start(claimed, end).await?);
         }

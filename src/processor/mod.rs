@@ -6,6 +6,7 @@
 //! (`housekeeper`); `offset_committer` commits to Kafka how far the table is. [`observe`] records and shows what they do
 //! (`/metrics`, `/progress`). Every decision is the [`engine`](crate::engine)'s: the tasks move bytes, wait and call it.
 //! Without PostgreSQL (`local`) the same tasks run for standard output.
+//! If stations are kept apart, `station_flushes` knows when a partition is worth a flush.
 
 pub mod checkpoints;
 mod cluster;
@@ -17,6 +18,7 @@ mod local;
 pub mod observe;
 mod offset_committer;
 pub mod partition;
+mod station_flushes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,6 +53,7 @@ use observe::status::ProcessorStatus;
 use offset_committer::OffsetCommitter;
 use partition::handle::Registry;
 use partition::start::Launcher;
+use station_flushes::StationFlushes;
 
 /// The whole end, whatever is silent. With the last lines of the output a process ends within 15 s.
 const END: Duration = Duration::from_secs(11);
@@ -170,6 +173,9 @@ impl Pipeline {
             Arc::clone(&changed),
             requests,
             self.config.flush_interval,
+            self.config
+                .by_station
+                .map(|by| StationFlushes::new(by.flush_interval, milliseconds(self.config.window))),
             Arc::clone(&self.stats),
         );
         let flushing = tokio::spawn(flusher.run());
@@ -245,6 +251,7 @@ impl Pipeline {
                 out_of_orderness_ms: milliseconds(self.config.watermark),
                 dead_letter_retention: self.config.dead_letter_retention,
                 dead_letter_max_bytes: self.config.dead_letter_max_bytes,
+                station_retention: self.config.by_station.and_then(|by| by.retention),
             },
             bounded: end_offsets.map(BoundedRun::new),
         }

@@ -26,9 +26,9 @@ async fn session(database: &Database) -> Session {
 /// The tables of a topic, as a process sees them.
 async fn leases(database: &Database) -> LeaseSession {
     let units = Units::of(&Format::default());
-    schema::set_up(&session(database).await, "t", HOUR_MS, &units).await.expect("tables can be made");
+    schema::set_up(&session(database).await, "t", HOUR_MS, &units, false).await.expect("tables can be made");
     let session = Arc::new(session(database).await);
-    LeaseSession::prepare(session, "t", "me", LEASE).await.expect("statements are taken")
+    LeaseSession::prepare(session, "t", "me", LEASE, false).await.expect("statements are taken")
 }
 
 /// Waits until a query gives this number.

@@ -1,6 +1,6 @@
 //! The built program on real services, and everything that may go wrong between and around them.
 //!
-//! - What it makes of readings: [`readings`] of all [`forms`], [`windows`], [`adoption`] of the replaced system's table, [`upgrade`] from
+//! - What it makes of readings: [`readings`] of all [`forms`], [`windows`], [`stations`], [`adoption`] of the replaced system's table, [`upgrade`] from
 //!   earlier versions.
 //! - What happens to it: [`crashes`], [`owners`] of partitions, [`scale`] under full load, [`volume`] of the checkpoint
 //!   files; a [`bounded`] run.
@@ -37,6 +37,7 @@ mod readings;
 mod scale;
 mod security;
 mod set_back;
+mod stations;
 mod streams;
 mod tables;
 mod telemetry;

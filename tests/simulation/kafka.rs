@@ -10,8 +10,8 @@ use weather::reading::Reason;
 /// What a record really is, for the ledger, which does not parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {
-    /// A reading: its event time in ms since 1970, its metrics in units of 1e-6.
-    Reading { event_time_ms: i64, metrics: [Option<i64>; 3] },
+    /// A reading: its event time in ms since 1970, its metrics in units of 1e-6, and the number of its station.
+    Reading { event_time_ms: i64, metrics: [Option<i64>; 3], station: Option<u8> },
     /// To be refused for what it is.
     Bad(Reason),
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use weather::engine::dead_letter::DeadLetter;
 use weather::engine::partition::Settings;
 use weather::engine::state::{REASONS, State};
+use weather::engine::stations::{StationRow, StationTotals, Stations};
 use weather::engine::watermark::NONE;
 use weather::engine::window::{Totals, fingerprint};
 use weather::reading::{Reading, Reason};
@@ -50,6 +51,8 @@ pub struct Ledger {
     max_event_time_ms: i64,
     pub watermark_ms: i64,
     pub windows: BTreeMap<i64, Totals>,
+    /// By window and station, where stations are kept apart.
+    pub stations: BTreeMap<(i64, String), Totals>,
     /// Kept dead letters by incarnation and offset.
     pub letters: BTreeMap<(i64, i64), Reason>,
     aggregated: i64,
@@ -64,6 +67,8 @@ pub struct Ledger {
 pub struct Judging<'a> {
     pub settings: Settings,
     pub now_ms: i64,
+    /// Stations of a window that are kept apart, if they are at all.
+    pub max_stations: Option<usize>,
     /// The dead letters that the program kept of it.
     pub kept: &'a [DeadLetter],
 }
@@ -80,6 +85,7 @@ impl Ledger {
             max_event_time_ms: NONE,
             watermark_ms: NONE,
             windows: BTreeMap::new(),
+            stations: BTreeMap::new(),
             letters: BTreeMap::new(),
             aggregated: 0,
             skipped: 0,
@@ -163,12 +169,17 @@ impl Ledger {
             {
                 Reason::Future
             }
-            Truth::Reading { event_time_ms, metrics } => {
+            Truth::Reading { event_time_ms, metrics, station } => {
                 let start_ms = event_time_ms - event_time_ms.rem_euclid(settings.window_ms);
                 if start_ms + settings.window_ms > self.watermark_ms {
                     self.observe(event_time_ms, settings);
                     let reading = Reading { event_time_ms, metrics, left_out: [None; 3] };
                     add(self.windows.entry(start_ms).or_default(), (self.incarnation, offset), &reading);
+                    if let Some(limit) = judging.max_stations {
+                        let name = self.station(start_ms, station, limit);
+                        let totals = self.stations.entry((start_ms, name)).or_default();
+                        add(totals, (self.incarnation, offset), &reading);
+                    }
                     return Outcome::Aggregated;
                 }
                 Reason::Late
@@ -178,6 +189,31 @@ impl Ledger {
             true => Outcome::Rejected(reason),
             false => Outcome::SampledOut(reason),
         }
+    }
+
+    /// The station that a reading counts for.
+    fn station(&self, start_ms: i64, number: Option<u8>, limit: usize) -> String {
+        let Some(number) = number else { return String::new() };
+        let (name, window) = (format!("s{number}"), self.stations.keys().filter(|key| key.0 == start_ms));
+        let named = window.filter(|key| key.1.starts_with('s')).count();
+        let is_known = self.stations.contains_key(&(start_ms, name.clone()));
+        if is_known || named < limit { name } else { "*".to_owned() }
+    }
+
+    /// Whether these are what the ledger knows of the stations, and whether they add up to the windows of the state.
+    pub fn agrees_by_station(&self, stations: &Stations, state: &State) -> Checked {
+        if self.void {
+            return Ok(());
+        }
+        ensure!(stations.adds_up_to(&state.windows), "the stations do not add up to {:?}", state.windows);
+        stations.changed().iter().try_for_each(|row| self.agrees_with_row(row))
+    }
+
+    /// Whether a row is what the ledger knows.
+    pub fn agrees_with_row(&self, row: &StationRow) -> Checked {
+        let known = self.stations.get(&(row.start_ms, row.station.to_string()));
+        ensure!(known.map(StationTotals::from) == Some(row.totals), "{row:?}, the ledger {known:?}");
+        Ok(())
     }
 
     fn observe(&mut self, event_time_ms: i64, settings: &Settings) {

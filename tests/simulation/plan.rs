@@ -163,6 +163,8 @@ pub struct Plan {
     pub faults: Vec<(Fault, i64)>,
     /// The end is a bounded run.
     pub bounded_end: bool,
+    /// Stations are kept apart, so many of a window.
+    pub max_stations: Option<usize>,
 }
 
 impl Plan {
@@ -209,6 +211,7 @@ impl Plan {
             chances: if calm { Chances::default() } else { chances(rng) },
             faults,
             bounded_end: rng.chance(300),
+            max_stations: rng.chance(500).then(|| rng.pick(&[2, 100])),
         }
     }
 }

@@ -127,12 +127,14 @@ fn message(plan: &Plan, rng: &mut Prng, now_ms: i64, oversized: &Rc<[u8]>) -> (T
         metric.map_or("null".to_owned(), |value| format!("{}.{:02}", value / 100, value % 100))
     };
     let [temperature, humidity, wind_speed] = hundredths.map(text);
+    let station = Some(rng.below(6) as u8).filter(|number| *number > 0);
+    let name = station.map_or_else(String::new, |number| format!("\"station\":\"s{number}\","));
     let value = format!(
-        "{{\"station\":\"s\",\"timestamp\":{event_time_ms},\"temperature\":{temperature},\"humidity\":{humidity},\
+        "{{{name}\"timestamp\":{event_time_ms},\"temperature\":{temperature},\"humidity\":{humidity},\
          \"wind_speed\":{wind_speed}}}"
     );
     let metrics = hundredths.map(|metric| metric.map(|value| value * 10_000));
-    (Truth::Reading { event_time_ms, metrics }, Some(value.into_bytes().into()))
+    (Truth::Reading { event_time_ms, metrics, station }, Some(value.into_bytes().into()))
 }
 
 fn bad(rng: &mut Prng, now_ms: i64, oversized: &Rc<[u8]>) -> (Truth, Value) {

@@ -103,7 +103,7 @@ impl Fold {
         let settings = &env.plan.settings;
         let (event_time_ms, metrics) = match truth {
             Truth::Bad(reason) => return Outcome::Rejected(reason),
-            Truth::Reading { event_time_ms, metrics } => (event_time_ms, metrics),
+            Truth::Reading { event_time_ms, metrics, .. } => (event_time_ms, metrics),
         };
         if matches!(entry.outcome, Outcome::Rejected(Reason::Future) | Outcome::SampledOut(Reason::Future)) {
             return Outcome::Rejected(Reason::Future);

@@ -21,7 +21,10 @@ impl Partition {
         future_ms: i64,
     ) -> Result<(), Reason> {
         let mut readings = std::mem::take(&mut self.list);
-        let result = self.parser.parse_list(value, Some(timestamp_ms), |reading, _| readings.push(reading));
+        let keeps_stations = self.stations.is_some();
+        let result = self.parser.parse_list(value, Some(timestamp_ms), |reading, name| {
+            readings.push((reading, name.filter(|_| keeps_stations).map(Box::from)));
+        });
         let result = result.and_then(|refused| self.aggregate_all(offset, &readings, refused, future_ms));
         if readings.len() <= KEPT_READINGS {
             readings.clear();
@@ -34,14 +37,17 @@ impl Partition {
     fn aggregate_all(
         &mut self,
         offset: i64,
-        readings: &[Reading],
+        readings: &[(Reading, Option<Box<str>>)],
         refused: i64,
         future_ms: i64,
     ) -> Result<(), Reason> {
         let (mut newest_ms, mut first_reason, mut counted) = (None, None::<Reason>, 0);
-        for reading in readings {
+        for (reading, name) in readings {
             match self.window_of(reading.event_time_ms, future_ms) {
                 Ok(start_ms) => {
+                    if let Some(stations) = &mut self.stations {
+                        stations.name(name.as_deref());
+                    }
                     self.add(start_ms, offset, reading);
                     newest_ms = newest_ms.max(Some(reading.event_time_ms));
                     counted += 1;

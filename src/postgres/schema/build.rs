@@ -33,15 +33,15 @@ const TURN_PAUSE: Duration = Duration::from_millis(200);
 const REMIND: Duration = Duration::from_secs(10);
 
 /// Creates what is missing, or nothing at all if the summary has rows that prevent it.
-pub(super) async fn build(session: &Session, found: &Found) -> Result<(), SetupError> {
+pub(super) async fn build(session: &Session, found: &Found, stations: bool) -> Result<(), SetupError> {
     if found.has_table("weather_summary") && found.index(layout::UNIQUE_WINDOW).is_none() {
         crate::info!("checking weather_summary for duplicate windows");
         refuse_duplicates(session).await?;
     }
-    let mut made = make_tables(session).await?;
-    made.extend(change_summary(session).await?);
-    if !Found::look(session).await?.missing().is_empty() {
-        made.extend(make_indexes(session).await?);
+    let mut made = make_tables(session, stations).await?;
+    made.extend(change_summary(session, stations).await?);
+    if !Found::look(session, stations).await?.missing().is_empty() {
+        made.extend(make_indexes(session, stations).await?);
     }
     let raise = "UPDATE weather_pipeline SET schema_version = $1 WHERE schema_version < $1";
     session.call(session.client.execute(raise, &[&SCHEMA_VERSION])).await?;
@@ -52,9 +52,9 @@ pub(super) async fn build(session: &Session, found: &Found) -> Result<(), SetupE
 }
 
 /// Step 1; what was made, by name.
-async fn make_tables(session: &Session) -> Result<Vec<String>, SetupError> {
+async fn make_tables(session: &Session, stations: bool) -> Result<Vec<String>, SetupError> {
     session.call(session.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")).await?;
-    let made = make_tables_in_transaction(session).await;
+    let made = make_tables_in_transaction(session, stations).await;
     let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = session.call(session.client.batch_execute(end)).await;
     let made = made?;
@@ -62,20 +62,20 @@ async fn make_tables(session: &Session) -> Result<Vec<String>, SetupError> {
     Ok(made)
 }
 
-async fn make_tables_in_transaction(session: &Session) -> Result<Vec<String>, SetupError> {
+async fn make_tables_in_transaction(session: &Session, stations: bool) -> Result<Vec<String>, SetupError> {
     let client = &session.client;
     session.call_for_long(client.execute("SELECT pg_advisory_xact_lock($1)", &[&TABLES_LOCK])).await?;
-    let found = Found::look(session).await?;
+    let found = Found::look(session, stations).await?;
     let mut made = Vec::new();
-    for (table, statement) in layout::TABLES {
+    for (table, statement) in layout::tables_with(stations) {
         if found.has_table(table) {
             continue;
         }
         made.push(make(session, table, statement).await?);
-        for (name, _, columns) in layout::INDEXES.iter().filter(|(_, of, _)| *of == table) {
+        for (name, _, columns) in layout::indexes_with(stations).filter(|(_, of, _)| *of == table) {
             if !statement.contains(name) {
                 make(session, name, &layout::index_statement(name, table, columns, false)).await?;
-                made.push((*name).to_owned());
+                made.push(name.to_owned());
             }
         }
     }
@@ -89,8 +89,8 @@ async fn make_tables_in_transaction(session: &Session) -> Result<Vec<String>, Se
 }
 
 /// Step 2; what was made, by name.
-async fn change_summary(session: &Session) -> Result<Vec<String>, SetupError> {
-    let found = Found::look(session).await?;
+async fn change_summary(session: &Session, stations: bool) -> Result<Vec<String>, SetupError> {
+    let found = Found::look(session, stations).await?;
     let mut made = Vec::new();
     let columns: Vec<_> =
         found.missing_columns().into_iter().filter(|(table, ..)| *table == "weather_summary").collect();
@@ -145,11 +145,11 @@ async fn change(session: &Session, name: &str, statement: &str) -> Result<(), Se
 }
 
 /// Step 3; what was made, by name.
-async fn make_indexes(session: &Session) -> Result<Vec<String>, SetupError> {
+async fn make_indexes(session: &Session, stations: bool) -> Result<Vec<String>, SetupError> {
     take_turn(session).await?;
     let unlimited = "SET statement_timeout = 0; SET lock_timeout = 0";
     session.call(session.client.batch_execute(unlimited)).await?;
-    let made = make_indexes_in_turn(session).await;
+    let made = make_indexes_in_turn(session, stations).await;
     let unlock =
         session.call(session.client.execute("SELECT pg_advisory_unlock($1)", &[&INDEXES_LOCK])).await;
     let made = made?;
@@ -176,10 +176,10 @@ async fn take_turn(session: &Session) -> Result<(), Failure> {
     }
 }
 
-async fn make_indexes_in_turn(session: &Session) -> Result<Vec<String>, SetupError> {
-    let found = Found::look(session).await?;
+async fn make_indexes_in_turn(session: &Session, stations: bool) -> Result<Vec<String>, SetupError> {
+    let found = Found::look(session, stations).await?;
     let mut made = Vec::new();
-    for (name, table, columns) in layout::INDEXES {
+    for (name, table, columns) in layout::indexes_with(stations) {
         match found.index(name) {
             Some(true) => continue,
             // Its maker was killed.

@@ -15,6 +15,8 @@ pub(super) struct Found {
     indexes: HashMap<String, bool>,
     /// Tables that hold the summary's rows, as SQL names them, of which logical replication knows no row by a key.
     pub(super) without_identity: Vec<String>,
+    /// Whether the tables of stations are needed, too.
+    stations: bool,
 }
 
 const COLUMNS: &str = "\
@@ -35,15 +37,17 @@ WHERE c.relkind = 'r' AND c.relreplident = 'd'
     AND NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)";
 
 impl Found {
-    /// Looks.
-    pub(super) async fn look(session: &Session) -> Result<Self, Failure> {
+    /// Looks; `stations` are needed or not.
+    pub(super) async fn look(session: &Session, stations: bool) -> Result<Self, Failure> {
         let client = &session.client;
-        let mut found = Self::default();
-        for row in session.call(client.query(COLUMNS, &[&layout::tables()])).await? {
+        let mut found = Self { stations, ..Self::default() };
+        let tables: Vec<&str> = layout::tables_with(stations).map(|(name, _)| name).collect();
+        let indexes: Vec<&str> = layout::indexes_with(stations).map(|(name, ..)| name).collect();
+        for row in session.call(client.query(COLUMNS, &[&tables])).await? {
             let columns = found.tables.entry(row.try_get(0)?).or_default();
             columns.insert(row.try_get(1)?, row.try_get(2)?);
         }
-        for row in session.call(client.query(INDEXES, &[&layout::indexes()])).await? {
+        for row in session.call(client.query(INDEXES, &[&indexes])).await? {
             found.indexes.insert(row.try_get(0)?, row.try_get(1)?);
         }
         for row in session.call(client.query(WITHOUT_IDENTITY, &[])).await? {
@@ -75,12 +79,12 @@ impl Found {
 
     /// Tables, columns and indexes that are not there, as the user knows them.
     pub(super) fn missing(&self) -> Vec<String> {
-        let tables = layout::TABLES.iter().filter(|(table, _)| !self.has_table(table));
+        let tables = layout::tables_with(self.stations).filter(|(table, _)| !self.has_table(table));
         let columns = self.missing_columns();
-        let indexes = layout::INDEXES.iter().filter(|(name, ..)| self.index(name) != Some(true));
-        let tables = tables.map(|(table, _)| (*table).to_owned());
+        let indexes = layout::indexes_with(self.stations).filter(|(name, ..)| self.index(name) != Some(true));
+        let tables = tables.map(|(table, _)| table.to_owned());
         let columns = columns.iter().map(|(table, column, _)| format!("{table}.{column}"));
-        tables.chain(columns).chain(indexes.map(|(name, ..)| (*name).to_owned())).collect()
+        tables.chain(columns).chain(indexes.map(|(name, ..)| name.to_owned())).collect()
     }
 
     /// Columns that tables lack which are there: table, name, definition.

@@ -3,6 +3,8 @@
 //! A new column goes into its table's statement and into [`ADDED_COLUMNS`], with a default that PostgreSQL need not write
 //! into every row. Nothing is ever dropped or renamed, so that an older program can be started again.
 
+use super::stations;
+
 /// What the tables of this program's version look like; a greater number in the database is refused.
 pub const SCHEMA_VERSION: i32 = 2;
 
@@ -44,7 +46,7 @@ pub(super) const SUMMARY_COLUMNS: [(&str, &str, Option<&str>); 13] = [
 ];
 
 /// All tables, in the order in which they are created.
-pub(super) const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 7] = [
     ("weather_summary", SUMMARY),
     (
         "weather_pipeline",
@@ -176,7 +178,7 @@ pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 14] = [
 pub(super) const UNIQUE_WINDOW: &str = "weather_summary_window";
 
 /// Indexes: name, table and columns. The words before it are chosen when it is created.
-pub(super) const INDEXES: [(&str, &str, &str); 4] = [
+const INDEXES: [(&str, &str, &str); 4] = [
     ("idx_window_start", "weather_summary", "(window_start)"),
     (UNIQUE_WINDOW, "weather_summary", "(window_start, window_end)"),
     ("weather_summary_open", "weather_summary", "(window_end) WHERE NOT is_final"),
@@ -189,19 +191,22 @@ pub(super) const REMOVE_DUPLICATES: &str = "DELETE FROM weather_summary s USING 
      row_number() OVER (PARTITION BY window_start, window_end ORDER BY tableoid, ctid DESC) AS n FROM weather_summary \
      WHERE window_start IS NOT NULL AND window_end IS NOT NULL) d WHERE d.n > 1 AND s.tableoid = d.t AND s.ctid = d.c";
 
+/// All tables that a process needs, and how they are made. Those of stations are made where stations are asked for: the
+/// view keeps others from dropping `weather_summary` alone.
+pub(super) fn tables_with(stations: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    TABLES.into_iter().chain([stations::PARTIAL, stations::SUMMARY].into_iter().filter(move |_| stations))
+}
+
+/// All indexes that a process needs.
+pub(super) fn indexes_with(
+    stations: bool,
+) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    INDEXES.into_iter().chain([stations::INDEX].into_iter().filter(move |_| stations))
+}
+
 /// The statement that makes an index.
 pub(super) fn index_statement(name: &str, table: &str, columns: &str, concurrently: bool) -> String {
     let unique = if name == UNIQUE_WINDOW { "UNIQUE " } else { "" };
     let concurrently = if concurrently { "CONCURRENTLY " } else { "" };
     format!("CREATE {unique}INDEX {concurrently}{name} ON {table} {columns}")
-}
-
-/// Names of all tables.
-pub(super) fn tables() -> Vec<&'static str> {
-    TABLES.iter().map(|(name, _)| *name).collect()
-}
-
-/// Names of all indexes.
-pub(super) fn indexes() -> Vec<&'static str> {
-    INDEXES.iter().map(|(name, ..)| *name).collect()
 }

@@ -7,6 +7,7 @@
 mod build;
 mod found;
 mod layout;
+mod stations;
 mod units;
 
 use std::sync::Arc;
@@ -41,25 +42,35 @@ impl From<Error> for SetupError {
     }
 }
 
-/// Makes the tables fit for this program, this topic and this window length. Safe in several processes at once. However
+/// Makes the tables fit for this program, this topic and this window length, those of stations only where they are asked
+/// for. Safe in several processes at once. However
 /// long it takes, readers of an adopted table wait for moments only.
-pub async fn set_up(session: &Session, topic: &str, window_ms: i64, units: &Units) -> Result<(), SetupError> {
-    let found = Found::look(session).await?;
+pub async fn set_up(
+    session: &Session,
+    topic: &str,
+    window_ms: i64,
+    units: &Units,
+    by_station: bool,
+) -> Result<(), SetupError> {
+    let found = Found::look(session, by_station).await?;
     if found.has_table("weather_pipeline") {
         // Before anything is changed: the tables may belong to another pipeline.
         check_identity(session, topic, window_ms, units).await?;
     }
     found.check_summary()?;
+    if by_station {
+        stations::check_encoding(session).await?;
+    }
     units.check_adoption(session, &found).await?;
     if !found.missing().is_empty() || !found.without_identity.is_empty() {
-        build::build(session, &found).await?;
+        build::build(session, &found, by_station).await?;
     }
     identify(session, topic, window_ms, units).await
 }
 
 /// The pipeline's tables, columns and indexes that the search path does not show.
 pub(super) async fn missing(session: &Session) -> Result<Vec<String>, Failure> {
-    Ok(Found::look(session).await?.missing())
+    Ok(Found::look(session, false).await?.missing())
 }
 
 /// The old system appended another row for the same window at every batch. Which to keep is the user's to decide.

@@ -219,6 +219,7 @@ mod tests {
             written_ms: 0,
             state: State::starting_at(offset),
             pending: vec![],
+            stations: vec![],
         }
     }
 

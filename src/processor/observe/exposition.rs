@@ -103,6 +103,7 @@ impl ProcessorStatus {
             }
         }
         self.ownership(&mut out, partitions.len());
+        self.stations(&mut out);
         self.writing(&mut out);
         out.process("process");
         out.finish()
@@ -130,6 +131,19 @@ impl ProcessorStatus {
         services.with(&[("service", &"postgresql")], postgres);
         services.with(&[("service", &"checkpoint_folder")], up(self.stats.checkpoint_folder.problem(), true));
         out.gauge("weather_ready", "1 while /readyz says ok.").value(i32::from(self.ready().is_ok()));
+    }
+
+    /// Totals alone: a label for each station would be as many series as there are stations.
+    fn stations(&self, out: &mut Exposition) {
+        if let Some((rows, unwritten)) = self.registry.station_rows() {
+            out.gauge("weather_station_rows", "Stations of all windows that are held, each partition's own.")
+                .value(rows);
+            out.gauge(
+                "weather_unwritten_station_rows",
+                "Those of them that PostgreSQL does not have as they are.",
+            )
+            .value(unwritten);
+        }
     }
 
     fn writing(&self, out: &mut Exposition) {

@@ -88,6 +88,7 @@ struct Weather {
     watermark: Option<String>,
     last_write: Option<String>,
     totals: RecordCounts,
+    stations: Option<StationCounts>,
     partitions: Vec<PartitionEntry>,
     owners: BTreeMap<i32, Option<String>>,
     windows: Vec<WindowEntry>,
@@ -98,6 +99,13 @@ struct Weather {
     failed_flushes: u64,
     fenced_partitions: u64,
     usage: Option<Usage>,
+}
+
+/// With `--by station`: rows of all windows that are held, and those that PostgreSQL does not have as they are.
+#[derive(Debug, Serialize)]
+struct StationCounts {
+    rows: usize,
+    unwritten: usize,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -244,6 +252,7 @@ impl ProcessorStatus {
             watermark: self.watermark_ms(partitions).map(time),
             last_write: self.stats.last_write_ms().map(time),
             totals: RecordCounts::of(partitions),
+            stations: self.registry.station_rows().map(|(rows, unwritten)| StationCounts { rows, unwritten }),
             partitions: partitions.iter().map(PartitionEntry::of).collect(),
             owners: self.stats.leases().unwrap_or_default().owners,
             windows: windows.iter().map(WindowEntry::of).collect(),

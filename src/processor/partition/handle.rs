@@ -5,7 +5,7 @@
 //! last handle ends its tasks.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,6 +15,7 @@ use crate::engine::dead_letter::{DeadLetter, Outbox, Shares};
 use crate::engine::intake::Lacking;
 use crate::engine::partition::Confirmation;
 use crate::engine::state::{Position, Progress, State};
+use crate::engine::stations::StationRow;
 use crate::processor::observe::rates::Look;
 use crate::processor::partition::snapshot::Reader;
 use crate::telemetry::log::Outage;
@@ -88,8 +89,43 @@ impl Oldest {
 pub enum TaskCommand {
     /// The bytes of a checkpoint of the present state, and the state's position and flushed position.
     Checkpoint(oneshot::Sender<CheckpointImage>),
+    /// What a flush takes of the present state.
+    Flush(oneshot::Sender<FlushImage>),
     /// Take no more records.
     Pause,
+}
+
+/// A state with what belongs to it and PostgreSQL does not have.
+#[derive(Debug)]
+pub struct FlushImage {
+    /// The state.
+    pub state: State,
+    /// The dead letters.
+    pub letters: Vec<DeadLetter>,
+    /// The stations that changed, where they are kept apart.
+    pub stations: Vec<StationRow>,
+}
+
+/// How many stations a partition has, and how many changed since the last confirmed flush; as of a moment ago.
+#[derive(Debug, Clone, Default)]
+pub struct StationGauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl StationGauge {
+    /// Relaxed in all: what is written follows from the state, these only tell when it is worth it.
+    pub fn set(&self, rows: usize, changed: usize) {
+        self.0.0.store(rows, Ordering::Relaxed);
+        self.0.1.store(changed, Ordering::Relaxed);
+    }
+
+    /// Stations of all windows that are held.
+    pub fn rows(&self) -> usize {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that PostgreSQL does not have as they are.
+    pub fn changed(&self) -> usize {
+        self.0.1.load(Ordering::Relaxed)
+    }
 }
 
 /// A checkpoint to be written.
@@ -120,6 +156,8 @@ pub struct PartitionHandle {
     pub high_watermark: HighWatermark,
     /// The record that has waited longest for a flush.
     pub oldest: Oldest,
+    /// Where stations are kept apart.
+    pub stations: Option<StationGauge>,
     /// Whether the partition can be read, while the cluster is there.
     pub reading: Outage,
     /// Where a bounded run has come to this partition's end, once it has.
@@ -133,12 +171,18 @@ pub struct PartitionHandle {
 }
 
 impl PartitionHandle {
-    /// The present state with the dead letters that belong to it.
-    pub fn snapshot(&self) -> (State, Vec<DeadLetter>) {
+    /// The present state with what belongs to it, for a flush. Stations are the task's alone, so it is asked for them;
+    /// None if it has ended.
+    pub async fn snapshot(&self) -> Option<FlushImage> {
+        if self.stations.is_some() {
+            let (reply, answer) = oneshot::channel();
+            self.commands.send(TaskCommand::Flush(reply)).await.ok()?;
+            return answer.await.ok();
+        }
         // In this order: letters are in the outbox before the state that counts them is published.
         let state = self.published.read();
         let letters = self.outbox.with(|outbox| outbox.before(state.progress.position()));
-        (state, letters)
+        Some(FlushImage { state, letters, stations: Vec::new() })
     }
 
     /// Takes no more records; the state stays as it is.
@@ -184,6 +228,13 @@ impl Registry {
             ((owned.partition, owned.epoch), (progress.accounted(), progress.accounted() - waiting))
         };
         self.lock().values().map(counts).collect()
+    }
+
+    /// Stations of all partitions, and those that PostgreSQL does not have as they are; None where they are not kept apart.
+    pub fn station_rows(&self) -> Option<(usize, usize)> {
+        let all = self.lock();
+        let gauges = all.values().filter_map(|owned| owned.stations.as_ref());
+        gauges.map(|gauge| (gauge.rows(), gauge.changed())).reduce(|a, b| (a.0 + b.0, a.1 + b.1))
     }
 
     /// Adds a partition that was just taken.

@@ -14,13 +14,16 @@ use crate::engine::invariants;
 use crate::engine::partition::{Partition, Settings};
 use crate::engine::recovery::{Claimed, Origin, origin, resume};
 use crate::engine::state::State;
+use crate::engine::stations::{StationRow, Stations};
 use crate::error::{Error, Result};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::fetcher::{self, Fetcher};
 use crate::kafka::topic;
 use crate::processor::checkpoints::store::CheckpointStore;
 use crate::processor::cluster;
-use crate::processor::partition::handle::{HighWatermark, Oldest, PartitionHandle, SharedOutbox};
+use crate::processor::partition::handle::{
+    HighWatermark, Oldest, PartitionHandle, SharedOutbox, StationGauge,
+};
 use crate::processor::partition::snapshot;
 use crate::processor::partition::task::{Channels, PartitionTask, TaskSettings};
 use crate::reading::Format;
@@ -32,6 +35,8 @@ const FETCH_WAIT: Duration = Duration::from_secs(2);
 const FILES_AT_ONCE: usize = 4;
 /// Windows of a partition that may have ended and wait for PostgreSQL: more than a year of the default ones.
 const MAX_CLOSED_WINDOWS: usize = 10_000;
+/// Stations of a partition's windows, while some of these have ended and wait for PostgreSQL: about 60 MB.
+const MAX_STATION_ROWS: usize = 500_000;
 
 /// What every partition of this process is run with.
 #[derive(Debug)]
@@ -56,6 +61,8 @@ pub struct Launcher {
     pub max_closed_windows: usize,
     /// Whether the checkpoint files are all there is.
     pub is_local: bool,
+    /// Whether stations are kept apart, and how many of a window.
+    pub max_stations: Option<usize>,
     /// Where to start where no state exists.
     pub from: StartFrom,
     /// The partitions that the topic had when this process started. One that appears later is read from its beginning,
@@ -102,6 +109,7 @@ impl Launcher {
             // Without PostgreSQL nothing is ever confirmed, and every window stays.
             max_closed_windows: if config.database.is_some() { MAX_CLOSED_WINDOWS } else { usize::MAX },
             is_local: config.database.is_none(),
+            max_stations: config.by_station.map(|by| by.max_stations),
             from: config.from,
             first_partitions,
             idle_timeout: config.idle_timeout,
@@ -112,18 +120,21 @@ impl Launcher {
     }
 
     /// Starts a partition. Waits for Kafka only where no state exists.
-    pub async fn start(&self, claimed: Claimed, end_offset: Option<i64>) -> Result<PartitionHandle> {
-        let (state, pending) = self.state_of(&claimed).await?;
+    pub async fn start(&self, mut claimed: Claimed, end_offset: Option<i64>) -> Result<PartitionHandle> {
+        let Start { state, pending, changed } = self.state_of(&claimed).await?;
         // Before the first of the others sees it.
         invariants::check(&state, self.settings.window_ms, 0).map_err(|what| {
             let (partition, topic) = (claimed.partition, self.cluster.topic());
             let what = format!("partition {partition} of topic {topic} stops: internal error: {what}");
             Error::failure(what)
         })?;
-        Ok(self.launch(&claimed, state, pending, end_offset))
+        let confirmed = std::mem::take(&mut claimed.stations);
+        let stations =
+            self.max_stations.map(|limit| Stations::resume(limit, confirmed, changed, &state.windows));
+        Ok(self.launch(&claimed, state, (pending, stations), end_offset))
     }
 
-    async fn state_of(&self, claimed: &Claimed) -> Result<(State, Vec<DeadLetter>)> {
+    async fn state_of(&self, claimed: &Claimed) -> Result<Start> {
         let (store, partition) = (Arc::clone(&self.store), claimed.partition);
         // It is never closed.
         let permit = Arc::clone(&self.reading_files).acquire_owned().await;
@@ -146,7 +157,8 @@ impl Launcher {
                 }
                 crate::info!("continuing from the checkpoint file", "partition" => partition,
                     "next_offset" => file.state.progress.next_offset);
-                return Ok(resume(file));
+                let (state, pending, changed) = resume(file, claimed);
+                return Ok(Start { state, pending, changed });
             }
             Origin::Database { state, why } => {
                 crate::info!("continuing from PostgreSQL's state", "partition" => partition,
@@ -159,7 +171,7 @@ impl Launcher {
                 State::starting_at(offset)
             }
         };
-        Ok((state, Vec::new()))
+        Ok(Start { state, pending: Vec::new(), changed: Vec::new() })
     }
 
     /// Files of another Kafka cluster are of other logs.
@@ -190,11 +202,11 @@ impl Launcher {
         &self,
         claimed: &Claimed,
         state: State,
-        pending: Vec<DeadLetter>,
+        (pending, stations): (Vec<DeadLetter>, Option<Stations>),
         end_offset: Option<i64>,
     ) -> PartitionHandle {
-        let Claimed { partition, epoch, .. } = *claimed;
-        let feed = self.fetcher.open(partition, state.progress.next_offset, state.log);
+        let Claimed { partition: number, epoch, .. } = *claimed;
+        let feed = self.fetcher.open(number, state.progress.next_offset, state.log);
         let (began, reached) = (state.progress, Arc::new(OnceLock::new()));
         let (writer, published) = snapshot::channel(&state);
         let (confirmed, confirmations) = watch::channel(None);
@@ -203,18 +215,20 @@ impl Launcher {
         let (oldest, reading) = (Oldest::default(), feed.outage());
         outbox.with(|outbox| outbox.extend(pending));
         high_watermark.set(state.progress.next_offset);
-        let partition_state = Partition::new(self.settings, state).reading(Arc::clone(&self.format));
-        let lacking = Arc::clone(partition_state.lacking());
+        let gauge = stations.as_ref().map(|_| StationGauge::default());
+        let partition = Partition::new(self.settings, state).reading(Arc::clone(&self.format));
+        let lacking = Arc::clone(partition.lacking());
         let task = PartitionTask {
-            partition: partition_state,
+            partition: partition.by_station(stations),
             writer,
             outbox: outbox.clone(),
             high_watermark: high_watermark.clone(),
             oldest: oldest.clone(),
+            stations: gauge.clone(),
             settings: TaskSettings {
                 topic: self.cluster.topic().to_owned(),
                 cluster_id: self.cluster.id().unwrap_or_default().to_owned(),
-                partition,
+                partition: number,
                 epoch,
                 window_ms: self.settings.window_ms,
                 idle_timeout: self.idle_timeout,
@@ -222,6 +236,10 @@ impl Launcher {
                 on_data_loss: self.on_data_loss,
                 on_unreadable: self.on_unreadable,
                 max_closed_windows: self.max_closed_windows,
+                // Without PostgreSQL nothing is ever confirmed, as above.
+                max_station_rows: self
+                    .max_closed_windows
+                    .saturating_mul(MAX_STATION_ROWS / MAX_CLOSED_WINDOWS),
             },
             channels: Channels {
                 feed,
@@ -235,7 +253,7 @@ impl Launcher {
         };
         let task = tokio::spawn(task.run()).abort_handle();
         PartitionHandle {
-            partition,
+            partition: number,
             epoch,
             began,
             published,
@@ -243,6 +261,7 @@ impl Launcher {
             lacking,
             high_watermark,
             oldest,
+            stations: gauge,
             reading,
             reached,
             confirmed,
@@ -250,6 +269,15 @@ impl Launcher {
             task,
         }
     }
+}
+
+/// From where a partition goes on.
+struct Start {
+    state: State,
+    /// Dead letters that PostgreSQL may not have.
+    pending: Vec<DeadLetter>,
+    /// Stations that it does not have as they are.
+    changed: Vec<StationRow>,
 }
 
 /// Windows of two lengths cannot be one state.

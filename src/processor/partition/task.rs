@@ -18,12 +18,13 @@ use crate::config::{OnDataLoss, OnUnreadable};
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::partition::{Confirmation, Partition};
 use crate::engine::state::{LogIdentity, Position};
+use crate::engine::stations::Stations;
 use crate::error::Error;
 use crate::kafka::batch::{BatchError, Cause, Expander};
 use crate::kafka::fetcher::{Event, Feed, Turn};
 use crate::processor::partition::decode::{self, Read};
 use crate::processor::partition::handle::{
-    CheckpointImage, HighWatermark, Oldest, SharedOutbox, TaskCommand,
+    CheckpointImage, FlushImage, HighWatermark, Oldest, SharedOutbox, StationGauge, TaskCommand,
 };
 use crate::processor::partition::snapshot::Writer;
 use crate::retry::Backoff;
@@ -55,6 +56,8 @@ pub struct TaskSettings {
     pub on_unreadable: OnUnreadable,
     /// Reading waits while this many windows have ended and are not confirmed.
     pub max_closed_windows: usize,
+    /// With so many stations in windows that have ended, too.
+    pub max_station_rows: usize,
 }
 
 /// What a partition's task is connected to.
@@ -98,6 +101,8 @@ pub struct PartitionTask {
     pub high_watermark: HighWatermark,
     /// The record that has waited longest for a flush.
     pub oldest: Oldest,
+    /// Where it says how many stations there are, if they are kept apart.
+    pub stations: Option<StationGauge>,
     /// What stays the same.
     pub settings: TaskSettings,
     /// What it is connected to.
@@ -158,6 +163,7 @@ impl PartitionTask {
                 },
                 command = self.channels.commands.recv() => match command {
                     Some(TaskCommand::Checkpoint(reply)) => drop(reply.send(self.checkpoint())),
+                    Some(TaskCommand::Flush(reply)) => drop(reply.send(self.flush_image())),
                     Some(TaskCommand::Pause) => {
                         self.channels.feed.pause();
                         working.intake = Intake::Closed;
@@ -286,7 +292,10 @@ impl PartitionTask {
 
     /// Whether what waits for PostgreSQL takes as much memory as it may.
     fn is_full(&self) -> bool {
-        self.partition.closed_windows() >= self.settings.max_closed_windows
+        let closed = self.partition.closed_windows();
+        let rows = self.partition.stations().map_or(0, Stations::row_count);
+        closed >= self.settings.max_closed_windows
+            || (closed > 0 && rows >= self.settings.max_station_rows)
             || self.outbox.with(|outbox| outbox.is_full())
     }
 
@@ -332,7 +341,17 @@ impl PartitionTask {
     fn show(&mut self) -> Result<(), Broken> {
         let changed_from = self.partition.take_changed().map_err(Broken)?;
         self.writer.publish(self.partition.state(), changed_from);
+        if let Some((gauge, stations)) = self.stations.as_ref().zip(self.partition.stations()) {
+            gauge.set(stations.row_count(), stations.changed_count());
+        }
         Ok(())
+    }
+
+    fn flush_image(&mut self) -> FlushImage {
+        let stations = self.partition.take_changed_stations();
+        let state = self.partition.state().clone();
+        let letters = self.outbox.with(|outbox| outbox.before(state.progress.position()));
+        FlushImage { state, letters, stations }
     }
 
     fn checkpoint(&self) -> CheckpointImage {
@@ -346,6 +365,7 @@ impl PartitionTask {
             window_ms: self.settings.window_ms,
             written_ms: self.clock.now_ms(),
             pending: self.outbox.with(|outbox| outbox.before(positions.0)),
+            stations: self.partition.stations().map(Stations::changed).unwrap_or_default(),
             state: state.clone(),
         };
         CheckpointImage { bytes: checkpoint.encode(), positions }

@@ -96,6 +96,11 @@ impl Database {
         let rows: Vec<_> = rows.map(|((_, window), totals)| (*window, *totals)).collect();
         let known: Vec<_> = ledger.windows.iter().map(|(window, totals)| (*window, *totals)).collect();
         ensure!(rows == known, "partials of partition {partition}: {rows:?}, the ledger {known:?}");
+        let rows = self.tables.stations.iter().filter(|(key, _)| key.0 == partition);
+        let rows: Vec<_> = rows.map(|(key, totals)| (key.1, &*key.2, *totals)).collect();
+        let known = ledger.stations.iter();
+        let known: Vec<_> = known.map(|((start_ms, name), t)| (*start_ms, name.as_str(), t.into())).collect();
+        ensure!(rows == known, "stations of partition {partition}: {rows:?}, the ledger {known:?}");
         let from = (partition, i64::MIN, i64::MIN);
         let letters = self.tables.letters.range(from..(partition + 1, i64::MIN, i64::MIN));
         let letters: Vec<_> = letters.map(|((_, log, offset), reason)| ((*log, *offset), *reason)).collect();

@@ -98,6 +98,10 @@ impl Database {
             for window in &part.windows {
                 self.tables.partials.insert((part.partition, window.start_ms), window.totals);
             }
+            for row in &part.stations {
+                let key = (part.partition, row.start_ms, row.station.clone());
+                self.tables.stations.insert(key, row.totals);
+            }
             for letter in &part.letters {
                 let key = (part.partition, letter.incarnation, letter.offset);
                 self.tables.letters.entry(key).or_insert(letter.reason);

@@ -2,6 +2,7 @@
 
 use weather::engine::assignment::Leases;
 use weather::engine::flush_plan::Standing;
+use weather::engine::stations::StationRow;
 use weather::engine::watermark::NONE;
 use weather::engine::window::Window;
 
@@ -100,9 +101,15 @@ impl Database {
 
     pub(super) fn open_windows(&self, partition: i32, after_ms: i64) -> Answer {
         let rows = self.tables.partials.range((partition, after_ms + 1)..(partition + 1, i64::MIN));
-        Answer::Windows(
-            rows.map(|((_, start_ms), totals)| Window { start_ms: *start_ms, totals: *totals }).collect(),
-        )
+        let windows = rows.map(|((_, start_ms), totals)| Window { start_ms: *start_ms, totals: *totals });
+        let open = |key: &(i32, i64, Box<str>)| key.0 == partition && key.1 > after_ms;
+        let stations = self
+            .tables
+            .stations
+            .iter()
+            .filter(|(key, _)| open(key))
+            .map(|(key, totals)| StationRow { start_ms: key.1, station: key.2.clone(), totals: *totals });
+        Answer::Windows(windows.collect(), stations.collect())
     }
 
     pub(super) fn release(&mut self, owner: &str, owned: &[(i32, i64)]) -> Answer {

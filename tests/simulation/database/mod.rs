@@ -18,6 +18,7 @@ use std::rc::Rc;
 use weather::engine::assignment::Leases;
 use weather::engine::flush_plan::{PartitionFlush, Standing};
 use weather::engine::state::{Position, Progress};
+use weather::engine::stations::{StationRow, StationTotals};
 use weather::engine::window::{Totals, Window};
 use weather::reading::Reason;
 
@@ -65,6 +66,8 @@ pub struct Tables {
     pub partitions: BTreeMap<i32, PartitionRow>,
     /// By partition and start of the window.
     pub partials: BTreeMap<(i32, i64), Totals>,
+    /// By partition, start of the window and station.
+    pub stations: BTreeMap<(i32, i64, Box<str>), StationTotals>,
     /// By start of the window.
     pub summary: BTreeMap<i64, SummaryRow>,
     /// By partition, incarnation and offset.
@@ -121,7 +124,7 @@ pub enum Answer {
     Done,
     Leases(Leases),
     Claimed(Vec<ClaimedRow>),
-    Windows(Vec<Window>),
+    Windows(Vec<Window>, Vec<StationRow>),
     Positions(Positions),
     Standing(Vec<Standing>),
 }

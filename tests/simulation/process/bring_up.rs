@@ -3,8 +3,10 @@
 use std::rc::Rc;
 
 use weather::engine::checkpoint::{Checkpoint, decode_log_memory};
+use weather::engine::dead_letter::DeadLetter;
 use weather::engine::recovery::{self, Origin, origin, resume};
 use weather::engine::state::State;
+use weather::engine::stations::{StationRow, Stations};
 use weather::engine::window::Window;
 use weather::retry::Backoff;
 use weather::time::milliseconds;
@@ -22,6 +24,7 @@ use crate::volume::{current, previous};
 pub struct Claimed {
     pub row: ClaimedRow,
     pub windows: Vec<Window>,
+    pub stations: Vec<StationRow>,
 }
 
 impl Claimed {
@@ -33,7 +36,8 @@ impl Claimed {
             Ok(State { progress: stored.progress, windows: self.windows.clone(), log })
         };
         let state = stored.as_ref().map(state).transpose()?;
-        Ok(recovery::Claimed { partition: *partition, epoch: *epoch, epoch_before: *epoch_before, state })
+        let (partition, epoch, epoch_before) = (*partition, *epoch, *epoch_before);
+        Ok(recovery::Claimed { partition, epoch, epoch_before, state, stations: self.stations.clone() })
     }
 }
 
@@ -110,8 +114,8 @@ impl Launch {
                 let at = file.state.progress.next_offset;
                 env.trace.note("going on from the file", &[who[0], who[1], who[2], at]);
                 ensure!(!ledger.void, "a checkpoint of a state that nobody ever had was taken up");
-                let (state, pending) = resume(file);
-                return self.launch(state, pending, ledger, shared, env).map(Some);
+                let (state, pending, changed) = resume(file, &claimed);
+                return self.launch(state, (pending, changed), ledger, shared, env).map(Some);
             }
             Origin::Database { state, .. } => state.clone(),
             Origin::Nowhere { .. } => {
@@ -127,7 +131,7 @@ impl Launch {
         if env.database.tables.partitions.get(&self.partition).is_none_or(|row| row.epoch != who[2]) {
             Rc::make_mut(&mut ledger).void = true;
         }
-        self.launch(state, Vec::new(), ledger, shared, env).map(Some)
+        self.launch(state, Default::default(), ledger, shared, env).map(Some)
     }
 
     fn start_anew(&mut self, shared: &Shared, env: &mut Env) -> Checked<Option<Unit>> {
@@ -139,13 +143,13 @@ impl Launch {
         let offset = if env.plan.from_latest { log.latest() } else { log.earliest() };
         let ledger = Rc::new(Ledger::starting_at(log.generation(), offset));
         env.trace.note("starting anew", &[shared.instance as i64, i64::from(self.partition), offset]);
-        self.launch(State::starting_at(offset), Vec::new(), ledger, shared, env).map(Some)
+        self.launch(State::starting_at(offset), Default::default(), ledger, shared, env).map(Some)
     }
 
     fn launch(
         &self,
         state: State,
-        pending: Vec<weather::engine::dead_letter::DeadLetter>,
+        (pending, changed): (Vec<DeadLetter>, Vec<StationRow>),
         ledger: Rc<Ledger>,
         shared: &Shared,
         env: &Env,
@@ -158,7 +162,10 @@ impl Launch {
             ),
             "the checkpoint of partition {partition} has dead letters that its state does not count"
         );
-        let taken = Taken { partition, epoch, state, pending, ledger, end_offset };
+        let confirmed = self.claimed.stations.clone();
+        let resume = |limit| Stations::resume(limit, confirmed, changed, &state.windows);
+        let stations = env.plan.max_stations.map(resume);
+        let taken = Taken { partition, epoch, state, pending, stations, ledger, end_offset };
         Unit::new(taken, shared.settings, env.now_ms())
     }
 }

@@ -1,7 +1,8 @@
 //! The task of `src/processor/flusher.rs`: writes whatever changed, at most once an interval, for all partitions together.
 //!
 //! What to write and what a refusal means is the program's own `FlushPlan`. A partition's state and its letters are two
-//! reads of what another thread changes, so two steps.
+//! reads of what another thread changes, so two steps; where stations are kept apart, its worker gives
+//! both at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use weather::engine::state::State;
 use weather::retry::Backoff;
 use weather::time::milliseconds;
 
+use super::worker::FlushImage;
 use super::{Shared, UnitRef};
 use crate::database::{Answer, CallId, Part, Request, Session, Trouble};
 use crate::env::{Env, NEVER};
@@ -20,6 +22,11 @@ enum Step {
     Waiting,
     /// The states of these, one after the other.
     State {
+        units: Vec<UnitRef>,
+        at: usize,
+    },
+    /// Where stations are kept apart, the worker is asked for all at once.
+    Image {
         units: Vec<UnitRef>,
         at: usize,
     },
@@ -104,6 +111,7 @@ impl Flusher {
                 when(env.database.answered(call))
             }
             Step::Backoff { until_ms } => until_ms,
+            Step::Image { ref units, at } => when(units[at].borrow().flush_image.is_some()),
             _ => env.now_ms(),
         }
     }
@@ -112,7 +120,8 @@ impl Flusher {
         let step = std::mem::replace(&mut self.step, Step::Waiting);
         match step {
             Step::Waiting => self.wait(shared, env),
-            Step::State { units, at } => self.read_state(units, at),
+            Step::State { units, at } => self.read_state(units, at, env),
+            Step::Image { units, at } => self.take_image(units, at),
             Step::Letters { units, at, state, ledger } => self.read_letters(units, at, *state, ledger),
             Step::Send => self.send(shared, env),
             Step::Connecting(call) => match env.database.take(call) {
@@ -157,14 +166,35 @@ impl Flusher {
         self.step = Step::State { units, at: 0 };
     }
 
-    fn read_state(&mut self, units: Vec<UnitRef>, at: usize) {
+    fn read_state(&mut self, units: Vec<UnitRef>, at: usize, env: &mut Env) {
         let Some(unit) = units.get(at).cloned() else {
             self.step = Step::Send;
             return;
         };
+        if env.plan.max_stations.is_some() {
+            // Where many stations have changed, a flush that nobody asked for is left for later.
+            if self.ticket.is_none() && env.rng.chance(200) {
+                self.dirty = true;
+                self.step = Step::State { units, at: at + 1 };
+            } else {
+                unit.borrow_mut().asked_for_flush = true;
+                self.step = Step::Image { units, at };
+            }
+            return;
+        }
         let unit = unit.borrow();
         let (state, ledger) = (unit.published.read(), Rc::clone(&unit.published_ledger));
         self.step = Step::Letters { units, at, state: Box::new(state), ledger };
+    }
+
+    fn take_image(&mut self, units: Vec<UnitRef>, at: usize) {
+        let image = units[at].borrow_mut().flush_image.take();
+        if let Some(FlushImage { state, letters, stations, ledger }) = image {
+            let (partition, epoch) = (units[at].borrow().partition, units[at].borrow().epoch);
+            self.ledgers.insert(partition, ledger);
+            self.plan.add(Offer { partition, epoch, state, letters, stations, high_watermark: 0 });
+        }
+        self.step = Step::State { units, at: at + 1 };
     }
 
     fn read_letters(&mut self, units: Vec<UnitRef>, at: usize, state: State, ledger: Rc<Ledger>) {
@@ -173,7 +203,8 @@ impl Flusher {
             let letters = unit.outbox.before(state.progress.position());
             let (partition, epoch) = (unit.partition, unit.epoch);
             self.ledgers.insert(partition, ledger);
-            self.plan.add(Offer { partition, epoch, state, letters, high_watermark: 0 });
+            let stations = Vec::new();
+            self.plan.add(Offer { partition, epoch, state, letters, stations, high_watermark: 0 });
         }
         self.step = Step::State { units, at: at + 1 };
     }

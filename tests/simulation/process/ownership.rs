@@ -8,7 +8,6 @@ use weather::engine::assignment::{
 };
 use weather::engine::bounded::{BoundedRun, Own};
 use weather::engine::watermark::NONE;
-use weather::engine::window::Window;
 use weather::time::milliseconds;
 
 use super::bring_up::{Claimed, Launch};
@@ -267,7 +266,11 @@ impl Ownership {
                 self.step = Step::Opening { call, left, ready };
                 return;
             }
-            ready.extend(left.pop_front().map(|row| Claimed { row, windows: Vec::new() }));
+            ready.extend(left.pop_front().map(|row| Claimed {
+                row,
+                windows: Vec::new(),
+                stations: Vec::new(),
+            }));
         }
         for claimed in ready {
             self.coming_up.insert(claimed.row.partition, claimed.row.epoch);
@@ -284,12 +287,12 @@ impl Ownership {
         shared: &mut Shared,
         env: &mut Env,
     ) {
-        let windows: Vec<Window> = match reply {
-            Ok(Answer::Windows(windows)) => windows,
+        let (windows, stations) = match reply {
+            Ok(Answer::Windows(windows, stations)) => (windows, stations),
             // What was claimed stays so in the table, and is claimed again.
             _ => return self.fail(env),
         };
-        ready.extend(left.pop_front().map(|row| Claimed { row, windows }));
+        ready.extend(left.pop_front().map(|row| Claimed { row, windows, stations }));
         self.open_next(left, ready, shared, env);
     }
 

@@ -9,6 +9,7 @@ use weather::engine::checkpoint::Checkpoint;
 use weather::engine::dead_letter::{DeadLetter, Outbox};
 use weather::engine::partition::{Confirmation, Incoming, Partition, Settings};
 use weather::engine::state::{LogIdentity, Position, State};
+use weather::engine::stations::{StationRow, Stations};
 use weather::processor::partition::snapshot::{self, Reader, Writer};
 
 use super::source::Source;
@@ -55,6 +56,15 @@ pub struct Image {
     pub positions: (Position, Position),
 }
 
+/// What a flush takes where stations are kept apart.
+#[derive(Debug)]
+pub struct FlushImage {
+    pub state: State,
+    pub letters: Vec<DeadLetter>,
+    pub stations: Vec<StationRow>,
+    pub ledger: Rc<Ledger>,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Start,
@@ -76,6 +86,7 @@ pub struct Taken {
     pub epoch: i64,
     pub state: State,
     pub pending: Vec<DeadLetter>,
+    pub stations: Option<Stations>,
     pub ledger: Rc<Ledger>,
     pub end_offset: Option<i64>,
 }
@@ -106,6 +117,8 @@ pub struct Unit {
     pub reached: Option<Position>,
     pub asked: bool,
     pub image: Option<Image>,
+    pub asked_for_flush: bool,
+    pub flush_image: Option<FlushImage>,
     /// None once the unit is paused.
     pub source: Option<Source>,
     /// The channel of one from the source.
@@ -114,8 +127,11 @@ pub struct Unit {
 
 impl Unit {
     pub fn new(taken: Taken, settings: Settings, now_ms: i64) -> Checked<Self> {
-        let Taken { partition, epoch, state, pending, ledger, end_offset } = taken;
+        let Taken { partition, epoch, state, pending, stations, ledger, end_offset } = taken;
         ledger.agrees(&state, settings.window_ms)?;
+        if let Some(stations) = &stations {
+            ledger.agrees_by_station(stations, &state)?;
+        }
         let (writer, published) = snapshot::channel(&state);
         let mut outbox = Outbox::default();
         outbox.extend(pending);
@@ -138,9 +154,11 @@ impl Unit {
             reached: None,
             asked: false,
             image: None,
+            asked_for_flush: false,
+            flush_image: None,
             source: Some(Source::new(partition, state.progress.next_offset, state.log)),
             event: None,
-            core: Partition::new(settings, state),
+            core: Partition::new(settings, state).by_station(stations),
             ledger,
         })
     }
@@ -158,7 +176,7 @@ impl Unit {
     /// Whether the worker has something to do.
     pub fn is_ready(&self) -> bool {
         let takes = self.reading && !self.outbox.is_full();
-        let news = self.confirmed.is_some() || self.asked;
+        let news = self.confirmed.is_some() || self.asked || self.asked_for_flush;
         !matches!(self.step, Step::Select) || news || takes && (self.event.is_some() || self.source.is_none())
     }
 
@@ -205,9 +223,15 @@ impl Unit {
         } else if self.asked {
             self.asked = false;
             self.image = Some(self.checkpoint(clock_ms, env));
+        } else if self.asked_for_flush {
+            self.asked_for_flush = false;
+            self.flush_image = Some(self.flush_image());
         } else if let Some(read) = self.event.take() {
             self.handle(read, clock_ms, env)?;
             self.ledger.agrees(self.core.state(), self.settings.window_ms)?;
+            if let Some(stations) = self.core.stations() {
+                self.ledger.agrees_by_station(stations, self.core.state())?;
+            }
             self.check_idle(env)?;
         } else {
             self.reading = false;
@@ -228,7 +252,8 @@ impl Unit {
                 } else if next >= high_watermark {
                     self.idle_if_silent(env);
                 }
-                let judging = Judging { settings: self.settings, now_ms: clock_ms, kept: &self.letters };
+                let (settings, max_stations) = (self.settings, env.plan.max_stations);
+                let judging = Judging { settings, now_ms: clock_ms, max_stations, kept: &self.letters };
                 let before = self.ledger.aggregated();
                 Rc::make_mut(&mut self.ledger).apply(log, generation, &records, judging)?;
                 Rc::make_mut(&mut self.ledger).skip_to(log, generation, next)?;
@@ -303,6 +328,13 @@ impl Unit {
         }
     }
 
+    fn flush_image(&mut self) -> FlushImage {
+        let stations = self.core.take_changed_stations();
+        let state = self.core.state().clone();
+        let letters = self.outbox.before(state.progress.position());
+        FlushImage { state, letters, stations, ledger: Rc::clone(&self.ledger) }
+    }
+
     fn checkpoint(&self, clock_ms: i64, env: &mut Env) -> Image {
         let state = self.core.state();
         let positions = (state.progress.position(), state.progress.flushed());
@@ -314,6 +346,7 @@ impl Unit {
             window_ms: self.settings.window_ms,
             written_ms: clock_ms,
             pending: self.outbox.before(positions.0),
+            stations: self.core.stations().map(Stations::changed).unwrap_or_default(),
             state: state.clone(),
         };
         let bytes = checkpoint.encode();

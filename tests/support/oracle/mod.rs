@@ -113,6 +113,8 @@ pub struct Partition {
     pub outcomes: BTreeMap<i64, Outcome>,
     /// By the window's start, in ms since 1970.
     pub windows: BTreeMap<i64, Totals>,
+    /// By the window's start and the station, as `--by station` keeps them while no limit is reached.
+    pub stations: BTreeMap<(i64, String), Totals>,
     /// That of the aggregated records.
     pub max_event_time_ms: Option<i64>,
     /// After the last record.
@@ -171,8 +173,19 @@ impl Partition {
         let mut totals = reading.totals();
         totals.without_extremes = offset < rules.extremes_from;
         self.windows.entry(window_start_ms).or_default().add(&totals);
+        let station = (window_start_ms, station_name(reading.station.unwrap_or_default()));
+        self.stations.entry(station).or_default().add(&totals);
         Outcome::Aggregated { window_start_ms }
     }
+}
+
+/// A station's name in the table: without what PostgreSQL's text cannot hold, and at most 256 bytes long.
+fn station_name(name: String) -> String {
+    let mut name = name.replace('\0', "\u{fffd}");
+    while name.len() > 256 {
+        name.pop();
+    }
+    name
 }
 
 /// What has to become of a topic.
@@ -219,6 +232,15 @@ impl Expected {
             }
         }
         windows
+    }
+
+    /// The stations over all partitions, by the window's start in ms since 1970 and their name.
+    pub fn stations(&self) -> BTreeMap<(i64, String), Totals> {
+        let mut stations = BTreeMap::<(i64, String), Totals>::new();
+        for (station, totals) in self.partitions.values().flat_map(|partition| &partition.stations) {
+            stations.entry(station.clone()).or_default().add(totals);
+        }
+        stations
     }
 
     /// How many records there are of each outcome, over all partitions.

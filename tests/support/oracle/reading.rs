@@ -20,6 +20,8 @@ pub struct Reading {
     pub event_time_ms: i64,
     /// In the order of [`METRICS`].
     pub metrics: [Option<f64>; 3],
+    /// Text, or a whole number as text.
+    pub station: Option<String>,
 }
 
 impl Reading {
@@ -56,7 +58,13 @@ pub fn read(value: Option<&[u8]>) -> Result<Reading, &'static str> {
     if metrics == [None; 3] {
         return Err("no_metric");
     }
-    Ok(Reading { event_time_ms, metrics })
+    let station = match fields.get("station") {
+        Some(Node::String(name)) => Some((*name).to_owned()),
+        Some(Node::Static(StaticNode::U64(number))) => Some(number.to_string()),
+        Some(Node::Static(StaticNode::I64(number))) => Some(number.to_string()),
+        _ => None,
+    };
+    Ok(Reading { event_time_ms, metrics, station })
 }
 
 /// The fields of the top level; of a name that comes twice the last counts. `None`: not an object.

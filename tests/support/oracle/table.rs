@@ -13,6 +13,18 @@ const SHOWN_MAX: usize = 20;
 const SUMMARY: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, \
     (EXTRACT(EPOCH FROM window_end) * 1000)::bigint, reading_count, avg_temp, avg_humidity, avg_wind_speed, \
     min_temp, max_temp, min_humidity, max_humidity, max_wind_speed FROM weather_summary";
+const STATIONS: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, station, reading_count, avg_temp, \
+    avg_humidity, avg_wind_speed, min_temp, max_temp, min_humidity, max_humidity, max_wind_speed \
+    FROM weather_station_summary";
+/// Partials whose stations have not the same counts and sums.
+const UNLIKE_STATIONS: &str = "SELECT count(*) FROM weather_partial p FULL JOIN ( \
+        SELECT window_start, partition, sum(reading_count) AS reading_count, sum(temp_count) AS temp_count, \
+            sum(humidity_count) AS humidity_count, sum(wind_speed_count) AS wind_speed_count, \
+            sum(temp_sum) AS temp_sum, sum(humidity_sum) AS humidity_sum, sum(wind_speed_sum) AS wind_speed_sum \
+        FROM weather_station_partial GROUP BY window_start, partition) s USING (window_start, partition) \
+    WHERE (p.reading_count, p.temp_count, p.humidity_count, p.wind_speed_count, p.temp_sum, p.humidity_sum, \
+            p.wind_speed_sum) IS DISTINCT FROM (s.reading_count, s.temp_count, s.humidity_count, \
+            s.wind_speed_count, s.temp_sum, s.humidity_sum, s.wind_speed_sum)";
 const COLUMNS: [&str; 8] = [
     "avg_temp",
     "avg_humidity",
@@ -58,6 +70,28 @@ impl Expected {
     /// The same for the windows alone: where the log was changed, offsets start again.
     pub async fn assert_windows(&self, database: &Database) {
         self.assert_none(self.summary(database).await);
+    }
+
+    /// Fails unless every station is as expected, and all stations of each partition and window add up to it.
+    pub async fn assert_stations(&self, database: &Database) {
+        assert_eq!(database.number(UNLIKE_STATIONS).await, 0, "stations do not add up to their window");
+        let mut differences = Vec::new();
+        let mut expected = self.stations();
+        for row in database.query(STATIONS, &[]).await {
+            let station: (i64, String) = (row.get(0), row.get(1));
+            let values = std::array::from_fn(|column| row.get(3 + column));
+            match expected.remove(&station) {
+                Some(totals) => {
+                    let found = compare(station.0, &totals, row.get(2), values);
+                    differences
+                        .extend(found.into_iter().map(|text| format!("station {}: {text}", station.1)));
+                }
+                None => differences.push(format!("{station:?}: in the table once too often")),
+            }
+        }
+        differences
+            .extend(expected.iter().map(|(station, totals)| format!("{station:?}: missing, {totals:?}")));
+        self.assert_none(differences);
     }
 
     fn assert_none(&self, found: Differences) {

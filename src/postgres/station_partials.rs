@@ -1,0 +1,135 @@
+//! `weather_station_partial`: what a partition has taken in of each station, as columns and back.
+
+use std::time::{Duration, SystemTime};
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use crate::engine::flush_plan::PartitionFlush;
+use crate::engine::stations::{StationRow, StationTotals};
+use crate::engine::window::METRICS;
+use crate::postgres::failure::Failure;
+use crate::postgres::leases::LeaseSession;
+use crate::time::{from_timestamp, timestamp};
+
+/// Rows of one statement: they are in memory several times while they are sent.
+pub(super) const ROWS_AT_ONCE: usize = 4_096;
+/// Rows deleted at a time: quickly done, so that nobody waits for the locks.
+pub const PRUNE_PORTION: u64 = 10_000;
+
+/// Stores absolute totals: overwritten, never added.
+pub(super) const STORE: &str = "\
+INSERT INTO weather_station_partial (station, window_start, partition, reading_count, temp_count, humidity_count,
+    wind_speed_count, temp_sum, humidity_sum, wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp,
+    max_humidity, max_wind_speed)
+SELECT * FROM unnest($1::text[], $2::timestamp[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
+    $15::bigint[], $16::bigint[])
+ON CONFLICT (station, window_start, partition) DO UPDATE SET reading_count = EXCLUDED.reading_count,
+    temp_count = EXCLUDED.temp_count, humidity_count = EXCLUDED.humidity_count,
+    wind_speed_count = EXCLUDED.wind_speed_count, temp_sum = EXCLUDED.temp_sum,
+    humidity_sum = EXCLUDED.humidity_sum, wind_speed_sum = EXCLUDED.wind_speed_sum,
+    min_temp = EXCLUDED.min_temp, min_humidity = EXCLUDED.min_humidity, min_wind_speed = EXCLUDED.min_wind_speed,
+    max_temp = EXCLUDED.max_temp, max_humidity = EXCLUDED.max_humidity, max_wind_speed = EXCLUDED.max_wind_speed";
+
+/// The stations of partition `$1` in the windows that begin after `$2`.
+const OPEN_WINDOWS: &str = "\
+SELECT window_start, station, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum,
+    wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp, max_humidity, max_wind_speed
+FROM weather_station_partial WHERE partition = $1 AND window_start > $2";
+
+const PRUNE: &str = "\
+DELETE FROM weather_station_partial WHERE (station, window_start, partition) IN (
+    SELECT station, window_start, partition FROM weather_station_partial
+    WHERE window_start < (now() AT TIME ZONE 'UTC') - $1 * interval '1 millisecond' LIMIT $2)";
+
+/// The table's columns, an array each.
+pub(super) struct StationColumns<'a> {
+    station: Vec<&'a str>,
+    window_start: Vec<SystemTime>,
+    partition: Vec<i32>,
+    numbers: [Vec<i64>; 1 + 2 * METRICS],
+    extremes: [Vec<Option<i64>>; 2 * METRICS],
+}
+
+impl<'a> StationColumns<'a> {
+    /// All rows of these partitions, in portions.
+    pub(super) fn portions(partitions: &'a [PartitionFlush]) -> Vec<Self> {
+        let rows: Vec<(i32, &StationRow)> =
+            partitions.iter().flat_map(|p| p.stations.iter().map(|row| (p.partition, row))).collect();
+        rows.chunks(ROWS_AT_ONCE).map(Self::of).collect()
+    }
+
+    fn of(rows: &[(i32, &'a StationRow)]) -> Self {
+        let number = |i: usize, totals: &StationTotals| match i {
+            0 => totals.readings,
+            i if i <= METRICS => totals.counts[i - 1],
+            i => totals.sums[i - 1 - METRICS],
+        };
+        let extreme = |i: usize, totals: &StationTotals| match i {
+            i if i < METRICS => totals.least(i),
+            i => totals.greatest(i - METRICS),
+        };
+        Self {
+            station: rows.iter().map(|(_, row)| &*row.station).collect(),
+            window_start: rows.iter().map(|(_, row)| timestamp(row.start_ms)).collect(),
+            partition: rows.iter().map(|(partition, _)| *partition).collect(),
+            numbers: std::array::from_fn(|i| rows.iter().map(|(_, row)| number(i, &row.totals)).collect()),
+            extremes: std::array::from_fn(|i| rows.iter().map(|(_, row)| extreme(i, &row.totals)).collect()),
+        }
+    }
+
+    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> =
+            vec![&self.station, &self.window_start, &self.partition];
+        parameters.extend(self.numbers.iter().map(|column| column as &(dyn ToSql + Sync)));
+        parameters.extend(self.extremes.iter().map(|column| column as &(dyn ToSql + Sync)));
+        parameters
+    }
+}
+
+/// Sends portions one after the other.
+pub(super) async fn store(
+    client: &Client,
+    statement: &Statement,
+    portions: &[StationColumns<'_>],
+) -> Result<(), tokio_postgres::Error> {
+    for portion in portions {
+        client.execute(statement, &portion.parameters()).await?;
+    }
+    Ok(())
+}
+
+impl LeaseSession {
+    /// The stations of a partition in the windows that begin after this.
+    pub(super) async fn stations(
+        &self,
+        partition: i32,
+        after: SystemTime,
+    ) -> Result<Vec<StationRow>, Failure> {
+        let parameters: [&(dyn ToSql + Sync); 2] = [&partition, &after];
+        let rows = self.session.call(self.session.client.query(OPEN_WINDOWS, &parameters)).await?;
+        rows.iter().map(station_of).collect()
+    }
+
+    /// Deletes the stations of windows that are older than this, at most [`PRUNE_PORTION`] rows at a time; how many.
+    pub async fn prune_stations(&self, retention: Duration) -> Result<u64, Failure> {
+        let (retention_ms, portion) = (retention.as_secs_f64() * 1000.0, PRUNE_PORTION as i64);
+        self.session.call(self.session.client.execute(PRUNE, &[&retention_ms, &portion])).await
+    }
+}
+
+fn station_of(row: &Row) -> Result<StationRow, Failure> {
+    let three = |from: usize| -> Result<[i64; METRICS], Failure> {
+        Ok([row.try_get(from)?, row.try_get(from + 1)?, row.try_get(from + 2)?])
+    };
+    let known = |from: usize| -> Result<[Option<i64>; METRICS], Failure> {
+        Ok([row.try_get(from)?, row.try_get(from + 1)?, row.try_get(from + 2)?])
+    };
+    let station: &str = row.try_get(1)?;
+    Ok(StationRow {
+        start_ms: from_timestamp(row.try_get(0)?),
+        station: station.into(),
+        totals: StationTotals::of(row.try_get(2)?, three(3)?, three(6)?, known(9)?, known(12)?),
+    })
+}
