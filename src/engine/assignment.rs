@@ -10,13 +10,13 @@ use std::time::Duration;
 
 /// How often the leases are read.
 pub const TICK: Duration = Duration::from_millis(500);
-/// How often, when the end of a bounded run is waited for.
+/// The same, while a bounded run waits for its end.
 pub const BOUNDED_TICK: Duration = Duration::from_millis(50);
 /// How often windows are marked final that time alone has closed.
 pub const FINISH_EVERY: Duration = Duration::from_secs(1);
 
-/// Longest wait for the flush before a partition is handed over: half a lease if that is shorter, as nothing extends the
-/// leases meanwhile.
+/// Longest wait for the flush before a partition is handed over, or half a lease if that is shorter, because nothing
+/// extends the leases meanwhile.
 pub fn hand_over_limit(lease: Duration) -> Duration {
     Duration::from_secs(10).min(lease / 2)
 }
@@ -44,14 +44,14 @@ pub enum Wish<'a> {
 /// What a process holds: partition and epoch of each.
 #[derive(Debug, Clone, Default)]
 pub struct Holdings {
-    /// At work.
+    /// Running.
     pub running: Vec<(i32, i64)>,
-    /// Taken, but not at work yet.
+    /// Claimed, but not running yet.
     pub coming_up: Vec<(i32, i64)>,
 }
 
 impl Holdings {
-    /// All of it, what is at work first.
+    /// All of it, what is running first.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = (i32, i64)> + '_ {
         self.running.iter().chain(&self.coming_up).copied()
     }
@@ -73,13 +73,13 @@ pub struct Lost {
 /// What to do after reading the leases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruling {
-    /// Held no longer: to be dropped at once.
+    /// No longer owned: to be dropped at once.
     pub lost: Vec<Lost>,
-    /// Free partitions to take.
+    /// Free partitions to claim.
     pub claim: Vec<i32>,
-    /// Partitions at work to hand over: no more records, a last flush, then free for others.
+    /// Running partitions to hand over: no more records, a last flush, then free for others.
     pub hand_over: Vec<(i32, i64)>,
-    /// Partitions that are not at work yet: free for others at once.
+    /// Partitions that are not running yet: free for others at once.
     pub give_back: Vec<(i32, i64)>,
     /// Whether every partition has an owner and none is left for this process.
     pub waits: bool,
@@ -150,7 +150,7 @@ fn fair_share(me: &str, owned: &[i32], leases: &Leases) -> Decision {
         .map(|(partition, _)| *partition)
         .collect();
     if owned.len() < target {
-        // Starting at a place of one's own makes processes that start together collide less.
+        // Each process starts at another place, so that processes that start together collide less.
         let start = leases.processes.iter().position(|p| p == me).unwrap_or(0) * target;
         let claim =
             (0..free.len()).map(|i| free[(start + i) % free.len()]).take(target - owned.len()).collect();
@@ -162,7 +162,7 @@ fn fair_share(me: &str, owned: &[i32], leases: &Leases) -> Decision {
 }
 
 /// For the process `me` that owns these partitions and should have the `wanted` ones, whichever other processes live. What
-/// another process holds is left to it: its lease decides, as for everybody.
+/// another process holds is left to it until its lease expires.
 fn given_share(me: &str, wanted: &[i32], owned: &[i32], leases: &Leases) -> Decision {
     let free = |partition: &&i32| {
         let owner = leases.owners.get(partition).map(Option::as_deref);
@@ -185,12 +185,12 @@ fn shares<'a>(me: &'a str, owned: &[i32], leases: &'a Leases) -> Vec<Share<'a>> 
             *count += 1;
         }
     }
-    // One's own count is known better than the table's.
+    // A process knows its own count better than the table.
     counts.insert(me, owned.len());
     // Processes that hold most come first and keep the extra ones; equals by name.
     let mut order: Vec<_> = counts.into_iter().collect();
     order.sort_by_key(|(process, count)| (std::cmp::Reverse(*count), *process));
-    // What a process holds that takes no part in the sharing is not there to be shared.
+    // Partitions of a process that does not take part in the sharing are not shared.
     let shared =
         leases.owners.values().filter(|o| o.as_ref().is_none_or(|o| leases.processes.contains(o))).count();
     let (each, extra) = (shared / order.len(), shared % order.len());

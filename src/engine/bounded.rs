@@ -7,7 +7,7 @@ use crate::engine::state::Position;
 /// The position of each partition's state in the table; None while it has none.
 pub type Positions = BTreeMap<i32, Option<Position>>;
 
-/// A run that has an end.
+/// A bounded run.
 #[derive(Debug, Clone)]
 pub struct BoundedRun {
     ends: BTreeMap<i32, i64>,
@@ -20,24 +20,24 @@ pub struct BoundedRun {
 pub struct Own {
     /// Which partition.
     pub partition: i32,
-    /// Where it came to its end, once it has.
+    /// Where it reached its end, once it has.
     pub reached: Option<Position>,
     /// What PostgreSQL has confirmed.
     pub flushed: Position,
 }
 
 impl BoundedRun {
-    /// That ends at these offsets.
+    /// A run that ends at these offsets.
     pub fn new(ends: BTreeMap<i32, i64>) -> Self {
         Self { ends, begun: None }
     }
 
-    /// Where a partition ends.
+    /// The end of a partition.
     pub fn end_of(&self, partition: i32) -> Option<i64> {
         self.ends.get(&partition).copied()
     }
 
-    /// Whether to flush now: all is read, so nothing more will come that the next flush could wait for.
+    /// Whether to flush now: everything is read, so no more records will come that the next flush could wait for.
     pub fn wants_flush(own: &[Own]) -> bool {
         let unwritten = |own: &Own| own.reached.is_some_and(|at| own.flushed < at);
         own.iter().all(|own| own.reached.is_some()) && own.iter().any(unwritten)
@@ -55,7 +55,7 @@ impl BoundedRun {
         let left = |(partition, end): (&i32, &i64)| {
             let at = table.get(partition).copied().flatten();
             let done = match own.iter().find(|own| own.partition == *partition) {
-                // The partition's own task knows whether the log is still the one that the offsets are of.
+                // The partition's own task knows whether the offsets are still those of this log.
                 Some(own) => own.reached.is_some_and(|reached| at >= Some(reached)),
                 None => at.is_some_and(|at| at.is_past(*end, begun.get(partition).copied().flatten())),
             };

@@ -11,7 +11,7 @@ const FURTHEST: i64 = 1_000 * SCALE;
 /// Checks the numbers of the state and its windows from the index `changed_from` on; the earlier ones were checked before.
 ///
 /// # Errors
-/// What is not as it must be, with the numbers.
+/// Which invariant is violated, with the numbers.
 pub fn check(state: &State, window_ms: i64, changed_from: usize) -> Result<(), String> {
     let progress = &state.progress;
     if !progress.accounts_for_every_offset() {

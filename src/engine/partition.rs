@@ -25,9 +25,9 @@ use crate::reading::{Format, Parser, Reading, Reason};
 
 mod list;
 
-/// A longer value is no reading; it is refused before it is looked at.
+/// A longer value is not a reading; it is rejected before it is parsed.
 pub const MAX_READING_BYTES: usize = 64 * 1024;
-/// What a partition has to know of the configuration.
+/// What a partition needs of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Length of a window, ms.
@@ -43,11 +43,11 @@ pub struct Settings {
 pub struct Incoming<'a> {
     /// Its offset.
     pub offset: i64,
-    /// Kafka's timestamp of it, ms since 1970; below 0 where it has none.
+    /// Its timestamp in Kafka, ms since 1970; below 0 if it has none.
     pub timestamp_ms: i64,
     /// When the broker appended it, ms since 1970, where the topic stamps records with that.
     pub append_time_ms: Option<i64>,
-    /// Its value, or as much of it as a reading may have. None is a tombstone.
+    /// Its value, cut to the longest that a reading may have. None is a tombstone.
     pub value: Option<&'a [u8]>,
     /// Bytes of the whole value.
     pub bytes: usize,
@@ -86,7 +86,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Goes on from a state.
+    /// Continues from a state.
     pub fn new(settings: Settings, state: State) -> Self {
         assert!(settings.window_ms > 0 && settings.max_future_ms >= 0);
         let watermark = Watermark::restore(
@@ -168,10 +168,10 @@ impl Partition {
         self.rejected.drain(..)
     }
 
-    /// Before the state is shown to others: the index of the first window that changed since the last call.
+    /// To be called before the state is published: the index of the first window that changed since the last call.
     ///
     /// # Errors
-    /// The state cannot be right and must not be shown; see [`invariants`].
+    /// The state is invalid and must not be published; see [`invariants`].
     pub fn take_changed(&mut self) -> Result<usize, String> {
         invariants::check(&self.state, self.settings.window_ms, self.changed_from)?;
         if let Some(stations) = &self.stations {
@@ -204,21 +204,21 @@ impl Partition {
         }
     }
 
-    /// Goes on at `offset`; what lies between has no record.
+    /// Continues at `offset`; the offsets between have no records.
     pub fn skip_to(&mut self, offset: i64) {
         let progress = &mut self.state.progress;
         progress.skipped += (offset - progress.next_offset).max(0);
         progress.next_offset = progress.next_offset.max(offset);
     }
 
-    /// Goes on at `offset`; Kafka no longer has what lies between.
+    /// Continues at `offset`; Kafka no longer has the records between.
     pub fn lose_to(&mut self, offset: i64) {
         let progress = &mut self.state.progress;
         progress.lost += (offset - progress.next_offset).max(0);
         progress.next_offset = progress.next_offset.max(offset);
     }
 
-    /// Goes on at `offset` of another log that took the place of this one. What was aggregated stays.
+    /// Continues at `offset` of another log that replaced this one. What was aggregated stays.
     pub fn start_over(&mut self, offset: i64) {
         let progress = &mut self.state.progress;
         progress.incarnation += 1;
@@ -238,7 +238,7 @@ impl Partition {
         self.state.log = log;
     }
 
-    /// Lets go of what PostgreSQL has confirmed.
+    /// Drops what PostgreSQL has confirmed.
     pub fn confirm(&mut self, confirmed: Confirmation) {
         let progress = &mut self.state.progress;
         if confirmed.position <= progress.flushed() {
@@ -258,7 +258,7 @@ impl Partition {
         }
     }
 
-    /// How many windows have ended and wait for PostgreSQL's confirmation: what memory they take is bounded by whoever reads.
+    /// How many windows have ended and wait for PostgreSQL's confirmation: the reading task bounds their memory.
     pub fn closed_windows(&self) -> usize {
         let closed = self.state.progress.watermark_ms.saturating_sub(self.settings.window_ms);
         self.state.windows.partition_point(|window| window.start_ms <= closed)
@@ -315,7 +315,7 @@ impl Partition {
         Ok(())
     }
 
-    /// The start of the window that takes a reading of this time, if one still does.
+    /// The start of the window that accepts a reading of this time, if one still does.
     #[inline]
     fn window_of(&mut self, time_ms: i64, future_ms: i64) -> Result<i64, Reason> {
         if time_ms > future_ms {

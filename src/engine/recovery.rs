@@ -10,7 +10,7 @@ use crate::engine::dead_letter::DeadLetter;
 use crate::engine::state::{Position, State};
 use crate::engine::stations::StationRow;
 
-/// A partition that was just taken.
+/// A partition that was just claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
     /// Which.
@@ -35,7 +35,7 @@ impl Claimed {
 /// What a partition continues from.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Origin<'a> {
-    /// The checkpoint file with this index, as nothing happened since.
+    /// The checkpoint file with this index, because nothing happened since.
     File(usize),
     /// PostgreSQL's state.
     Database {
@@ -88,7 +88,7 @@ pub fn resume(file: Checkpoint, claimed: &Claimed) -> (State, Vec<DeadLetter>, V
 /// Whether a file may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// It may, as nothing happened since.
+    /// It may, because nothing happened since.
     File,
     /// PostgreSQL's state is right; the reason is for the log.
     Database(&'static str),

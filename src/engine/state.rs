@@ -25,7 +25,7 @@ const NUMBERS: usize = 13;
 pub struct Progress {
     /// Which log this is: raised when the topic was recreated or truncated and reading started over.
     pub incarnation: i64,
-    /// Where counting began in this log; below 0 where counts came along from a log before.
+    /// Where counting began in this log; below 0 if counts of an earlier log are included.
     pub origin_offset: i64,
     /// The offset to read next.
     pub next_offset: i64,
@@ -47,7 +47,7 @@ pub struct Progress {
     pub skipped: i64,
     /// Offsets that Kafka had deleted before they were read.
     pub lost: i64,
-    /// Rejected records that are counted but not kept, because too many came at once.
+    /// Rejected records that are counted but not kept, because there were too many at once.
     pub sampled_out: i64,
     /// Rejected records by reason, in the order of [`Reason::ALL`].
     pub rejected: [i64; REASONS],
@@ -91,7 +91,7 @@ impl Progress {
         Position { incarnation: self.flushed_incarnation, offset: self.flushed_offset }
     }
 
-    /// The sum of all that can become of an offset.
+    /// The sum over everything that can become of an offset.
     pub fn accounted(&self) -> i64 {
         self.aggregated + self.duplicates + self.skipped + self.lost + self.rejected.iter().sum::<i64>()
     }
@@ -152,7 +152,7 @@ impl Progress {
     }
 }
 
-/// A place in a partition's log, or in the log that took its place: ordered by incarnation, then offset.
+/// A place in a partition's log, or in the log that replaced it: ordered by incarnation, then offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Which log.
@@ -163,7 +163,7 @@ pub struct Position {
 
 impl Position {
     /// Whether a bounded run that ends at offset `end` is done here, by the table; `begun` is what the table had when
-    /// the run began. The offset counts in the log that the run found, or in the one that took its place.
+    /// the run began. The offset is one of the log that the run found, or of the one that replaced it.
     pub fn is_past(self, end: i64, begun: Option<Self>) -> bool {
         let other_log = begun.is_some_and(|begun| begun.offset > end);
         self.offset >= end && (!other_log || begun.is_some_and(|begun| self.incarnation > begun.incarnation))
@@ -175,8 +175,8 @@ impl Position {
 pub struct LogIdentity {
     /// The topic's id; all zero where the broker gives none.
     pub topic_id: [u8; 16],
-    /// The epoch of the leader that took the last batch that was read, -1 if unknown: of a log that was cut and filled
-    /// again, the broker determines by it where it diverges from the one that was read.
+    /// The epoch of the leader that took the last batch that was read, -1 if unknown: of a log that was truncated and
+    /// written again, the broker determines by it where it diverges from the one that was read.
     pub leader_epoch: i32,
 }
 

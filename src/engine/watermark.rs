@@ -33,7 +33,7 @@ impl Watermark {
         restored
     }
 
-    /// Takes note of a record's event time.
+    /// Records an event time.
     #[inline]
     pub fn observe(&mut self, event_time_ms: i64) {
         if event_time_ms > self.max_event_time_ms {

@@ -52,7 +52,7 @@ impl Deltas {
         self.windows[self.last].totals.add(offset, reading);
     }
 
-    /// Hands out what was added and starts again, keeping the memory.
+    /// Returns what was added and starts again, keeping the memory.
     pub fn drain(&mut self) -> impl Iterator<Item = Window> + '_ {
         self.last = 0;
         self.windows.drain(..)

@@ -79,7 +79,7 @@ fn snapshots(tables: &Overview, problems: &mut Vec<Problem>) {
     if let Some(oldest) = tables.oldest_snapshot.as_ref().filter(|oldest| oldest.is_old()) {
         problems.push(Problem::warning(
             format!(
-                "a transaction of {} keeps PostgreSQL from removing old row versions: {}",
+                "a transaction open for {} keeps PostgreSQL from removing old row versions: {}",
                 Span(oldest.seconds),
                 oldest.who
             ),

@@ -60,7 +60,7 @@ impl Identity {
         if !readable || token.len() != 8 || !token.bytes().all(|b| b.is_ascii_hexdigit()) {
             token = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
             match replace(&mut file, token.as_bytes()) {
-                // The name is then this run's alone; the next run takes another.
+                // The name is then valid for this run only; the next run takes another.
                 Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {}
                 replaced => replaced?,
             }

@@ -159,7 +159,7 @@ impl Local {
         }
     }
 
-    /// Takes partitions as they come and prints what changes, until a bounded run is done.
+    /// Starts partitions as they appear and prints what changes, until a bounded run is done.
     async fn work(&mut self) -> Result<()> {
         let mut printed = Printed::default();
         let mut looks = interval(self.config.flush_interval);
@@ -232,7 +232,7 @@ impl Local {
     }
 }
 
-/// What was printed of each window.
+/// What was printed for each window.
 #[derive(Default)]
 struct Printed {
     windows: BTreeMap<i64, Totals>,

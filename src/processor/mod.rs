@@ -55,7 +55,7 @@ use partition::handle::Registry;
 use partition::start::Launcher;
 use station_flushes::StationFlushes;
 
-/// The whole end, whatever is silent. With the last lines of the output a process ends within 15 s.
+/// The whole shutdown, whichever service is silent. Including the last lines of output, a process ends within 15 s.
 const END: Duration = Duration::from_secs(11);
 /// Longest wait for the task that keeps the leases: it may be in the middle of a call to a silent PostgreSQL.
 pub const LAST_TICK: Duration = Duration::from_secs(2);
@@ -122,7 +122,7 @@ async fn prepare(
     Ok((watch::channel(partitions), ends))
 }
 
-/// The moment at which the process ends, done or not.
+/// When the process ends, finished or not.
 #[derive(Debug, Clone, Copy)]
 struct Deadline(Instant);
 
@@ -131,13 +131,13 @@ impl Deadline {
         Self(Instant::now() + limit)
     }
 
-    /// What the work comes to, if it is done within this limit and before the end.
+    /// The result of the work, if it is done within this limit and before the deadline.
     async fn within<T>(self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         timeout_at(self.0.min(Instant::now() + limit), work).await.ok()
     }
 }
 
-/// What the end of the work begins with.
+/// The first step of the shutdown.
 struct Last {
     end: Deadline,
     partitions: Vec<i32>,
@@ -276,7 +276,7 @@ impl Pipeline {
         }
         let words = last.end.within(LAST_WORDS, self.last_words(&last.partitions, last.left));
         let commit = async {
-            // For looking at only: a broker that is away is not waited for, and without a flush nothing has moved.
+            // For display only: a broker that is away is not waited for, and without a flush nothing has moved.
             let committing = last.committing.filter(|_| flushed)?;
             last.end.within(LAST_COMMIT, async { committing.await.ok()?.commit().await }).await
         };

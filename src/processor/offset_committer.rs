@@ -87,7 +87,7 @@ impl OffsetCommitter {
     fn moved(&self) -> Vec<(i32, i64)> {
         let confirmed = self.registry.all().into_iter().filter_map(|owned| {
             let progress = owned.published.progress();
-            // An offset of a log that another one took the place of is none of this log.
+            // An offset of a log that was replaced does not belong to this log.
             let current = progress.flushed_incarnation == progress.incarnation;
             current.then_some((owned.partition, progress.flushed_offset))
         });

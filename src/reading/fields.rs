@@ -59,7 +59,7 @@ fn one_list(rules: &[FieldRule]) -> Result<(), String> {
     match lists.find(|list| *list != first) {
         None => Ok(()),
         Some(other) => Err(format!(
-            "one array of readings, the same in all paths with []; {first}[] and {other}[] are two"
+            "one array of readings, the same in all paths with []; {first}[] and {other}[] differ"
         )),
     }
 }
@@ -75,7 +75,7 @@ fn field(text: &str) -> Result<FieldRule, String> {
     let (name, path) = (name.trim(), path.trim());
     let path_of = |path: &str| {
         Spot::from_text(path.trim()).ok_or_else(|| {
-            format!("a path such as main.temp, obs[0][7] or list[].dt after {name}=; {path:?} is none")
+            format!("a path such as main.temp, obs[0][7] or list[].dt after {name}=; {path:?} is not one")
         })
     };
     let metric = match name {

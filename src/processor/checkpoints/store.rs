@@ -29,12 +29,12 @@ pub struct CheckpointStore {
 pub struct Found {
     /// Files that can be read, the newest first.
     pub checkpoints: Vec<Checkpoint>,
-    /// What was wrong with the others, a sentence each.
+    /// What was wrong with the others, one sentence each.
     pub problems: Vec<String>,
 }
 
 impl CheckpointStore {
-    /// Makes the folder if it is missing and proves that it can be written to. A full one is as good: PostgreSQL has the
+    /// Makes the folder if it is missing and proves that it can be written to. A full one is accepted: PostgreSQL has the
     /// state, too.
     ///
     /// Fails with a usage error: the user has to choose another folder or fix its permissions.
@@ -71,7 +71,7 @@ impl CheckpointStore {
         }
     }
 
-    /// Removes what processes that were killed have left of files that they were writing.
+    /// Removes unfinished files of processes that were killed.
     fn remove_leftovers(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten() {
@@ -174,7 +174,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
-        // On a full disk it must not keep the room that others need. The empty file is what the next try starts with.
+        // On a full disk it must not keep the room that others need. The next attempt starts with the empty file.
         let _ = file.set_len(0);
     }
     written

@@ -60,7 +60,7 @@ impl CheckpointTask {
         }
     }
 
-    /// Writes the files of all partitions that moved since their last one; whether all of them are as they should be.
+    /// Writes the files of all partitions that moved since their last one; whether all of them are up to date.
     pub async fn write_all(&mut self) -> bool {
         let (mut wrote, mut failure) = (false, None);
         let mut writing = JoinSet::new();
@@ -78,7 +78,7 @@ impl CheckpointTask {
             self.note(written, &mut wrote, &mut failure);
         }
         let is_whole = failure.is_none();
-        // A full volume may still take the small files: it is well only when all of them could be written.
+        // A full volume may still accept the small files: it is healthy only when all of them could be written.
         match failure {
             Some(error) => self.stats.checkpoint_folder.failed(&error),
             None if wrote => self.stats.checkpoint_folder.ok(),

@@ -66,7 +66,7 @@ impl BatchLog {
         (!self.rows.newest.is_empty()).then(|| self.last.map_or_else(Instant::now, |last| last + interval()))
     }
 
-    /// Prints the waiting rows, if there are any and standard output has taken what came before.
+    /// Prints the waiting rows, if there are any and standard output has accepted the previous ones.
     pub fn print(&mut self) {
         if output::is_idle() {
             self.close();

@@ -36,7 +36,7 @@ const COUNTERS: [Number; 7] = [
     ),
     (
         "weather_refused_in_lists_readings_total",
-        "Readings that do not count, of lists of readings that are part of a window.",
+        "Rejected readings of records whose other readings are part of a window.",
         |p| Some(p.progress.refused_in_lists),
     ),
 ];

@@ -6,7 +6,7 @@ use crate::telemetry::terminal::{Colour, per_second, progress_bar};
 use crate::time::{SqlTimestamp, now_ms};
 
 impl ProcessorStatus {
-    /// One line: how fast, how much, how far behind, how far in event time, when written.
+    /// One line: rate, total, lag, watermark, last write.
     pub fn live_line(&self) -> String {
         let partitions = self.partitions();
         let mut parts = Vec::new();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Least time between two looks that are kept.
+/// Shortest time between two samples that are kept.
 const STEP: Duration = Duration::from_secs(1);
 /// Over less than this, in seconds, there is no rate.
 const LEAST: f64 = 0.1;
@@ -28,12 +28,12 @@ pub struct PerSecond {
     pub written: f64,
 }
 
-/// The last looks, oldest first.
+/// The last samples, oldest first.
 #[derive(Debug, Default)]
 pub struct Rates(Mutex<VecDeque<(Instant, Look)>>);
 
 impl Rates {
-    /// Keeps a look if the last one is long enough ago; `look` is called only then.
+    /// Keeps a sample if the last one is old enough; `look` is called only then.
     pub fn note(&self, now: Instant, look: impl FnOnce() -> Look) {
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) < STEP) {
@@ -52,7 +52,7 @@ impl Rates {
         let mut rates = PerSecond::default();
         for (partition, counts) in look {
             let seen = || looks.iter().filter_map(|(at, then)| Some((*at, then.get(partition)?)));
-            // After a long silence, since the last look: nothing has happened between, or there would have been another.
+            // After a long silence, since the last sample: nothing has happened between, or there would have been another.
             let recent = seen().find(|(at, _)| now.saturating_duration_since(*at) <= SPAN + STEP);
             let Some((at, before)) = recent.or(seen().next_back()) else { continue };
             let seconds = now.saturating_duration_since(at).as_secs_f64();

@@ -40,7 +40,7 @@ pub struct ProcessorStatus {
 pub struct PartitionView {
     /// Which.
     pub partition: i32,
-    /// The ownership.
+    /// Its epoch.
     pub epoch: i64,
     /// Its numbers.
     pub progress: Progress,
@@ -50,19 +50,19 @@ pub struct PartitionView {
     pub open_windows: usize,
     /// How long ago the oldest of them ended by the clock, ms; 0 if none has.
     pub window_close_lag_ms: i64,
-    /// How long its checkpoint file has not held its state, ms; None if there is no file.
+    /// How long its checkpoint file has been behind its state, ms; None if there is no file.
     pub checkpoint_age_ms: Option<i64>,
     /// Why it cannot be read, although Kafka is there.
     pub problem: Option<String>,
 }
 
 impl PartitionView {
-    /// Records of Kafka's that were not read.
+    /// Records in Kafka that have not been read.
     pub fn lag(&self) -> i64 {
         (self.high_watermark - self.progress.next_offset).max(0)
     }
 
-    /// Records that were read and are not in the table.
+    /// Records that have been read and are not in the table.
     pub fn unflushed(&self) -> i64 {
         match self.progress.incarnation == self.progress.flushed_incarnation {
             true => (self.progress.next_offset - self.progress.flushed_offset).max(0),
@@ -77,7 +77,7 @@ impl PartitionView {
 }
 
 impl ProcessorStatus {
-    /// Looks at these.
+    /// A status of these.
     pub fn new(
         config: &Process,
         identity: &Identity,
@@ -136,7 +136,7 @@ impl ProcessorStatus {
         samples.split_off(samples.len().saturating_sub(SAMPLES))
     }
 
-    /// Whether the loops turn.
+    /// Whether the loops run.
     pub fn live(&self) -> Health {
         let loops = [&self.stats.flushing, &self.stats.owning, &self.stats.checkpointing];
         Health::new(loops.into_iter().filter_map(|beat| beat.problem()))
@@ -146,7 +146,7 @@ impl ProcessorStatus {
     pub fn ready(&self) -> Health {
         let phase = match self.stats.phase() {
             Phase::Running => None,
-            // What is away says so itself.
+            // Each unavailable service reports itself.
             Phase::WaitingForDatabase if self.database.outage().reason().is_some() => None,
             Phase::WaitingForDatabase => Some("PostgreSQL has not been reached yet".to_owned()),
             Phase::WaitingForTopic if self.cluster.outage().or(self.stats.topic.reason()).is_some() => None,

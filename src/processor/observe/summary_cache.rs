@@ -14,7 +14,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use crate::postgres::summary::{self, SummaryRow};
 
-/// SummaryCache that are shown: two days of hours.
+/// Windows that are shown: two days of hours.
 const LIMIT: i64 = 48;
 /// How long a result is used.
 const FRESH: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ impl SummaryCache {
             return Arc::clone(&cache.rows);
         }
         let is_new = cache.session.is_none();
-        // While it is known to be away, others wait for it already.
+        // While it is known to be away, other tasks already wait for it.
         let read = match self.database.outage().reason() {
             Some(_) => None,
             None => timeout(PATIENCE, self.read(cache.session.take())).await.ok().and_then(Result::ok),

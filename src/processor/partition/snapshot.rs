@@ -17,7 +17,7 @@ const LOG_WORDS: usize = 3;
 
 #[derive(Debug)]
 struct Shared {
-    /// Odd while a write is under way.
+    /// Odd while a write is in progress.
     sequence: AtomicU64,
     progress: [AtomicI64; WORDS],
     log: [AtomicI64; LOG_WORDS],
@@ -95,7 +95,7 @@ impl Reader {
             let before = self.shared.sequence.load(Ordering::Acquire);
             if before.is_multiple_of(2) {
                 let copied = copy(&self.shared);
-                // Acquire: orders the copying before the second look at the sequence.
+                // Acquire: orders the copying before the second read of the sequence.
                 fence(Ordering::Acquire);
                 if self.shared.sequence.load(Ordering::Relaxed) == before {
                     return copied;
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::engine::state::REASONS;
 
-    /// A state in which every number follows from one, so that a mixture of two is seen.
+    /// A state in which every number follows from one, so that a mixture of two is detected.
     fn state(n: i64) -> State {
         let mut words = [n; WORDS];
         words[7] = n % 2;

@@ -53,7 +53,7 @@ pub struct Launcher {
     pub format: Arc<Format>,
     /// Reads all partitions.
     pub fetcher: Fetcher,
-    /// What to do about records that are gone.
+    /// What to do about deleted records.
     pub on_data_loss: OnDataLoss,
     /// What to do about a batch that cannot be read.
     pub on_unreadable: OnUnreadable,
@@ -66,7 +66,7 @@ pub struct Launcher {
     /// Where to start where no state exists.
     pub from: StartFrom,
     /// The partitions that the topic had when this process started. One that appears later is read from its beginning,
-    /// else what is written before it is noticed would be neither read nor counted.
+    /// otherwise what is written before it is noticed would be neither read nor counted.
     pub first_partitions: BTreeSet<i32>,
     /// Silence after which a caught-up partition is idle.
     pub idle_timeout: Duration,

@@ -119,7 +119,7 @@ impl Ownership {
                 Ok(Answer::Connected(session)) => {
                     self.session = Some(session);
                     shared.connected();
-                    // The flush looks again at what it has written.
+                    // The flusher checks again what it has written.
                     shared.changed = true;
                     self.begin_tick(shared, env);
                 }
@@ -296,7 +296,7 @@ impl Ownership {
         self.open_next(left, ready, shared, env);
     }
 
-    /// Frees partitions for others: what is at work takes no more records and is flushed first.
+    /// Frees partitions for others: running ones stop reading and are flushed first.
     fn release(&mut self, shared: &mut Shared, env: &mut Env) {
         for (partition, epoch) in self.ruling.give_back.clone() {
             self.stop_launch(partition, epoch);
