@@ -37,17 +37,17 @@ use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-/// Largest block of ours, in bytes.
+/// Largest block of this allocator, in bytes.
 const LARGEST: usize = 1024;
 /// Alignment of every block, and the step between the small classes.
 const GRAIN: usize = 16;
 const CLASSES: usize = 20;
-/// What is asked of the system at once.
+/// What is requested from the system at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// What a full magazine holds, about; at least 16 blocks.
 const MAGAZINE_BYTES: usize = 16 * 1024;
 
-/// The allocator. It has no state of its own: all values are the same one.
+/// The allocator. It has no state: all values are the same one.
 #[derive(Debug, Clone, Copy)]
 pub struct Allocator;
 
@@ -233,7 +233,7 @@ impl Cache {
     }
 }
 
-/// Hands the calling thread's free blocks to the others. To be called by threads that end while the program goes on; the
+/// Hands the calling thread's free blocks to the others. To be called by threads that end while the program continues; the
 /// rest of its chunk, up to 64 KiB, is lost.
 pub fn give_back() {
     // SAFETY: the only reference to this thread's cache: see the proof above.
@@ -279,7 +279,7 @@ const fn capacity(class: usize) -> usize {
     CAPACITIES[class]
 }
 
-// SAFETY: see the proof above. Blocks are at least as large as asked for, since a class's size is not below any of the
+// SAFETY: see the proof above. Blocks are at least as large as requested, since a class's size is not below any of the
 // sizes that it serves (tested), and aligned to 16; nothing here unwinds.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
@@ -311,7 +311,7 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: the caller's promise is the same.
         let block = unsafe { self.alloc(layout) };
         if !block.is_null() {
-            // SAFETY: the block has at least so many bytes, and is nobody else's.
+            // SAFETY: the block has at least this many bytes and no other owner.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block
@@ -329,7 +329,7 @@ unsafe impl GlobalAlloc for Allocator {
                 // SAFETY: the new size is not zero, by the caller's promise.
                 let new = unsafe { self.alloc(new_layout) };
                 if !new.is_null() {
-                    // SAFETY: both blocks have at least so many bytes, and they are two.
+                    // SAFETY: both blocks have at least this many bytes and do not overlap.
                     unsafe { ptr::copy_nonoverlapping(block, new, layout.size().min(new_size)) };
                     // SAFETY: the caller gives the block up.
                     unsafe { self.dealloc(block, layout) };

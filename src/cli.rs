@@ -81,7 +81,7 @@ impl Command {
     }
 }
 
-/// Where a value came from; a later one holds against an earlier one.
+/// Where a value came from; a later origin overrides an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     Default,

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name)) {
         Ok(Invocation::Run(run)) => start(*run),
         Ok(Invocation::Print(text)) => {
-            // A reader that closed it has read enough.
+            // A closed output is not an error.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -48,7 +48,7 @@ fn last_line(error: &Error) -> String {
     format!("weather: {error}\n")
 }
 
-/// Runs a subcommand on a runtime of its own, and prints why it failed.
+/// Runs a subcommand on its own runtime, and prints why it failed.
 fn start(run: Run) -> ExitCode {
     let Run { command, settings } = run;
     log::init(command.log());
@@ -77,7 +77,7 @@ fn start(run: Run) -> ExitCode {
     let result =
         runtime.block_on(work).unwrap_or_else(|e| Err(Error::failure(format!("internal error: {e}"))));
     runtime.block_on(output::finish(result.as_ref().err().map(last_line)));
-    // A pending read from a terminal would keep the runtime for ever.
+    // A pending read from a terminal would keep the runtime alive forever.
     runtime.shutdown_background();
     result.map_or_else(|e| ExitCode::from(e.exit_code()), |()| ExitCode::SUCCESS)
 }

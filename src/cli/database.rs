@@ -73,7 +73,7 @@ pub(super) fn config(given: Option<(&str, &str)>, env: &Environment<'_>) -> Resu
         config.connect_timeout(if several { CONNECT_TIMEOUT_EACH } else { CONNECT_TIMEOUT });
     }
     if several {
-        // Whichever of them is the primary now: a standby is of no use to this program.
+        // Connect to the current primary: a standby is of no use to this program.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     if config.get_keepalives_idle() == TWO_HOURS {
@@ -109,8 +109,8 @@ fn parse(origin: &str, url: &str) -> Result<Config> {
     Ok(config)
 }
 
-/// Whether a URL without its scheme has, in its user name or password, what divides its parts: then a part of the
-/// password would be taken for the host, the database or an option.
+/// Whether a URL without its scheme has a separator in its user name or password: then a part of the password would be
+/// read as the host, the database or an option.
 fn has_unescaped(url: &str) -> bool {
     let Some((credentials, rest)) = url.split_once('@') else { return false };
     let option = credentials.split_once('?').is_some_and(|(_, option)| option.contains('='));

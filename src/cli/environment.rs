@@ -11,7 +11,7 @@ pub type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 /// A longer file than this is not a password.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
 
-/// The text of a variable; None also when it is empty, as a manifest writes "not given".
+/// The text of a variable; None also if it is empty, which is how a manifest says "not given".
 pub(super) fn text(env: &Environment<'_>, name: &str) -> Result<Option<String>> {
     Ok(raw_text(env, name)?.filter(|value| !value.is_empty()))
 }

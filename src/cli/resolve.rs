@@ -11,7 +11,7 @@ use crate::config::{
 use crate::error::{Error, Result};
 use crate::reading::{Format, Settings};
 
-/// Above this many windows open at once per partition, a window is too short for the watermark to be meant.
+/// With more open windows per partition than this, window and watermark cannot be intended.
 const MAX_OPEN_WINDOWS: u128 = 10_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A heartbeat must have time to reach the database and back, several times within a lease.
@@ -41,7 +41,7 @@ pub(super) fn run(name: Name, options: FlagValues, given: &[Given], env: &Enviro
     Ok(Run { command, settings })
 }
 
-/// What the table's default guarantees to be there.
+/// A value that is always there, by the table's default.
 fn present<T>(flag: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::usage(format!("--{flag} is required")))
 }

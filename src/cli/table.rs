@@ -89,7 +89,7 @@ impl Flag {
         format!("WEATHER_{}", self.name.to_ascii_uppercase().replace('-', "_"))
     }
 
-    /// The variable of the replaced system's container that counts where ours is not set.
+    /// The variable of the replaced system's container that counts if the new one is not set.
     pub(super) fn old_variable(&self) -> Option<&'static str> {
         (self.name == "brokers").then_some("KAFKA_BOOTSTRAP_SERVERS")
     }

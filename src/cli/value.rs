@@ -102,7 +102,7 @@ where
     T: FromStr + PartialOrd + Display + Copy,
 {
     let expected = || format!("a whole number from {min} to {max}, such as {min}");
-    // A leading + is Rust's liberty, not a number as anyone writes it in a manifest.
+    // Rust accepts a leading +, but nobody writes a number like that in a manifest.
     match text.parse::<T>() {
         Ok(n) if n >= min && n <= max && !text.starts_with('+') => Ok(n),
         _ => Err(expected()),
@@ -131,7 +131,7 @@ pub(super) fn speedup(text: &str) -> Parsed<f64> {
     }
 }
 
-/// Readings a second; 0 = as fast as it goes.
+/// Readings per second; 0 = as fast as possible.
 pub(super) fn rate(text: &str) -> Parsed<Pace> {
     match text.parse::<f64>() {
         Ok(0.0) => Ok(Pace::Unlimited),
@@ -144,7 +144,7 @@ pub(super) fn rate(text: &str) -> Parsed<Pace> {
     }
 }
 
-/// How many bytes one fetch may bring.
+/// The most bytes that one fetch may return.
 pub(super) fn fetch_bytes(text: &str) -> Parsed<i32> {
     match bytes(text) {
         Some(n) if (16 * 1024..=64 * 1024 * 1024).contains(&n) => Ok(n as i32),
@@ -152,7 +152,7 @@ pub(super) fn fetch_bytes(text: &str) -> Parsed<i32> {
     }
 }
 
-/// How much room a table may take.
+/// The maximum size of a table.
 pub(super) fn table_bytes(text: &str) -> Parsed<i64> {
     match bytes(text) {
         Some(n) if n >= 1024 * 1024 => Ok(n),
@@ -289,7 +289,7 @@ pub(super) fn source(text: &str) -> Parsed<ReadingSource> {
     }
 }
 
-/// Where reading starts where no state exists.
+/// Where reading starts if there is no state.
 pub(super) fn start_from(text: &str) -> Parsed<StartFrom> {
     match text {
         "earliest" => Ok(StartFrom::Earliest),

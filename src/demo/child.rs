@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 /// Longest wait for a graceful end.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
-/// How much of its log an error shows.
+/// Lines of its log that an error shows.
 const SHOWN_LINES: usize = 3;
 
 /// The processor; killed with this value.
@@ -99,7 +99,7 @@ fn spawn(arguments: &[String], log: &PathBuf, scratch: &Scratch) -> Result<Child
     let cannot = |e: std::io::Error| Error::failure(format!("cannot start weather process: {e}"));
     let output = || File::options().create(true).append(true).open(log);
     let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
-    // Nothing of the environment: a variable meant for another pipeline must not affect this one.
+    // Without the environment: a variable for another pipeline must not affect this one.
     command.args(arguments).env_clear().current_dir(scratch.path()).process_group(0);
     command.stdin(Stdio::null()).stdout(output().map_err(cannot)?).stderr(output().map_err(cannot)?);
     let child = command.spawn().map_err(cannot)?;

@@ -364,13 +364,13 @@ impl Stage {
         Ok(self.view.draw(&Frame { outcome: &self.seen, logged, rate })?)
     }
 
-    /// SIGKILL in the middle of the work, a new start, and the proof that nothing is lost or counted twice.
+    /// SIGKILL in the middle of the work, a restart, and the proof that nothing is lost or counted twice.
     async fn kill_and_recover(&mut self) -> Result<(), Ended> {
         let killed = self.processor.id();
         self.processor.kill();
         let at = ends(&self.broker)?.iter().sum::<i64>();
         self.view.note(Tone::Bad, &format!("sent SIGKILL to the processor (process {killed})"))?;
-        // Long enough to be seen.
+        // Long enough to be visible.
         for _ in 0..4 {
             sleep(TICK).await;
             self.look().await?;
@@ -402,7 +402,7 @@ impl Stage {
         Ok(self.view.note(tone, &counts)?)
     }
 
-    /// Everything to its end, and the comparison.
+    /// Reads everything to its end, and compares.
     async fn finish(mut self) -> Result<(), Ended> {
         self.view.note(Tone::Plain, "stations stopped; the processor reads the rest")?;
         let lost = self.cuts - self.broker.faults().armed();

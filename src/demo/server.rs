@@ -26,7 +26,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 
-/// What a short life needs: no safety, no helpers, little memory, no port.
+/// Settings for a short life: not durable, no background helpers, little memory, no port.
 const SETTINGS: [&str; 14] = [
     "fsync=off",
     "synchronous_commit=off",
@@ -71,7 +71,7 @@ impl Server {
             .find(|folder| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file()))
     }
 
-    /// makes a server in the demo's folder and starts it; or why it cannot be.
+    /// Creates a server in the demo's folder and starts it, or says why it cannot.
     pub(super) async fn start(programs: &Path, scratch: &Scratch) -> Result<Self, String> {
         let data = scratch.path().join("pg");
         fs::create_dir(&data).map_err(|e| format!("{}: {e}", data.display()))?;

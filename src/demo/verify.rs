@@ -73,7 +73,7 @@ impl Recount {
         Ok(())
     }
 
-    /// What the processor's result has to be.
+    /// What the processor's result must be.
     pub(super) fn outcome(&self) -> Outcome {
         let row = |[readings, metrics @ ..]: &[(i64, f64); 4]| {
             let averages = metrics.map(|(count, sum)| (count > 0).then(|| sum / count as f64));
@@ -116,10 +116,10 @@ impl CheckedPartition {
     }
 }
 
-/// Time and metrics of a reading, or why it is none.
+/// Time and metrics of a reading, or why it is rejected.
 fn read(value: Option<Vec<u8>>) -> std::result::Result<(i64, [Option<f64>; 3]), &'static str> {
     let mut value = value.filter(|value| !value.is_empty()).ok_or("malformed")?;
-    // A map, as of a field that comes twice the last one counts.
+    // A map, because the last of a repeated field counts.
     let fields: BTreeMap<String, OwnedValue> =
         simd_json::serde::from_slice(&mut value).map_err(|_| "malformed")?;
     let mut metrics = [None; 3];

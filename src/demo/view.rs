@@ -74,7 +74,7 @@ impl View {
         self.say(tone, &line)
     }
 
-    /// Shows how far it is.
+    /// Shows the progress.
     pub(super) fn draw(&mut self, frame: &Frame<'_>) -> io::Result<()> {
         if terminal::is_live() {
             output::show_live(self.block_of(frame));
@@ -150,7 +150,7 @@ fn line_of(start_ms: i64, row: &Row) -> String {
     )
 }
 
-/// What became of the records, what there is none of left out.
+/// What became of the records, without the outcomes that did not occur.
 fn counts(outcome: &Outcome) -> String {
     let all = outcome.fates.iter().filter(|(_, count)| **count > 0);
     let mut words: Vec<String> = vec![format!("averaged {}", Grouped(outcome.count("aggregated")))];
@@ -159,7 +159,7 @@ fn counts(outcome: &Outcome) -> String {
     words.join("  ")
 }
 
-/// Cut in two at a gap so that each fits the block.
+/// Split in two at a gap so that each part fits the block.
 fn wrapped(text: &str) -> (&str, &str) {
     const ROOM: usize = 70;
     match text.get(..ROOM).and_then(|start| start.rfind("  ")) {

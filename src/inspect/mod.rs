@@ -16,7 +16,7 @@ use crate::telemetry::{log, output};
 use findings::Findings;
 use report::Report;
 
-/// Looks and prints.
+/// Reads everything and prints the report.
 ///
 /// # Errors
 /// Kafka or PostgreSQL could not be checked; the rest is still printed.

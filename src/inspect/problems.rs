@@ -25,7 +25,7 @@ impl Problem {
     }
 }
 
-/// Everything to know, the worst first.
+/// All problems, the worst first.
 pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
     let mut problems = Vec::new();
     places(report, findings, &mut problems);

@@ -92,7 +92,7 @@ pub(super) struct InspectedPartition {
     pub file: Option<InspectedFile>,
     /// What is wrong with files.
     pub file_problems: Vec<String>,
-    /// Records of Kafka's that are not in the table.
+    /// Records in Kafka that are not in the table.
     pub lag: Option<i64>,
 }
 
@@ -114,7 +114,7 @@ pub(super) struct PartitionTable {
     pub is_leased: bool,
     /// Seconds until the lease expires; below 0: since it expired.
     pub lease_seconds: Option<f64>,
-    /// Raised each time that a process takes the partition.
+    /// Raised each time that a process claims the partition.
     pub epoch: i64,
     /// Seconds since the row was changed.
     pub changed_ago_seconds: f64,
@@ -154,7 +154,7 @@ pub(super) struct StoredState {
 /// What a checkpoint file has.
 #[derive(Debug, Serialize)]
 pub(super) struct InspectedFile {
-    /// The ownership under which it was written.
+    /// The epoch under which it was written.
     pub epoch: i64,
     /// The offset to read next.
     pub next_offset: i64,
@@ -239,7 +239,7 @@ impl InspectedPartition {
         };
         let lag =
             range.zip(row.and_then(|row| row.progress)).map(|(range, p)| (range.end - p.next_offset).max(0));
-        // A partition that has not been read yet is behind by all that Kafka has.
+        // The lag of a partition that has not been read yet is everything that Kafka has.
         let lag = lag.or(range.filter(|_| tables.is_some()).map(|range| range.end - range.earliest));
         let kafka =
             range.map(|Range { earliest, end }| KafkaRange { earliest_offset: earliest, end_offset: end });

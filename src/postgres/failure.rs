@@ -25,11 +25,11 @@ pub struct Failure {
 /// What a failed call asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Away, busy, shutting down, in conflict: try again on a new connection, for ever.
+    /// Away, busy, shutting down, in conflict: try again on a new connection, forever.
     Outage,
-    /// The server is well and refuses: it may be made to accept while the program runs, but time alone changes nothing.
+    /// The server works and refuses: the user can make it accept while the program runs, but time alone changes nothing.
     Refused,
-    /// As `Refused`, and so plain from the start that waiting makes no sense: a password, a name, a right, a table.
+    /// As `Refused`, and at the start so clear that waiting makes no sense: a password, a name, a permission, a table.
     Setup,
     /// A partition of the transaction has another owner now.
     Fenced,
@@ -93,7 +93,7 @@ const TRIGGER: &str = "a trigger, rule or view that was added to the tables rais
 const DAMAGED: &str = "the server's data is damaged: see its log";
 
 impl Failure {
-    /// A failure of our own making.
+    /// A failure that this program detected.
     pub fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), code: None }
     }
@@ -169,7 +169,7 @@ fn rule(code: &str) -> (FailureKind, &'static str) {
     RULES.iter().find(fits).map_or((Refused, ""), |(_, kind, advice)| (*kind, *advice))
 }
 
-/// What went wrong without a word from the server.
+/// What went wrong without a message from the server.
 fn of_connection(error: &Error) -> Failure {
     let detail = describe(error);
     // The kind of the client's error is private; its first words stand for it.

@@ -50,9 +50,9 @@ pub struct PartitionRow {
     pub partition: i32,
     /// The process that holds the lease, or held it last.
     pub owner: Option<String>,
-    /// Raised at each taking.
+    /// Raised at each claim.
     pub epoch: i64,
-    /// Seconds that the lease is still good for; below 0: since when it is not.
+    /// Seconds until the lease expires; below 0: since it expired.
     pub lease_left_s: Option<f64>,
     /// Seconds since the row was changed.
     pub changed_ago_s: f64,
@@ -98,7 +98,7 @@ SELECT count(*), count(*) FILTER (WHERE NOT is_final AND reading_count > 0), coa
     max(window_start), extract(epoch FROM clock_timestamp() - max(updated_at))::float8
 FROM weather_summary";
 
-/// Looks at the tables.
+/// Reads the tables.
 pub async fn look(session: &Session, topic: &str) -> Result<Overview, Failure> {
     session
         .call(session.client.batch_execute("BEGIN TRANSACTION READ ONLY, ISOLATION LEVEL REPEATABLE READ"))
@@ -136,7 +136,7 @@ async fn look_in_transaction(session: &Session, topic: &str) -> Result<Overview,
             rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Failure>>()?;
     }
     overview.oldest_snapshot = upkeep::oldest_snapshot(session).await?;
-    // A table of the old system has neither our columns nor, until it is adopted, our index.
+    // A table of the old system lacks the added columns and, until it is adopted, the index.
     if has("weather_summary") && has("weather_summary_window") {
         overview.windows = Some(windows(&session.call(client.query_one(WINDOWS, &[])).await?)?);
     } else if has("weather_summary") {

@@ -34,14 +34,14 @@ ORDER BY t.window_start"
 /// What checking a portion found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repaired {
-    /// Rows that were set right.
+    /// Rows that were restored.
     pub windows: usize,
     /// Where the next portion ends; None after the oldest window.
     pub next: Option<SystemTime>,
 }
 
 impl Repaired {
-    /// For the log: it was not us.
+    /// Logs that others changed rows.
     pub fn log(&self) {
         if self.windows > 0 {
             crate::warn!("rows of weather_summary were changed or deleted by others; restored from weather_partial",
@@ -50,7 +50,7 @@ impl Repaired {
     }
 }
 
-/// Looks at the newest windows before a time, or at the newest of all.
+/// Checks the newest windows before a time, or the newest of all.
 pub async fn repair(
     session: &Session,
     topic: &str,

@@ -13,7 +13,7 @@ use crate::postgres::session::Session;
 /// Dead letters deleted at a time: quickly done, so that nobody waits for the locks.
 pub const PRUNE_PORTION: u64 = 10_000;
 
-/// By key and time: in a table that is divided into others, a row's place is not its own.
+/// By key and time: in a partitioned table, a row's place (ctid) is not unique.
 const PRUNE: &str = "\
 DELETE FROM weather_dead_letter
 WHERE recorded_at < now() - $1 * interval '1 millisecond' AND (topic, partition, incarnation, \"offset\") IN (
@@ -95,7 +95,7 @@ impl LeaseSession {
         if size <= max_bytes {
             return Ok(0);
         }
-        // The files keep the room of what was deleted, for what comes; only what is in them can be too much.
+        // The files keep the space of deleted rows for new ones; only what is in them counts.
         let live: i64 = self.session.call(client.query_one(LIVE_BYTES, &[])).await?.try_get(0)?;
         // Some room, so that the next one to come does not make it too much again.
         let surplus = live - max_bytes / 10 * 9;
@@ -106,7 +106,7 @@ impl LeaseSession {
         self.session.call(client.execute(TRIM, &[&surplus, &portion])).await
     }
 
-    /// Sets a portion of the summary right, as [`repair::repair`] does.
+    /// Restores a portion of the summary, see [`repair::repair`].
     pub async fn repair(&self, window_ms: i64, before: Option<SystemTime>) -> Result<Repaired, Failure> {
         repair::repair(&self.session, &self.topic, window_ms, before).await
     }

@@ -36,7 +36,7 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// Asks this URL at once, and then every `poll`.
+    /// Requests this URL at once, and then every `poll`.
     pub(super) fn new(url: &str, poll: Duration, format: &Arc<Format>) -> Self {
         let endpoint = Endpoint::new(url);
         let outage = Outage::new(format!("The API at {}", endpoint.name()));
@@ -137,7 +137,7 @@ mod tests {
             ["{  \"temperature\": 1,  \"timestamp\": 2 }"]
         );
         assert_eq!(shown(r#"{"temperature":1}"#), [r#"{"temperature":1,"timestamp":1763803617123}"#]);
-        // Of a field that comes twice the last one counts.
+        // The last of a repeated field counts.
         assert_eq!(
             shown(r#"{"temperature":1,"timestamp":null} "#),
             [r#"{"temperature":1,"timestamp":null,"timestamp":1763803617123}"#]

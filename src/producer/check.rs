@@ -10,7 +10,7 @@ use crate::reading::explain::explain;
 use crate::reading::{Format, Metric, Parser, Reading, Reason, SCALE};
 use crate::time::Rfc3339;
 
-/// Looks at records with the format of this run.
+/// Checks records against the format of this run.
 pub(super) struct Check {
     format: Arc<Format>,
     parser: Parser,
@@ -28,7 +28,7 @@ impl Check {
         }
     }
 
-    /// Reads a record that is of now.
+    /// Reads a record of the current time.
     pub(super) fn read<'c>(
         &'c mut self,
         record: &'c [u8],
@@ -39,7 +39,7 @@ impl Check {
 
     /// The key of a record: the name of its station, if it has one.
     ///
-    /// Says once how a record is understood, and, ever more rarely, that others are not.
+    /// Logs once how a record is understood, and, less and less often, that others are not.
     pub(super) fn key<'c>(&'c mut self, record: &'c [u8], now_ms: i64) -> Option<&'c [u8]> {
         let (reading, station) = self.parser.parse_with_station(record, Some(now_ms));
         match reading {

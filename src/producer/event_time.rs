@@ -17,7 +17,7 @@ pub(super) struct EventTime {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
-    /// As fast as it goes, a step a reading. In µs, since a step may be below 1 ms.
+    /// As fast as possible, one step per reading. In µs, since a step may be below 1 ms.
     History { next_us: i64, step_us: i64 },
     /// `speedup` times as fast as the clock.
     Faster { origin_ms: i64, origin: Instant, speedup: f64 },
@@ -73,7 +73,7 @@ impl EventTime {
 pub(super) enum CatchingUp {
     /// About this many readings, as fast as possible.
     Readings(u64),
-    /// So long by the clock.
+    /// This long by the clock.
     Time(Duration),
 }
 
@@ -90,7 +90,7 @@ pub(super) fn catching_up(config: &Producer) -> Option<CatchingUp> {
     Some(CatchingUp::Readings(u64::try_from(readings).unwrap_or(u64::MAX)))
 }
 
-/// As dense as the live readings; at full speed, as many as were asked for, spread evenly.
+/// As dense as the live readings; at full speed, as many as were requested, spread evenly.
 fn step_us(config: &Producer) -> i64 {
     let step_us = match (config.pace, config.count) {
         (Pace::Every(interval), _) => interval.as_micros(),

@@ -73,7 +73,7 @@ impl Endpoint {
     }
 }
 
-/// Reads status and headers; an answer that has no body for us is an error.
+/// Reads status and headers; a response without a usable body is an error.
 async fn head(reader: &mut Reader) -> Result<Framing, String> {
     loop {
         let status = line(reader).await?;
@@ -173,7 +173,7 @@ async fn line(reader: &mut Reader) -> Result<String, String> {
 pub(super) mod tests {
     use super::*;
 
-    /// A server on loopback that gives the same answer to everyone; its URL.
+    /// A server on loopback that always sends the same response; its URL.
     pub(in crate::producer) async fn serve(answer: impl Into<Vec<u8>>) -> String {
         let answer = answer.into();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -143,7 +143,7 @@ impl Lines {
         }
     }
 
-    /// Gives up the unfinished line when it is too long already.
+    /// Drops the unfinished line when it is too long already.
     fn bound_line(&mut self) {
         if self.skipping || self.buffer.len() - self.start > MAX_LINE_BYTES {
             if !self.skipping {
@@ -157,7 +157,7 @@ impl Lines {
 
     fn say_too_long(&mut self) {
         self.too_long += 1;
-        // The first, and then ever more rarely.
+        // The first, and then less and less often.
         if self.too_long.is_power_of_two() {
             crate::warn!(
                 format_args!("Skipped a line of {} that is longer than {MAX_LINE_BYTES} bytes", self.name),

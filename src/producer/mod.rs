@@ -82,7 +82,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
         outcome = produce(&config, &mut source, &mut sink, &sent) => outcome,
         () = limit(config.duration) => Ok(()),
         () = shutdown.wait() => Ok(()),
-        // The reader of standard output has gone: what it wanted to see, it has seen.
+        // Standard output was closed: nobody wants to see more.
         _ = &mut printer => Ok(()),
     };
     let outcome = outcome.and(flush(&config, &mut sink, &mut shutdown).await);
@@ -151,7 +151,7 @@ async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: 
     Ok(())
 }
 
-/// Sends the readings of the past, as fast as they go.
+/// Sends the history, as fast as possible.
 async fn send_history(
     config: &Producer,
     stations: &mut Synthetic,
@@ -205,7 +205,7 @@ async fn topic(cluster: &Cluster, partitions: i32) -> Result<i32> {
     loop {
         match find_or_create(cluster, partitions).await {
             Ok(Some(count)) => return Ok(count),
-            // Just created, by us or by another: soon everyone knows.
+            // Just created, by this or another process: soon every broker has it.
             Ok(None) => {}
             Err(e) => match e.kind {
                 ErrorKind::Authentication

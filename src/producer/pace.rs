@@ -43,13 +43,13 @@ pub(super) struct Pacer {
     /// None = everything is due at once.
     interval: Option<Duration>,
     next: Instant,
-    /// Longer behind than this is not made up for.
+    /// A longer delay than this is not caught up.
     longest_behind: Duration,
     warned: Option<Instant>,
 }
 
 impl Pacer {
-    /// A schedule from now on. A source that has to be waited for (`waits`) never makes up for its silence.
+    /// A schedule from now on. A source that is waited for (`waits`) does not catch up after silence.
     pub(super) fn new(pace: Pace, waits: bool) -> Self {
         let interval = match pace {
             Pace::Every(interval) => Some(interval),

@@ -41,7 +41,7 @@ fn length(value: &[u8]) -> Option<usize> {
     None
 }
 
-/// Puts together what was printed over several lines, and takes arrays of records apart.
+/// Joins what was printed over several lines, and splits arrays of records.
 #[derive(Debug, Default)]
 pub(super) struct Joiner {
     /// Lines of an object or array that has not ended.

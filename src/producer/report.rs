@@ -78,7 +78,7 @@ impl Sent {
         }
     }
 
-    /// Waits while too much is waiting to be written.
+    /// Waits while too many lines are queued.
     pub(super) async fn room(&self) {
         while self.which == LogSent::All && self.state().text.len() > MAX_WAITING_BYTES {
             self.written.notified().await;

@@ -23,7 +23,7 @@ impl ProducerStatus {
         Self { cluster: Arc::clone(cluster), sink: OnceLock::new() }
     }
 
-    /// The topic was found, and this sends to it.
+    /// The topic was found; `sink` sends to it.
     pub(super) fn watch(&self, sink: &Sink) -> Monitor {
         self.sink.get_or_init(|| sink.monitor()).clone()
     }

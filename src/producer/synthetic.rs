@@ -15,7 +15,7 @@ const DAY_MS: i64 = 86_400_000;
 const MINUTE_MS: i64 = 60_000;
 /// How late a late reading is: beyond a window of an hour and a watermark of ten minutes, whatever the moment.
 const LATE_MS: (i64, u64) = (75 * MINUTE_MS, 165 * MINUTE_MS as u64);
-/// How far ahead a clock is that is wrong: beyond now, however far back the history begins.
+/// How far ahead a wrong clock is: beyond now, however far back the history begins.
 const AHEAD_MS: i64 = 36_525 * DAY_MS;
 
 /// The stations and what they measure.

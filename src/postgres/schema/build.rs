@@ -25,9 +25,9 @@ const TABLES_LOCK: i64 = 0x7765_6174_6865_7201;
 const INDEXES_LOCK: i64 = 0x7765_6174_6865_7202;
 /// How long a change of the catalogue waits for its lock, and everybody behind it.
 const LOCK_WAIT: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '300ms'";
-/// How long all others have the table to themselves before the next try.
+/// Pause before the next attempt, in which all others can use the table.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
-/// How often a process looks whether another has made what it waits for.
+/// How often a process checks whether another has created what it waits for.
 const TURN_PAUSE: Duration = Duration::from_millis(200);
 /// How often progress of a long step is logged.
 const REMIND: Duration = Duration::from_secs(10);
@@ -182,7 +182,7 @@ async fn make_indexes_in_turn(session: &Session, stations: bool) -> Result<Vec<S
     for (name, table, columns) in layout::indexes_with(stations) {
         match found.index(name) {
             Some(true) => continue,
-            // Its maker was killed.
+            // The process that built it was killed.
             Some(false) => {
                 let drop = format!("DROP INDEX {name}");
                 session.call_for_long(session.client.batch_execute(&drop)).await?;
@@ -205,7 +205,7 @@ async fn make_indexes_in_turn(session: &Session, stations: bool) -> Result<Vec<S
 async fn make_index(session: &Session, name: &str, table: &str, columns: &str) -> Result<(), SetupError> {
     let concurrently = layout::index_statement(name, table, columns, true);
     match make(session, name, &concurrently).await {
-        // Not for tables that are divided into others; there only writers wait.
+        // Not for partitioned tables; there only writers wait.
         Err(SetupError::Failed(failure)) if failure.kind == FailureKind::Refused => {
             make(session, name, &layout::index_statement(name, table, columns, false)).await?;
         }
@@ -219,7 +219,7 @@ async fn make_index(session: &Session, name: &str, table: &str, columns: &str) -
     Ok(())
 }
 
-/// Says now and then how far an index is, by what another connection sees of it.
+/// Logs now and then the progress of an index, as another connection sees it.
 async fn report_progress(session: &Session, name: &str, table: &str) -> Infallible {
     let query = "SELECT phase, coalesce(100 * greatest(blocks_done, tuples_done) \
                  / nullif(greatest(blocks_total, tuples_total), 0), 0)::bigint \
@@ -239,7 +239,7 @@ async fn report_progress(session: &Session, name: &str, table: &str) -> Infallib
     }
 }
 
-/// Runs a statement that makes something; its name.
+/// Runs a statement that creates something; returns its name.
 async fn make(session: &Session, name: &str, statement: &str) -> Result<String, SetupError> {
     match session.call_for_long(session.client.batch_execute(statement)).await {
         Ok(()) => Ok(name.to_owned()),

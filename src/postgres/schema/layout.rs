@@ -8,8 +8,8 @@ use super::stations;
 /// What the tables of this program's version look like; a greater number in the database is refused.
 pub const SCHEMA_VERSION: i32 = 2;
 
-/// The users' table: the five columns that the old system made, then ours. Its key is what logical replication knows a
-/// row by.
+/// The users' table: the five columns of the old system, then the added ones. Logical replication identifies rows by its
+/// key.
 pub(super) const SUMMARY: &str = "\
 CREATE TABLE weather_summary (
     window_start TIMESTAMP,
