@@ -27,7 +27,7 @@ use crate::telemetry::log::Outage;
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Shortest time that a connection to one of several given brokers gets.
 const LEAST_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// What is this old is new enough for a first try; after an error newer metadata are asked for.
+/// What is this old is new enough for a first try; after an error newer metadata is requested.
 const RECENT: Duration = Duration::from_secs(1);
 /// How long a broker may take to create a topic.
 const CREATE_TIMEOUT_MS: i32 = 5_000;
@@ -127,7 +127,7 @@ impl Cluster {
         self.metadata_since(Instant::now()).await
     }
 
-    /// Metadata that are at most a second old: partitions that come up together share one request.
+    /// Metadata that is at most a second old: partitions that come up together share one request.
     async fn recent_metadata(&self) -> Result<Arc<Metadata>, KafkaError> {
         self.metadata_since(recently()).await
     }
@@ -345,7 +345,7 @@ impl Cluster {
     }
 }
 
-/// So long ago that metadata from then are new enough where nothing has failed yet.
+/// So long ago that metadata from then is new enough if nothing has failed yet.
 pub fn recently() -> Instant {
     let now = Instant::now();
     now.checked_sub(RECENT).unwrap_or(now)

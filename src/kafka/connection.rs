@@ -31,7 +31,7 @@ const MAX_ANSWER_BYTES: usize = 128 * 1024 * 1024;
 pub struct Address {
     /// The address to connect to, `host:port`.
     pub reachable: String,
-    /// Who says so.
+    /// The origin of the address.
     pub origin: Origin,
 }
 
@@ -215,7 +215,7 @@ fn io_error(error: &RequestError) -> Option<&io::Error> {
     }
 }
 
-/// Whether an answer came whole and could not be read: the connection itself is well.
+/// Whether an answer came whole and could not be read: the connection itself is fine.
 fn is_unreadable(error: &RequestError) -> bool {
     matches!(
         error,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use rskafka::protocol::error::Error as Code;
 
-/// What a failed call asks of its caller.
+/// What a failed call requires of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The broker cannot be reached, or the connection ended.
@@ -24,7 +24,7 @@ pub enum ErrorKind {
     CodecNotAllowed,
     /// What was sent or stored is corrupt.
     Corrupt,
-    /// A record or batch is larger than the broker takes.
+    /// A record or batch is larger than the broker accepts.
     TooLarge,
     /// The broker refuses these records for what they are; others may pass.
     Rejected,
@@ -38,14 +38,14 @@ pub enum ErrorKind {
     Sequence,
     /// The broker has this batch already.
     Duplicate,
-    /// The broker does not know the call, or none of the versions of it that are spoken here.
+    /// The broker does not know the call, or no version of it that is supported here.
     Unsupported,
     /// Wrong in a way that trying again does not change.
     Fatal,
 }
 
 impl ErrorKind {
-    /// What an error code asks for; None is success.
+    /// What an error code requires; None is success.
     pub fn of(code: i16) -> Option<Self> {
         use Code as C;
         Some(match Code::new(code)? {

@@ -13,12 +13,12 @@ use super::message::group::{FindCoordinatorCall, OffsetCommitCall};
 pub struct Group {
     cluster: Arc<Cluster>,
     name: String,
-    /// The broker that keeps the group's offsets, as last heard.
+    /// The broker that keeps the group's offsets, as last seen.
     coordinator: Option<i32>,
 }
 
 impl Group {
-    /// A group of this name; it comes into being with the first commit.
+    /// A group of this name; it is created by the first commit.
     pub fn new(cluster: Arc<Cluster>, name: String) -> Self {
         Self { cluster, name, coordinator: None }
     }

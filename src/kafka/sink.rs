@@ -76,7 +76,7 @@ pub struct SendTotals {
     pub acknowledged: u64,
     /// Sent again, each time counted.
     pub retried: u64,
-    /// Given up: larger than the broker takes.
+    /// Given up: larger than the broker accepts.
     pub dropped: u64,
 }
 
@@ -117,7 +117,7 @@ impl Monitor {
         self.shared.retried.load(Ordering::Relaxed)
     }
 
-    /// Given up: larger than the broker takes.
+    /// Given up: larger than the broker accepts.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }

@@ -68,7 +68,7 @@ impl Socket {
         Err(last)
     }
 
-    /// Takes note of bytes that came; an error once the first four cannot begin a frame.
+    /// Records bytes that came; an error once the first four cannot begin a frame.
     fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
         for byte in bytes.iter().take(self.first.len() - self.seen) {
             self.first[self.seen] = *byte;

@@ -28,13 +28,13 @@ impl Aborted {
         Self { ahead: list, open: Vec::new() }
     }
 
-    /// Takes note of a batch of records: whether it belongs to an aborted transaction.
+    /// Follows a batch of records: whether it belongs to an aborted transaction.
     pub(super) fn holds(&mut self, producer_id: i64, last_offset: i64) -> bool {
         self.begin_up_to(last_offset);
         self.open.contains(&producer_id)
     }
 
-    /// Takes note of a control batch that says "abort".
+    /// Follows a control batch that says "abort".
     pub(super) fn end(&mut self, producer_id: i64, last_offset: i64) {
         self.begin_up_to(last_offset);
         self.open.retain(|open| *open != producer_id);

@@ -81,7 +81,7 @@ impl Expander {
 }
 
 impl Expansion<'_> {
-    /// Goes on to the next record, up to `max_bytes` of it. Nothing may come after the last one.
+    /// Moves to the next record, up to `max_bytes` of it. Nothing may come after the last one.
     pub(super) fn advance(&mut self, max_bytes: usize, is_last: bool) -> Result<Head, Cause> {
         match self {
             Self::Streamed(streamed) => streamed.advance(max_bytes, is_last),
@@ -90,7 +90,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// The record that it went on to.
+    /// The record that it moved to.
     pub(super) fn record(&self) -> Option<RawRecord<'_>> {
         match self {
             Self::Streamed(streamed) => streamed.record(),

@@ -164,7 +164,7 @@ pub(super) enum Front {
     Unreadable(BatchError, Option<usize>),
 }
 
-/// Looks at the front of an answer's bytes.
+/// Reads the front of an answer's bytes.
 pub(super) fn front(bytes: &[u8]) -> Front {
     let (Some(&magic), Some(&[a, b, c, d])) =
         (bytes.get(MAGIC_AT), bytes.get(8..).and_then(|rest| rest.first_chunk()))

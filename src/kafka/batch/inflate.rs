@@ -267,7 +267,7 @@ impl Inflate {
         }
     }
 
-    /// Gets ready for another stream.
+    /// Prepares for another stream.
     pub(super) fn restart(&mut self) {
         self.bits = Bits::default();
         self.step = Step::FileHeader;

@@ -8,7 +8,7 @@
 //! - Only format 2 (Kafka 0.11 and later) is read. Every checksum is checked before anything else is believed.
 //! - A batch that is cut off ends the walk: a broker fills an answer up with half a batch. It always sends the first one
 //!   whole, so if that is cut off it is an error.
-//! - Offsets only grow: what is below the offset that was asked for, or below a batch before, is left out (a broker sends
+//! - Offsets only grow: what is below the offset that was requested, or below a batch before, is left out (a broker sends
 //!   whole batches). Records of a batch whose offsets do not grow, or leave the batch, are an error.
 //! - Markers and batches of aborted transactions are given as headers without records, so that their offsets can be
 //!   accounted for. So is a batch that compaction has emptied, in one step, whatever its span.
@@ -213,7 +213,7 @@ pub struct Record<'a> {
 impl<'a> Batches<'a> {
     /// The batches in `bytes`, the records of one partition in an answer to a fetch from `fetch_offset`.
     ///
-    /// `aborted` is the answer's list of aborted transactions (none when uncommitted ones were asked for), in any order.
+    /// `aborted` is the answer's list of aborted transactions (none when uncommitted ones were requested), in any order.
     /// A record of more than `max_record_bytes` is given as what it begins with.
     pub fn new(
         bytes: &'a [u8],
@@ -341,7 +341,7 @@ impl<'a> Batch<'a> {
         &self.header
     }
 
-    /// The next record at or above the offset that was asked for; `None` after the last one.
+    /// The next record at or above the offset that was requested; `None` after the last one.
     ///
     /// An error takes the place of all records that are left.
     #[inline]
@@ -383,7 +383,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Gives up what is left.
+    /// Drops what is left.
     #[cold]
     fn fail(&mut self, cause: Cause) -> BatchError {
         self.records_left = 0;

@@ -35,7 +35,7 @@ impl Place {
         self.next_offset.max(self.after_last)
     }
 
-    /// Passes a record that is below what was asked for. Says no if it is not, or is out of place.
+    /// Passes a record that is below what was requested. Says no if it is not, or is out of place.
     pub(super) fn skips(&mut self, offset_delta: i32) -> bool {
         let offset = self.base_offset.saturating_add(i64::from(offset_delta));
         let skips = (self.after_last..self.next_offset).contains(&offset) && offset <= self.last_offset;
@@ -45,7 +45,7 @@ impl Place {
         skips
     }
 
-    /// Puts a record in its place; `None` if it is below what was asked for.
+    /// Puts a record in its place; `None` if it is below what was requested.
     ///
     /// # Errors
     /// An offset outside of the batch, or not above the one before.

@@ -102,7 +102,7 @@ impl Fields<'_> {
     }
 }
 
-/// Reads a record, given without its length; if it is longer than `max_bytes`, only so much of it.
+/// Reads a record, given without its length; if it is longer than `max_bytes`, only that much of it.
 #[inline]
 pub(super) fn read_up_to(bytes: &[u8], max_bytes: usize) -> Option<RawRecord<'_>> {
     if bytes.len() > max_bytes { read_cut(&bytes[..max_bytes]) } else { read(bytes) }

@@ -47,7 +47,7 @@ impl Whole {
         }
     }
 
-    /// Goes on to the next record.
+    /// Moves to the next record.
     pub(super) fn advance(&mut self) -> Result<Head, Cause> {
         self.current = self.records.next();
         let record = self.current.as_ref().ok_or(Cause::Malformed(record::MALFORMED))?;
@@ -55,7 +55,7 @@ impl Whole {
         Ok(Head { offset_delta: record.offset_delta, bytes })
     }
 
-    /// The record that it went on to.
+    /// The record that it moved to.
     pub(super) fn record(&self) -> Option<RawRecord<'_>> {
         let record = self.current.as_ref()?;
         Some(RawRecord {

@@ -13,18 +13,18 @@ use crate::kafka::error::KafkaError;
 use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::fetch::{BY_ID, BY_NAME, FetchAnswer, FetchCall};
 
-/// How long an answer that is held back may still come when another lane wants to be asked for. Each one given up doubles
+/// How long an answer that is held back may still come when another lane wants to be requested. Each one given up doubles
 /// it, until it is longer than any answer is held back: where lanes come and go faster than a slow broker answers, some
-/// answer must come all the same.
+/// answer must come anyway.
 const GRACE: Duration = Duration::from_millis(20);
-/// After an answer with little in it, the next is asked for a moment later: each costs the broker and this process
+/// After an answer with little in it, the next is requested a moment later: each costs the broker and this process
 /// more than the few records in it.
 const BREATH: Duration = Duration::from_millis(10);
 /// An answer below this has little in it.
 const LITTLE: usize = 64 * 1024;
 /// Least bytes of an answer, and of one partition in it: smaller ones cost more than they save.
 const LEAST_BYTES: i32 = 64 * 1024;
-/// An answer is filled from so many partitions at most, so that each has a good piece of it.
+/// An answer is filled from at most this many partitions, so that each has a good share of it.
 const PARTITIONS_AT_ONCE: i32 = 4;
 
 /// Serves the lanes that a broker leads. Never ends.
@@ -50,7 +50,7 @@ pub(super) async fn serve(shared: Arc<Shared>, broker: i32) {
     }
 }
 
-/// Works over one connection until it fails, has no lanes, or is held by a request that asks for too few. Logs stay
+/// Works over one connection until it fails, has no lanes, or is held by a request for too few. Logs stay
 /// checked unless it fails.
 async fn work(
     shared: &Shared,
@@ -93,7 +93,7 @@ async fn work(
     Ok(())
 }
 
-/// One fetch; None if it was given up because another lane wants to be asked for.
+/// One fetch; None if it was given up because another lane wants to be requested.
 async fn ask(
     shared: &Shared,
     broker: i32,

@@ -27,24 +27,24 @@ pub(super) struct Lane {
     pub(super) id: u64,
     events: UnboundedSender<Event>,
     pub(super) outage: Outage,
-    /// Raised whenever reading goes on elsewhere: what was asked for before is of no more use.
+    /// Raised whenever reading continues elsewhere: earlier requests are of no more use.
     pub(super) generation: u64,
     pub(super) next_offset: i64,
     pub(super) known: LogIdentity,
     pub(super) leader: Option<Leader>,
     /// Whether the log was recognised since something failed last.
     pub(super) checked: bool,
-    /// The generation that its broker was asked for last; 0 if it was not.
+    /// The generation of the last request to its broker; 0 without one.
     pub(super) asked: u64,
-    /// Not to be asked for, for lack of room or for good.
+    /// Not to be requested, for lack of room or for good.
     pub(super) paused: bool,
-    /// When it was lost by its broker, or may be asked for again.
+    /// When it was lost by its broker, or may be requested again.
     pub(super) since: Instant,
     pub(super) not_before: Instant,
     pub(super) backoff: Backoff,
     /// Empty answers in a row below the log's end.
     pub(super) empty: u32,
-    /// When it was served last; who waits longest comes first.
+    /// When it was served last; the one that waits longest comes first.
     pub(super) served: u64,
     /// When its owner was told last that all is read; None since there were records.
     caught_up: Option<Instant>,
@@ -167,7 +167,7 @@ impl Lane {
         self.tell(Event::Skipped { to: end });
     }
 
-    /// Reading cannot go on.
+    /// Reading cannot continue.
     pub(super) fn fail(&mut self, partition: i32, topic: &str, what: &str) {
         self.paused = true;
         self.tell(Event::Failed(Error::failure(format!("partition {partition} of topic {topic}: {what}"))));

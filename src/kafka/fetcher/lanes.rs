@@ -29,14 +29,14 @@ pub(super) struct Unchecked {
     generation: u64,
 }
 
-/// What a look at the log has shown.
+/// What a check of the log has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The log goes on where reading stopped.
+    /// The log continues where reading stopped.
     TheSame,
-    /// Records before this offset are gone.
+    /// Records before this offset no longer exist.
     Lost(i64),
-    /// Another log, or one that was cut: reading goes on at `at`.
+    /// Another log, or one that was truncated: reading continues at `at`.
     Another { at: i64, end: i64, why: &'static str },
 }
 
@@ -88,7 +88,7 @@ impl Lanes {
         }
     }
 
-    /// Changes a lane, and makes void what it was asked for; its new generation.
+    /// Changes a lane, and voids earlier requests for it; returns its new generation.
     pub(super) fn change(&mut self, partition: i32, id: u64, change: impl FnOnce(&mut Lane)) -> Option<u64> {
         let generation = self.count();
         let lane = self.lanes.get_mut(&partition).filter(|lane| lane.id == id)?;
@@ -211,7 +211,7 @@ impl Lanes {
         self.lanes.iter().filter_map(unchecked).collect()
     }
 
-    /// Takes note of what a check has shown.
+    /// Records what a check has shown.
     pub(super) fn checked(&mut self, looked_at: &Unchecked, found: Found) {
         let Unchecked { partition, topic_id, generation, .. } = *looked_at;
         match self.lanes.get_mut(&partition) {
@@ -260,7 +260,7 @@ impl Lanes {
         lane.tell(Event::StartedOver { at, end, topic_id: lane.known.topic_id, generation });
     }
 
-    /// What to ask a broker for, who waits longest first; and when more may be asked for.
+    /// What to ask a broker for, the one that waits longest first; and when more may be requested.
     pub(super) fn wanted(&mut self, broker: i32) -> (Vec<Wanted>, Option<Instant>) {
         let now = Instant::now();
         let mut wanted: Vec<(u64, Wanted)> = Vec::new();
@@ -288,7 +288,7 @@ impl Lanes {
         (wanted.into_iter().map(|(_, wanted)| wanted).collect(), later)
     }
 
-    /// Whether a broker could be asked for a lane that it has not been asked for.
+    /// Whether there is a lane of the broker that could be requested and is not.
     pub(super) fn wants_more(&self, broker: i32) -> bool {
         let now = Instant::now();
         let is_due = |lane: &Lane| !lane.paused && lane.not_before <= now;
@@ -311,13 +311,13 @@ impl Lanes {
         permit: OwnedSemaphorePermit,
     ) -> usize {
         let mut parts = Vec::new();
-        // Where others filled the answer, a partition without records in it may have some all the same.
+        // Where others filled the answer, a partition without records in it may have some anyway.
         let filled = answer.partitions.iter().any(|fetched| !fetched.records.is_empty());
         let asked: HashMap<i32, u64> =
             asked.iter().map(|wanted| (wanted.from.partition, wanted.generation)).collect();
         for fetched in answer.partitions {
             let current = self.lanes.get(&fetched.partition).map(|lane| lane.generation);
-            // What was asked for before reading went on elsewhere is of no more use.
+            // What was requested before reading continued elsewhere is of no more use.
             if current.is_some() && current.as_ref() == asked.get(&fetched.partition) {
                 parts.extend(self.take_one(fetched, &answer.bytes, filled));
             }

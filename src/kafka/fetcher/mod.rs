@@ -4,11 +4,11 @@
 //! to read on. One task routes lanes to the brokers that lead them; one a broker asks for all of its lanes in one
 //! request. While the records of one answer are in parsing the next is on its way, never more: so memory depends on
 //! [`Settings::fetch_bytes`] and not on the number of partitions. Who was served goes to the end of the row, so none
-//! starves. A lane that is paused is not asked for; without anything to read there is one long poll a broker.
+//! starves. A lane that is paused is not requested; without anything to read there is one long poll a broker.
 //!
 //! Before the first fetch, and after everything that fails, the log is checked: whether it is the one that was read before
 //! (by the topic's id, and by the leader's epoch of the last batch, which the broker compares), and whether the next
-//! offset is still in it. Whatever fails is tried again for ever, on newer metadata and later each time, and reported
+//! offset is still in it. Whatever fails is tried again forever, on newer metadata and later each time, and reported
 //! once: by [`Cluster`] when a broker cannot be reached, else by the lane.
 
 mod broker;
@@ -36,10 +36,10 @@ use crate::engine::state::LogIdentity;
 use crate::error::Error;
 use crate::telemetry::log::Outage;
 
-/// What reading has to know of the configuration.
+/// What reading needs of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Most bytes of answers held together, of all brokers; a single batch that is larger comes all the same.
+    /// Most bytes of answers held together, of all brokers; a single batch that is larger comes anyway.
     pub fetch_bytes: i32,
     /// How long a broker may hold back an answer while there is nothing.
     pub wait: Duration,
@@ -54,17 +54,17 @@ pub enum Event {
     Records(Turn),
     /// All is read, and nothing came while the broker waited.
     CaughtUp {
-        /// Behind the newest record that can be read.
+        /// After the newest record that can be read.
         end: i64,
     },
     /// Offsets up to here hold no record.
     Skipped {
-        /// Reading goes on here.
+        /// Reading continues here.
         to: i64,
     },
     /// Offsets up to here were lost.
     Lost {
-        /// Reading goes on here.
+        /// Reading continues here.
         to: i64,
     },
     /// The log is the one that was read before, and the next offset is in it; reported after each check.
@@ -72,9 +72,9 @@ pub enum Event {
         /// The topic's id.
         topic_id: [u8; 16],
     },
-    /// The log is another one, or was cut: reading goes on there.
+    /// The log is another one, or was truncated: reading continues there.
     StartedOver {
-        /// Reading goes on here.
+        /// Reading continues here.
         at: i64,
         /// The offset after the newest record that the log has now.
         end: i64,
@@ -83,7 +83,7 @@ pub enum Event {
         /// Which state of the lane begins with this.
         generation: u64,
     },
-    /// Reading cannot go on.
+    /// Reading cannot continue.
     Failed(Error),
 }
 
@@ -93,7 +93,7 @@ struct Shared {
     cluster: Arc<Cluster>,
     settings: Settings,
     lanes: Mutex<Lanes>,
-    /// Told whenever a lane came, went, or has something else to wait for.
+    /// Notified whenever a lane came, went, or has something else to wait for.
     changed: watch::Sender<()>,
     /// One permit: for the answer in parsing.
     parsing: Arc<Semaphore>,
@@ -146,7 +146,7 @@ pub struct Feed {
     partition: i32,
     /// The lane's number: another feed of the partition has another lane.
     id: u64,
-    /// What an older state of the lane has asked for is not given.
+    /// What an older state of the lane has requested is not given.
     generation: u64,
     paused: bool,
     events: mpsc::UnboundedReceiver<Event>,
@@ -172,7 +172,7 @@ impl Feed {
         }
     }
 
-    /// Asks for no more records; what is under way is not given.
+    /// Requests no more records; what is in flight is dropped.
     pub fn pause(&mut self) {
         self.paused = true;
         self.set(|lane| lane.paused = true);

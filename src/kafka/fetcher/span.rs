@@ -5,13 +5,13 @@
 
 /// Bytes up to the field that says how long the rest of a batch is, that field included.
 const LENGTH_END: usize = 12;
-/// The fields that are looked at end here.
+/// The fields that are read end here.
 const LOOKED_AT: usize = 27;
 
 /// What whole batches span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
-    /// Behind the last offset.
+    /// After the last offset.
     pub(super) next_offset: i64,
     /// The epoch of the leader that took the last batch.
     pub(super) epoch: i32,

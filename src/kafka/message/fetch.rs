@@ -13,7 +13,7 @@ pub const BY_NAME: i16 = 12;
 /// The version that names the topic by its id, so that another one of the same name is never read for it.
 pub const BY_ID: i16 = 13;
 
-/// Asks for records, in [`BY_NAME`] or [`BY_ID`] at most.
+/// Requests records, in [`BY_NAME`] or [`BY_ID`] at most.
 #[derive(Debug)]
 pub struct FetchCall<'a, const NEWEST: i16> {
     /// The topic.
@@ -22,7 +22,7 @@ pub struct FetchCall<'a, const NEWEST: i16> {
     pub topic_id: [u8; 16],
     /// How long the broker may hold the answer back while there is nothing, ms.
     pub max_wait_ms: i32,
-    /// Most bytes of the whole answer; a first batch that is larger comes all the same.
+    /// Most bytes of the whole answer; a first batch that is larger comes anyway.
     pub max_bytes: i32,
     /// Most bytes of one partition, in the same way.
     pub partition_max_bytes: i32,
@@ -50,7 +50,7 @@ pub struct FetchAnswer {
     pub bytes: Vec<u8>,
     /// 0, or why nothing was fetched at all.
     pub error: i16,
-    /// One for each partition that was asked for.
+    /// One for each partition that was requested.
     pub partitions: Vec<FetchedPartition>,
 }
 
@@ -61,7 +61,7 @@ pub struct FetchedPartition {
     pub partition: i32,
     /// 0, or why nothing was fetched.
     pub error: i16,
-    /// Behind the newest record that can be read.
+    /// After the newest record that can be read.
     pub last_stable_offset: i64,
     /// The aborted transactions that the records touch.
     pub aborted: Vec<AbortedTransaction>,

@@ -21,7 +21,7 @@ pub struct MetadataAnswer {
     pub cluster_id: Option<String>,
     /// The broker that creates topics, or passes that on.
     pub controller: i32,
-    /// The topics that were asked for.
+    /// The topics that were requested.
     pub topics: Vec<TopicMetadata>,
 }
 

@@ -5,14 +5,14 @@ use rskafka::protocol::api_key::ApiKey;
 use super::{Body, Call, READ_COMMITTED, READ_UNCOMMITTED};
 use crate::kafka::wire::{Malformed, Writer};
 
-/// Which offset is asked for.
+/// Which offset is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetAt {
     /// Of the oldest record that the log still has.
     Earliest,
-    /// Behind the newest record that can be read: an open transaction holds it back.
+    /// After the newest record that can be read: an open transaction holds it back.
     Latest,
-    /// Behind the newest record that all replicas have, of an open transaction or not.
+    /// After the newest record that all replicas have, of an open transaction or not.
     End,
     /// Of the first record stamped at or after this time, ms since 1970; -1 where none is that new.
     Time(i64),

@@ -72,7 +72,7 @@ impl Part {
 /// How batches are numbered.
 #[derive(Clone, Copy)]
 enum Numbering {
-    /// By an id that is to be asked for.
+    /// By an id that is to be requested.
     Unknown,
     /// By this id, from this sequence number on. Until a batch with it is acknowledged, the broker knows nothing of the id,
     /// and would take a later batch without the one before it.
