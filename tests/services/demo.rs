@@ -48,8 +48,10 @@ fn assert_shown(run: &Weather) {
         assert!(text.contains(words), "{words}\n{text}");
     }
     assert!(!text.contains('\x1b'), "a pipe is no terminal\n{text}");
-    let cuts =
-        run.stdout().last().is_some_and(|line| line.contains("answers") && !line.contains("; 0 answers"));
+    let cuts = run
+        .stdout()
+        .last()
+        .is_some_and(|line| line.contains("acknowledgements") && !line.contains("; 0 acknowledgements"));
     assert!(cuts, "the broker has cut no connection\n{text}");
 }
 
