@@ -208,7 +208,7 @@ async fn a_row_changed_by_hand_is_found_however_old_it_is() {
                    WHERE window_start = '2020-01-01 01:00'";
     database.execute(history).await;
     let process = pipeline.process("one", &[]);
-    process.wait_for_line("set right", RUN_LIMIT).await;
+    process.wait_for_line("restored from weather_partial", RUN_LIMIT).await;
     assert_eq!(database.number("SELECT count(*) FROM weather_summary WHERE avg_temp = 99").await, 0);
 }
 
