@@ -68,7 +68,7 @@ pub struct Kafka {
     pub sasl: Option<Sasl>,
 }
 
-/// The least serious level that is still logged.
+/// The least severe level to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum LogLevel {
@@ -82,7 +82,7 @@ pub enum LogLevel {
     Debug = 3,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Time, level, message, `key=value`.
@@ -91,21 +91,21 @@ pub enum LogFormat {
     Json,
 }
 
-/// The log of either command.
+/// The log of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
-    /// The least serious level that is still logged.
+    /// The least severe level to log.
     pub level: LogLevel,
-    /// How a line looks.
+    /// The format of lines.
     pub format: LogFormat,
 }
 
-/// How fast the producer goes.
+/// How fast the producer sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
     /// One reading each interval.
     Every(Duration),
-    /// As fast as the broker takes them.
+    /// As fast as the broker accepts them.
     Unlimited,
 }
 
@@ -157,7 +157,7 @@ pub struct Producer {
     pub listen: Option<SocketAddr>,
     /// The log.
     pub log: Log,
-    /// How fast to go.
+    /// How fast to send.
     pub pace: Pace,
     /// Stop after this number of readings.
     pub count: Option<u64>,
@@ -191,12 +191,12 @@ pub struct Producer {
     pub log_sent: LogSent,
 }
 
-/// Where reading starts where no state exists.
+/// Where reading starts if there is no state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFrom {
     /// The oldest record that the topic still has.
     Earliest,
-    /// Only what comes from now on.
+    /// Only records from now on.
     Latest,
     /// The first record that Kafka stamped at or after this time, ms since 1970.
     Timestamp(i64),
@@ -248,7 +248,7 @@ pub struct Process {
     pub window: Duration,
     /// How far the watermark trails the greatest event time.
     pub watermark: Duration,
-    /// Where reading starts where no state exists.
+    /// Where reading starts if there is no state.
     pub from: StartFrom,
     /// End when everything that the topic holds at start is in the table.
     pub until_latest: bool,
@@ -266,17 +266,17 @@ pub struct Process {
     pub lease: Duration,
     /// What to do about records that Kafka no longer has.
     pub on_data_loss: OnDataLoss,
-    /// The consumer group under which offsets are committed to Kafka, for its tools to see; None = they are not.
+    /// The consumer group under which offsets are committed to Kafka, so that its tools show the lag; None = none.
     pub group: Option<String>,
     /// What to do about a record batch that this program cannot read.
     pub on_unreadable: OnUnreadable,
     /// The cluster to go over to where the tables are of another one; None = such a cluster is refused.
     pub accept_cluster: Option<String>,
-    /// Most bytes of fetched answers held together.
+    /// Maximum size of all fetched answers together, in bytes.
     pub fetch_bytes: i32,
     /// How long dead letters are kept.
     pub dead_letter_retention: Duration,
-    /// Room in the database, in bytes, beyond which the oldest dead letters are deleted.
+    /// Maximum size of the dead letter table, in bytes; beyond it the oldest are deleted.
     pub dead_letter_max_bytes: i64,
     /// Whether and how stations are kept apart.
     pub by_station: Option<ByStation>,
@@ -350,9 +350,9 @@ pub struct Verify {
     pub max_future: Duration,
     /// How long dead letters are kept.
     pub dead_letter_retention: Duration,
-    /// Room in the database, in bytes, beyond which the oldest dead letters are deleted.
+    /// Maximum size of the dead letter table, in bytes; beyond it the oldest are deleted.
     pub dead_letter_max_bytes: i64,
-    /// Most bytes of fetched answers held together.
+    /// Maximum size of all fetched answers together, in bytes.
     pub fetch_bytes: i32,
     /// Which windows are compared.
     pub between: Between,
@@ -367,8 +367,8 @@ pub struct Demo {
     pub log: Log,
     /// HTTP endpoint; None = off.
     pub listen: Option<SocketAddr>,
-    /// Stop after this time, and check everything then.
+    /// Stop after this time, and then check everything.
     pub duration: Duration,
-    /// Whether to start a PostgreSQL where its programs are installed.
+    /// Whether to start a PostgreSQL, if its programs are installed.
     pub postgres: bool,
 }

@@ -23,13 +23,13 @@ const CHECKSUM: usize = 4;
 /// A partition's state at one offset, with what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The topic that it is of.
+    /// Its topic.
     pub topic: String,
     /// The Kafka cluster that the topic is in; empty where that is not known.
     pub cluster_id: String,
-    /// The partition that it is of.
+    /// Its partition.
     pub partition: i32,
-    /// The ownership under which it was written.
+    /// The epoch under which it was written.
     pub epoch: i64,
     /// The length of its windows, ms.
     pub window_ms: i64,
@@ -43,7 +43,7 @@ pub struct Checkpoint {
     pub stations: Vec<StationRow>,
 }
 
-/// Why bytes are not a checkpoint that can be used.
+/// Why bytes are not a usable checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckpointError {
     /// Not a checkpoint file at all.
@@ -149,7 +149,7 @@ impl Checkpoint {
     }
 }
 
-/// The part of a state that PostgreSQL keeps as one opaque value: which log the offsets are of.
+/// The part of a state that PostgreSQL keeps as one opaque value: which log the offsets belong to.
 pub fn encode_log_memory(log: LogIdentity) -> Vec<u8> {
     let mut into = Encoder::default();
     into.0.extend_from_slice(&VERSION.to_le_bytes());

@@ -13,12 +13,13 @@ use crate::reading::Reason;
 
 /// How much of a rejected value is kept.
 pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024;
-/// Dead letters of one reason that are kept at once; after that they come at the rate below, and the rest is counted only.
+/// Dead letters of one reason that are kept in a burst; after that they are kept at the rate below, and the rest is only
+/// counted.
 pub const BURST: i64 = 1_000;
-/// Dead letters of one reason that are kept a second after a burst. A flood that lasts must not fill the disk.
+/// Dead letters of one reason that are kept per second after a burst. A flood that lasts must not fill the disk.
 const PER_SECOND: i64 = 1;
 /// Unconfirmed dead letters of all partitions of a process. A partition takes no more records beyond its share of this;
-/// what it has taken by then, an answer of Kafka's at most, comes on top. Sending them and writing them to files takes
+/// what it has read by then, at most one answer of Kafka, is added to it. Sending them and writing them to files takes
 /// several times as much: a process with this full was measured at 64 MiB, with twice as much at 118 MiB.
 const MAX_UNCONFIRMED_BYTES: usize = 8 * 1024 * 1024;
 /// How much of a payload is kept as an example.
@@ -27,7 +28,7 @@ const EXAMPLE_BYTES: usize = 2 * 1024;
 /// A rejected record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Which log it is from.
+    /// The incarnation of its log.
     pub incarnation: i64,
     /// Its offset there.
     pub offset: i64,
@@ -56,7 +57,7 @@ pub struct Shares(Arc<()>);
 
 impl Shares {
     fn each(&self) -> usize {
-        // This one and those of the outboxes; an outbox of its own has all.
+        // This one and those of the outboxes; a single outbox has everything.
         MAX_UNCONFIRMED_BYTES / (Arc::strong_count(&self.0) - 1).max(1)
     }
 }
@@ -95,7 +96,7 @@ impl Outbox {
         self.examples[reason.index()].as_ref()
     }
 
-    /// Whether so much waits that no more records may be taken.
+    /// Whether so many wait that no more records may be read.
     pub fn is_full(&self) -> bool {
         self.bytes >= self.shares.each()
     }
@@ -118,7 +119,7 @@ impl Outbox {
     }
 }
 
-/// Lets a burst of dead letters through, then a trickle, of each reason by itself: a flood of one must not hide another.
+/// Lets a burst of dead letters through, then a trickle, for each reason separately: a flood of one must not hide another.
 #[derive(Debug)]
 pub struct FloodGate {
     /// Thousandths of a dead letter, by reason.
@@ -139,7 +140,7 @@ impl FloodGate {
         Self { is_open: true, ..Self::default() }
     }
 
-    /// Counts the time that has passed.
+    /// Adds the time that has passed.
     pub fn refill(&mut self, now_ms: i64) {
         // A clock that was set back counts as no time passed.
         let passed = now_ms.saturating_sub(self.filled_ms).max(0);

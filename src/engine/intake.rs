@@ -10,9 +10,9 @@ use crate::engine::state::{Progress, REASONS};
 use crate::engine::window::METRICS;
 use crate::reading::{Cause, Metric, Reading, Reason};
 
-/// More than this share of the records between two looks is large.
+/// More than this share of the records between two checks is large.
 const LARGE_SHARE: f64 = 0.1;
-/// Fewer records than these show no share.
+/// Fewer records than this give no meaningful share.
 const ENOUGH_RECORDS: i64 = 100;
 /// A longer record is no example.
 const MAX_EXAMPLE_BYTES: usize = 2 * 1024;
@@ -99,9 +99,9 @@ pub enum Alarm {
     Rejected {
         /// Why.
         reason: Reason,
-        /// How many of the run.
+        /// How many in this run.
         count: i64,
-        /// Their share of the records since the look before, from 0 to 1.
+        /// Their share of the records since the previous check, from 0 to 1.
         share: f64,
     },
     /// No reading has this metric.
@@ -118,7 +118,7 @@ pub enum Alarm {
 pub struct Intake {
     /// By partition and epoch: the counts when it was taken, and now.
     held: BTreeMap<(i32, i64), (Counts, Counts)>,
-    /// Of partitions that are no longer held.
+    /// Of partitions that are no longer owned.
     gone: Counts,
     last: Counts,
     told_new: [bool; REASONS],
@@ -193,7 +193,7 @@ mod tests {
         let second = |now| ((1, 1), progress(0, 0), progress(now, 0));
         intake.look([first, second(3)]);
         assert_eq!((intake.counts().records, intake.counts().rejected()), (11, 1));
-        // Handed over, and taken again under another epoch after others had read on.
+        // Handed over, and claimed again under another epoch after others had continued reading.
         intake.look([second(4)]);
         intake.look([((0, 3), progress(207, 6), progress(208, 7)), second(4)]);
         assert_eq!((intake.counts().aggregated, intake.counts().rejected()), (12, 2));

@@ -42,7 +42,7 @@ pub struct Connector {
     failing: AtomicU8,
 }
 
-/// Which task calls PostgreSQL: what one cannot do another may still be able to.
+/// Which task calls PostgreSQL: one may fail while another succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Caller {
@@ -87,7 +87,7 @@ impl Connector {
         }
     }
 
-    /// Notes that a call succeeded. PostgreSQL is back only when it is for all.
+    /// Notes that a call succeeded. PostgreSQL is back only when every task reaches it.
     pub fn ok(&self, caller: Caller) {
         let before = self.failing.fetch_and(!(caller as u8), Ordering::Relaxed);
         if before & !(caller as u8) == 0 {
@@ -143,7 +143,7 @@ impl Connector {
         Ok(())
     }
 
-    /// A connection that nothing was checked of, to look at the tables.
+    /// An unchecked connection, to read the tables.
     pub async fn session(&self) -> Result<Session, Failure> {
         Session::open(&self.config).await
     }
@@ -171,7 +171,7 @@ impl Connector {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The connection, its tables as they should be whatever was done to them since the last one.
+    /// The connection, with its tables checked and repaired, whatever was done to them since the last one.
     async fn checked(&self) -> Result<Arc<Session>, Failure> {
         let mut shared = self.shared.lock().await;
         if let Some(session) = shared.as_ref().filter(|session| session.is_usable()) {
@@ -179,13 +179,13 @@ impl Connector {
         }
         *shared = None;
         let mut session = self.open().await?;
-        // A repair that fails must not keep what is new from being written.
+        // A failed repair must not keep new data from being written.
         if let Err(failure) = self.repair(&session).await {
             crate::warn!("cannot compare weather_summary with weather_partial; continuing without",
                 "reason" => failure);
             session = self.open().await?;
         }
-        // Relaxed here and where it is read: nothing else hangs on it.
+        // Relaxed here and where it is read: nothing else depends on it.
         self.connections.fetch_add(1, Ordering::Relaxed);
         let session = Arc::new(session);
         *shared = Some(Arc::clone(&session));
@@ -198,7 +198,7 @@ impl Connector {
         match schema::set_up(&session, &self.topic, self.window_ms, &self.units, self.by_station).await {
             Ok(()) => Ok(session),
             Err(SetupError::Failed(failure)) => Err(failure),
-            // At run time it can only be waited for: somebody is changing tables.
+            // At run time it can only be waited for: others are changing tables.
             Err(SetupError::Refused(error)) => Err(Failure::new(FailureKind::Setup, error.to_string())),
         }
     }

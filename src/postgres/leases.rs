@@ -47,9 +47,9 @@ pub struct Beat {
 /// Before every window, and within what a `TIMESTAMP` can hold: the year 1.
 const EARLIEST_MS: i64 = -62_135_596_800_000;
 
-/// Tells that this process lives, keeps its partitions, and shows everybody's, in one statement. It writes only what would
-/// otherwise be forgotten soon: a lease of which a third has passed, which no flush has extended meanwhile. Rows that a
-/// flush of ours holds locked are left to it: it extends them itself, and waiting could be in a circle.
+/// Renews this process's entry and leases, and returns those of all processes, in one statement. It writes only leases of
+/// which a third has passed and which no flush has extended meanwhile. Rows that a flush of this process has locked are
+/// left to it: it extends them itself, and waiting for it could deadlock.
 const BEAT: &str = "\
 WITH process AS (
     INSERT INTO weather_process (topic, owner, expires_at)
@@ -75,8 +75,8 @@ UNION ALL
 SELECT partition, CASE WHEN lease_expires_at > clock_timestamp() THEN owner END, epoch
 FROM weather_partition WHERE topic = $1";
 
-/// The new epoch is never one that was there before, also where the database was set back to a time before that one: it
-/// is at least the time in ms since 1970.
+/// The new epoch was never used before, even if the database was set back to a time before that: it is at least the time
+/// in ms since 1970.
 const CLAIM: &str = "\
 WITH free AS (
     SELECT partition, epoch AS epoch_before FROM weather_partition
@@ -96,9 +96,9 @@ const RELEASE: &str = "\
 UPDATE weather_partition SET owner = NULL, lease_expires_at = NULL, updated_at = clock_timestamp()
 WHERE topic = $1 AND owner = $2 AND (partition, epoch) IN (SELECT * FROM unnest($3::int[], $4::bigint[]))";
 
-/// An idle partition's event time is taken to run with the database's clock: it holds nothing back, and nothing that
-/// may still come on time is final. Without an owner nobody knows whether a partition is still idle, and one that has no
-/// row yet has passed nothing.
+/// An idle partition's event time is assumed to run with the database's clock: it holds nothing back, and nothing that
+/// may still arrive on time is final. Without an owner it is unknown whether a partition is still idle, and one without a
+/// row has passed nothing.
 const FINISH: &str = "\
 UPDATE weather_summary SET is_final = true, updated_at = clock_timestamp()
 WHERE (window_start, window_end) IN (
@@ -141,8 +141,8 @@ impl LeaseSession {
         Ok(())
     }
 
-    /// Tells that this process lives and extends its leases; then looks at everybody's. A process that `shares` counts
-    /// among those that divide the partitions between them.
+    /// Renews this process's entry and leases; returns those of all processes. A process that `shares` counts among those
+    /// that share the partitions.
     pub async fn beat(&self, owned: &[(i32, i64)], shares: bool) -> Result<Beat, Failure> {
         let (partitions, epochs): (Vec<i32>, Vec<i64>) = owned.iter().copied().unzip();
         let parameters: [&(dyn ToSql + Sync); 6] =
@@ -168,7 +168,7 @@ impl LeaseSession {
         Ok(Beat { leases, now_ms })
     }
 
-    /// Takes what is free of these partitions, with the state that PostgreSQL has of each.
+    /// Claims the free ones of these partitions, with the state that PostgreSQL has of each.
     pub async fn claim(&self, partitions: &[i32], window_ms: i64) -> Result<Vec<Claimed>, Failure> {
         let client = &self.session.client;
         let parameters: [&(dyn ToSql + Sync); 4] = [&self.topic, &self.owner, &self.lease_ms, &partitions];
@@ -207,7 +207,7 @@ impl LeaseSession {
         Ok(State { progress, windows, log })
     }
 
-    /// Gives partitions back, for others to take at once.
+    /// Releases partitions, so that others can claim them at once.
     pub async fn release(&self, owned: &[(i32, i64)]) -> Result<(), Failure> {
         let (partitions, epochs): (Vec<i32>, Vec<i64>) = owned.iter().copied().unzip();
         let parameters: [&(dyn ToSql + Sync); 4] = [&self.topic, &self.owner, &partitions, &epochs];
@@ -215,7 +215,7 @@ impl LeaseSession {
         Ok(())
     }
 
-    /// Takes this process off the list of live ones.
+    /// Removes this process from the list of live ones.
     pub async fn leave(&self) -> Result<(), Failure> {
         let statement = "DELETE FROM weather_process WHERE topic = $1 AND owner = $2";
         self.session.call(self.session.client.execute(statement, &[&self.topic, &self.owner])).await?;

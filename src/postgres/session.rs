@@ -23,8 +23,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// A pooler that is busy may give the same connection by chance.
 const POOL_TRIES: u32 = 5;
 
-/// What every connection sets. Statements see what others have committed before them, also where the database or the role
-/// has another default: what one process makes another finds.
+/// What every connection sets. Statements see what others have committed before them, even if the database or the role
+/// has another default, so that one process finds what another creates.
 const SETTINGS: &str = "SET TIME ZONE 'UTC'; SET client_min_messages = 'warning'; \
                         SET default_transaction_isolation = 'read committed'";
 
@@ -87,8 +87,8 @@ impl Session {
         format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", self.limits("SET LOCAL"))
     }
 
-    /// A process that is stopped in a transaction must not hold its locks for long; nor must a lock that somebody else
-    /// holds stop us without a word.
+    /// A process that is stopped in a transaction must not hold its locks for long; nor may a lock that others hold stop
+    /// this process silently.
     fn limits(&self, set: &str) -> String {
         let lock_ms = self.lock_wait.as_millis();
         format!(
@@ -142,7 +142,7 @@ impl Session {
         self.note(call.await.map_err(Failure::from))
     }
 
-    /// Waits for an answer, but not for ever: a half-open socket answers nothing.
+    /// Waits for an answer, but not forever: a half-open socket answers nothing.
     pub async fn call<T>(
         &self,
         call: impl Future<Output = Result<T, tokio_postgres::Error>>,

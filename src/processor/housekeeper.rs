@@ -19,10 +19,10 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 const REPAIR_EVERY: Duration = Duration::from_secs(10);
 /// How often each process checks for transactions that hold back PostgreSQL's upkeep.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
-/// How often the log names them.
+/// How often they are logged.
 const SNAPSHOT_REMIND: Duration = Duration::from_secs(60 * 60);
 
-/// What it is done by.
+/// Its settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Length of a window, ms.
@@ -37,7 +37,7 @@ pub struct Rules {
     pub station_retention: Option<Duration>,
 }
 
-/// What was done, and when.
+/// When each task was last done.
 #[derive(Debug)]
 pub struct Housekeeper {
     rules: Rules,

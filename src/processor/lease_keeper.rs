@@ -34,7 +34,7 @@ const LOOKING_AT_ONCE: u32 = 8;
 /// A bounded run names partitions that have had no owner for so long.
 const UNOWNED: Duration = Duration::from_secs(5);
 
-/// What ownership is decided by.
+/// The settings of ownership.
 #[derive(Debug)]
 pub struct Rules {
     /// This process.
@@ -52,19 +52,19 @@ pub struct Rules {
 /// Keeps this process's share.
 #[derive(Debug)]
 pub struct LeaseKeeper {
-    /// What it is decided by.
+    /// Its settings.
     pub rules: Rules,
     /// PostgreSQL.
     pub database: Arc<Connector>,
     /// What this process owns.
     pub registry: Arc<Registry>,
-    /// Makes tasks of partitions.
+    /// Starts partitions.
     pub launcher: Arc<Launcher>,
     /// The topic's partitions as Kafka knows them.
     pub topic: watch::Receiver<BTreeSet<i32>>,
-    /// What others want to know.
+    /// What other tasks read.
     pub stats: Arc<Stats>,
-    /// Hurries the flush.
+    /// Requests a flush.
     pub flushes: mpsc::Sender<Request>,
     /// Ends the process: a bounded run that is done.
     pub done: Trigger,
@@ -75,9 +75,9 @@ pub struct LeaseKeeper {
 /// What is left of ownership when it ends.
 #[derive(Debug, Default)]
 pub struct Remainder {
-    /// The connection, for the last words.
+    /// The connection, for the release.
     pub session: Option<LeaseSession>,
-    /// Partition and epoch of what was taken, but did not run yet.
+    /// Partition and epoch of what was claimed, but did not run yet.
     pub coming_up: Vec<(i32, i64)>,
 }
 
@@ -87,7 +87,7 @@ struct Ticking {
     session: Option<LeaseSession>,
     /// The partitions that have rows.
     known: BTreeSet<i32>,
-    /// Taken, but not running yet.
+    /// Claimed, but not running yet.
     coming_up: BTreeMap<i32, ComingUp>,
     launches: JoinSet<Launched>,
     /// Whether it was logged that every partition has an owner.
@@ -100,10 +100,10 @@ struct Ticking {
     housekeeper: Housekeeper,
 }
 
-/// A partition, and what came of bringing it up.
+/// A partition, and the result of starting it.
 type Launched = (i32, Result<PartitionHandle>);
 
-/// A partition that was taken and does not run yet.
+/// A partition that was claimed and does not run yet.
 #[derive(Debug)]
 struct ComingUp {
     epoch: i64,
@@ -115,7 +115,7 @@ impl Ticking {
         self.coming_up.iter().map(|(partition, coming_up)| (*partition, coming_up.epoch)).collect()
     }
 
-    /// Whether a partition was coming up under this epoch, which it no longer does.
+    /// Whether a partition was starting under this epoch; it no longer is.
     fn remove(&mut self, partition: i32, epoch: i64) -> bool {
         let is_current = self.coming_up.get(&partition).is_some_and(|coming_up| coming_up.epoch == epoch);
         if is_current && let Some(coming_up) = self.coming_up.remove(&partition) {
@@ -166,7 +166,7 @@ impl LeaseKeeper {
                 () = shutdown.wait() => return ticking.end(),
                 Some(launched) = ticking.launches.join_next() => {
                     self.launched(&mut ticking, launched);
-                    // One look when all are up, not one for each.
+                    // One read of the leases when all have started, not one for each.
                     if !ticking.coming_up.is_empty() && Instant::now() < next {
                         continue;
                     }
@@ -192,7 +192,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// Until the next look, several of which must fit into a lease.
+    /// Until the next read of the leases, several of which must fit into a lease.
     fn pause(&self, ticking: &Ticking) -> Duration {
         let pause = match self.rules.bounded {
             Some(_) => BOUNDED_TICK,
@@ -204,7 +204,7 @@ impl LeaseKeeper {
     fn launched(&self, ticking: &mut Ticking, launched: std::result::Result<Launched, JoinError>) {
         let (partition, launched) = match launched {
             Ok(launched) => launched,
-            // Taken away or given back while it came up.
+            // Lost or released while it was starting.
             Err(error) if error.is_cancelled() => return,
             Err(error) => return self.fail(Error::failure(format!("starting a partition: {error}"))),
         };
@@ -214,7 +214,7 @@ impl LeaseKeeper {
                 // The flush ignored what it published before it was on the list.
                 self.launcher.changed.notify_one();
             }
-            // Taken away, perhaps taken again, while it came up.
+            // Lost, and perhaps claimed again, while it was starting.
             Ok(_) => {}
             Err(error) => self.fail(error),
         }
@@ -230,7 +230,7 @@ impl LeaseKeeper {
             Some(session) => session,
             None => {
                 let session = self.database.lease_session().await?;
-                // The flush looks again at what it has written.
+                // The flusher checks again what it has written.
                 self.launcher.changed.notify_one();
                 session
             }
@@ -263,7 +263,7 @@ impl LeaseKeeper {
         }
         self.release(ticking, &session, &ruling).await?;
         ticking.processes = u32::try_from(leases.processes.len()).unwrap_or(u32::MAX);
-        // One does for all what is to be done once.
+        // One process does for all what is to be done once.
         let keeps_house = !shares || leases.processes.first() == Some(&self.rules.owner);
         if keeps_house {
             ticking.housekeeper.work(&session, &existing).await?;
@@ -339,7 +339,7 @@ impl LeaseKeeper {
         Ok(true)
     }
 
-    /// Frees partitions for others: what is at work takes no more records and is flushed first.
+    /// Frees partitions for others: running ones stop reading and are flushed first.
     async fn release(
         &self,
         ticking: &mut Ticking,

@@ -16,20 +16,20 @@ use crate::telemetry::latency::Latency;
 use crate::telemetry::log::Outage;
 use crate::time::now_ms;
 
-/// Batches that are remembered.
+/// Batches that are kept.
 const BATCHES: usize = 60;
-/// Dead letters that are remembered, and how much of the payload of each.
+/// Dead letters that are kept, and how much of the payload of each.
 pub const SAMPLES: usize = 20;
 const SAMPLE_BYTES: usize = 400;
 
-/// The notes.
+/// The records.
 #[derive(Debug)]
 pub struct Stats {
     /// Time from the start of a flush, including connecting, to PostgreSQL's confirmation.
     pub flush: Latency,
     /// Time from requesting a partition's checkpoint to its file being durable.
     pub checkpoint: Latency,
-    /// From Kafka's time stamp of the oldest record of a flush to PostgreSQL's confirmation: the longest that any
+    /// From Kafka's timestamp of the oldest record of a flush to PostgreSQL's confirmation: the longest that any
     /// record of the flush took to become visible. One for each partition of a flush.
     pub append_to_visible: Latency,
     /// Flushes that failed and were retried.
@@ -42,7 +42,7 @@ pub struct Stats {
     pub flushing: Heartbeat,
     /// The loop that keeps the share of the partitions.
     pub owning: Heartbeat,
-    /// The loop that writes checkpoint files, and with it every partition's worker, which it asks.
+    /// The loop that writes checkpoint files, and with it every partition's worker, which it queries.
     pub checkpointing: Heartbeat,
     /// Whether the folder of the checkpoint files can be written to.
     pub checkpoint_folder: Outage,
@@ -58,17 +58,17 @@ pub struct Stats {
     advice: Mutex<BTreeMap<&'static str, String>>,
 }
 
-/// How far the process is in its life.
+/// The phase of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
 pub enum Phase {
     /// PostgreSQL has not been reached yet.
     WaitingForDatabase = 0,
-    /// The topic was not found yet.
+    /// The topic has not been found yet.
     WaitingForTopic = 1,
-    /// At work.
+    /// Running.
     Running = 2,
-    /// Writing its last.
+    /// Shutting down.
     Stopping = 3,
 }
 
@@ -151,7 +151,7 @@ struct WrittenNotes {
     samples: VecDeque<Sample>,
 }
 
-/// A checkpoint file as last looked after.
+/// A checkpoint file as last checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileNote {
     /// When it was last known to hold the partition's state, ms since 1970.
@@ -160,7 +160,7 @@ pub struct FileNote {
     pub bytes: usize,
 }
 
-/// How far a run that has an end is.
+/// Progress of a bounded run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounded {
     /// Offsets at the start.
@@ -170,7 +170,7 @@ pub struct Bounded {
 }
 
 impl Stats {
-    /// Nothing noted yet.
+    /// Nothing recorded yet.
     pub fn new(checkpoint_folder: &std::path::Path, topic: &str) -> Arc<Self> {
         Arc::new(Self {
             flush: Latency::default(),
@@ -195,12 +195,12 @@ impl Stats {
         })
     }
 
-    /// The process has come so far.
+    /// Sets the phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u64, Ordering::Relaxed);
     }
 
-    /// How far the process has come.
+    /// The phase.
     pub fn phase(&self) -> Phase {
         use Phase as P;
         let phase = self.phase.load(Ordering::Relaxed);
@@ -279,7 +279,7 @@ impl Stats {
         Duration::from_millis(u64::try_from(ms).unwrap_or(0))
     }
 
-    /// The leases look like this.
+    /// Records the leases.
     pub fn saw_leases(&self, leases: &Leases) {
         let mut last = lock(&self.leases);
         if last.as_ref() != Some(leases) {
@@ -299,7 +299,7 @@ impl Stats {
         *bounded = Some(Bounded { total, left });
     }
 
-    /// How far a run is that has an end; None if it has none.
+    /// Progress of a bounded run; None if it is not bounded.
     pub fn bounded(&self) -> Option<Bounded> {
         *lock(&self.bounded)
     }

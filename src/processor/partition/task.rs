@@ -30,7 +30,7 @@ use crate::processor::partition::snapshot::Writer;
 use crate::retry::Backoff;
 use crate::time::Clock;
 
-/// Tries at a batch that cannot be read, each on a new connection and later than the last, before it counts as lost.
+/// Attempts at a batch that cannot be read, each on a new connection and later than the last, before it counts as lost.
 pub const UNREADABLE_TRIES: u32 = 8;
 
 /// What stays the same about a partition while it is owned.
@@ -42,15 +42,15 @@ pub struct TaskSettings {
     pub cluster_id: String,
     /// The partition.
     pub partition: i32,
-    /// The epoch it is held under.
+    /// The epoch under which it is owned.
     pub epoch: i64,
     /// Length of a window, ms.
     pub window_ms: i64,
     /// Silence after which a caught-up partition is idle.
     pub idle_timeout: Duration,
-    /// The offset at which the work is done, if it has an end; the partition is idle from there on.
+    /// The offset at which a bounded run is done; the partition is idle from there on.
     pub end_offset: Option<i64>,
-    /// What to do about records that are gone.
+    /// What to do about deleted records.
     pub on_data_loss: OnDataLoss,
     /// What to do about a batch that this program cannot read.
     pub on_unreadable: OnUnreadable,
@@ -71,7 +71,7 @@ pub struct Channels {
     pub commands: mpsc::Receiver<TaskCommand>,
     /// Ends the process when a partition cannot continue.
     pub failures: mpsc::Sender<Error>,
-    /// Told whenever there is something new to flush.
+    /// Notified whenever there is something new to flush.
     pub changed: Arc<Notify>,
 }
 
@@ -137,7 +137,7 @@ struct Working {
 }
 
 impl PartitionTask {
-    /// Works until its handle is gone, or the state cannot be right.
+    /// Works until its handle is dropped, or the state is invalid.
     pub async fn run(mut self) {
         if let Err(Broken(what)) = self.work().await {
             // The first failure ends the process; later ones are not needed.
@@ -223,7 +223,7 @@ impl PartitionTask {
         }
         let topic_id = self.partition.state().log.topic_id;
         self.partition.remember(LogIdentity { topic_id, leader_epoch });
-        // What is rejected moves no watermark, so it must not hold windows back either.
+        // Rejected records move no watermark, so they must not hold windows back either.
         if self.partition.state().progress.aggregated > aggregated {
             working.last_record = Instant::now();
             self.partition.set_idle(false);
@@ -237,7 +237,7 @@ impl PartitionTask {
         self.pause_if_full(working);
     }
 
-    /// Deals with a batch that could not be read; what came before it is in the state.
+    /// Handles a batch that could not be read; what came before it is in the state.
     fn cannot_read(&mut self, error: BatchError, working: &mut Working) {
         let at = self.partition.state().progress.next_offset;
         if is_final(&error.cause) {
@@ -290,7 +290,7 @@ impl PartitionTask {
         }
     }
 
-    /// Whether what waits for PostgreSQL takes as much memory as it may.
+    /// Whether what waits for PostgreSQL has reached its memory limit.
     fn is_full(&self) -> bool {
         let closed = self.partition.closed_windows();
         let rows = self.partition.stations().map_or(0, Stations::row_count);
@@ -304,7 +304,7 @@ impl PartitionTask {
         working.last_record.elapsed() >= self.settings.idle_timeout && self.partition.set_idle(true)
     }
 
-    /// Where the work has an end, nothing is waited for behind it. Offsets mean nothing before the log is recognised.
+    /// In a bounded run, nothing is waited for after its end. Offsets mean nothing before the log is recognised.
     fn end_if_done(&mut self, working: &Working) {
         let progress = &self.partition.state().progress;
         let (offset, position) = (progress.next_offset, progress.position());
@@ -337,7 +337,7 @@ impl PartitionTask {
         self.show()
     }
 
-    /// Lets the others see the state, unless it cannot be right.
+    /// Publishes the state, unless it is invalid.
     fn show(&mut self) -> Result<(), Broken> {
         let changed_from = self.partition.take_changed().map_err(Broken)?;
         self.writer.publish(self.partition.state(), changed_from);
