@@ -55,6 +55,8 @@ pub enum Command {
     Inspect(config::Inspect),
     /// `weather verify`.
     Verify(Box<config::Verify>),
+    /// `weather readmit`.
+    Readmit(Box<config::Readmit>),
 }
 
 impl Command {
@@ -66,6 +68,7 @@ impl Command {
             Command::Demo(_) => "demo",
             Command::Inspect(_) => "inspect",
             Command::Verify(_) => "verify",
+            Command::Readmit(_) => "readmit",
         }
     }
 
@@ -77,6 +80,7 @@ impl Command {
             Command::Demo(c) => c.log,
             Command::Inspect(c) => c.log,
             Command::Verify(c) => c.log,
+            Command::Readmit(c) => c.log,
         }
     }
 }

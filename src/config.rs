@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::reading::Format;
+use crate::reading::{Format, Reason};
 
 /// A password: never printed, logged or shown in a `Debug` form.
 #[derive(Clone, PartialEq, Eq)]
@@ -358,6 +358,27 @@ pub struct Verify {
     pub between: Between,
     /// Machine-readable output.
     pub json: bool,
+}
+
+/// `weather readmit`.
+#[derive(Debug, Clone)]
+pub struct Readmit {
+    /// The topic of the tables.
+    pub topic: String,
+    /// How records are read.
+    pub format: Arc<Format>,
+    /// The log.
+    pub log: Log,
+    /// Where the tables are, password included.
+    pub database: tokio_postgres::Config,
+    /// Dead letters of which reasons are taken.
+    pub reasons: Vec<Reason>,
+    /// How far ahead of the wall clock an event time may be.
+    pub max_future: Duration,
+    /// Into which windows.
+    pub between: Between,
+    /// Only look what would be taken.
+    pub dry_run: bool,
 }
 
 /// `weather demo`.

@@ -25,7 +25,7 @@
 //! - [`reading`]: the format of a reading.
 //! - [`engine`]: the pure core: windows, watermarks, state, checkpoints, and what to claim, flush and recover from.
 //! - [`kafka`], [`postgres`]: the two services, with the peculiarities of each kept inside.
-//! - [`producer`], [`processor`], [`inspect`], [`verify`]: the subcommands; [`demo`]: producer and processor at once, to try them out.
+//! - [`producer`], [`processor`], [`inspect`], [`verify`], [`readmit`]: the subcommands; [`demo`]: producer and processor at once, to try them out.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
 //! - [`telemetry`], [`shutdown`], [`retry`], [`time`], [`allocator`]: what all of them use.
 //!
@@ -52,6 +52,7 @@ pub mod postgres;
 pub mod processor;
 pub mod producer;
 pub mod reading;
+pub mod readmit;
 pub mod retry;
 pub mod shutdown;
 pub mod telemetry;

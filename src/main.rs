@@ -17,7 +17,7 @@ use weather::config::LogLevel;
 use weather::error::{Error, Result};
 use weather::shutdown::{self, Shutdown};
 use weather::telemetry::{log, output};
-use weather::{demo, inspect, processor, producer, verify};
+use weather::{demo, inspect, processor, producer, readmit, verify};
 
 // Elsewhere the standard library's locks may allocate, which this allocator must not do.
 #[cfg(target_os = "linux")]
@@ -56,7 +56,9 @@ fn start(run: Run) -> ExitCode {
     let fields: Vec<(&str, &dyn Display)> =
         settings.iter().map(|(name, value)| (*name, value as &dyn Display)).collect();
     // Of a command that only looks, the report is the output.
-    if log::enabled(LogLevel::Info) && !matches!(command, Command::Inspect(_) | Command::Verify(_)) {
+    if log::enabled(LogLevel::Info)
+        && !matches!(command, Command::Inspect(_) | Command::Verify(_) | Command::Readmit(_))
+    {
         let message = format!("weather {} {word} starts", env!("CARGO_PKG_VERSION"));
         log::write(LogLevel::Info, &message, &fields);
     }
@@ -104,6 +106,7 @@ async fn dispatch(command: Command, mut shutdown: Shutdown) -> Result<()> {
             () = shutdown.wait() => Ok(()),
         },
         Command::Verify(config) => verify::run(*config, shutdown).await,
+        Command::Readmit(config) => readmit::run(*config, shutdown).await,
         Command::Demo(config) => demo::run(config, shutdown).await,
     }
 }

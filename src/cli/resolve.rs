@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::table::{FlagValues, Name, flags};
 use super::{Command, Environment, Given, Origin, Run, database, environment, value};
 use crate::config::{
-    Between, By, ByStation, Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Sasl, Verify,
+    Between, By, ByStation, Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Readmit, Sasl,
+    Verify,
 };
 use crate::error::{Error, Result};
 use crate::reading::{Format, Settings};
@@ -27,11 +28,13 @@ pub(super) fn run(name: Name, options: FlagValues, given: &[Given], env: &Enviro
         Name::Demo => Command::Demo(demo(options)?),
         Name::Inspect => Command::Inspect(inspect(options, given, env)?),
         Name::Verify => Command::Verify(Box::new(verify(options, given, env)?)),
+        Name::Readmit => Command::Readmit(Box::new(readmit(options, given, env)?)),
     };
     let database = match &command {
         Command::Process(config) => config.database.as_ref(),
         Command::Inspect(config) => Some(&config.database),
         Command::Verify(config) => Some(&config.database),
+        Command::Readmit(config) => Some(&config.database),
         Command::Producer(_) | Command::Demo(_) => None,
     };
     if let Some(database) = database {
@@ -278,6 +281,19 @@ fn verify(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<V
         fetch_bytes: present("fetch-bytes", o.fetch_bytes)?,
         between: between(&o)?,
         json: present("json", o.json)?,
+    })
+}
+
+fn readmit(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Readmit> {
+    Ok(Readmit {
+        topic: present("topic", o.topic.take())?,
+        format: format(&mut o)?,
+        log: log(&o)?,
+        database: database(&o, given, env)?,
+        reasons: present("reason", o.reasons.take())?,
+        max_future: present("max-future", o.max_future)?,
+        between: between(&o)?,
+        dry_run: present("dry-run", o.dry_run)?,
     })
 }
 

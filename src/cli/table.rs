@@ -9,6 +9,7 @@ mod format;
 mod inspect;
 mod process;
 mod producer;
+mod readmit;
 mod services;
 mod stations;
 mod telemetry;
@@ -23,7 +24,7 @@ use crate::config::{
     Assign, By, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
     SaslMechanism, StartFrom,
 };
-use crate::reading::{FieldRule, MissingTimestamp, Unit, Zone};
+use crate::reading::{FieldRule, MissingTimestamp, Reason, Unit, Zone};
 
 /// A subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub(super) enum Name {
     Demo,
     Inspect,
     Verify,
+    Readmit,
 }
 
 /// What a subcommand is for.
@@ -64,6 +66,11 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         name: Name::Verify,
         word: "verify",
         summary: "Prove the tables by reading the topic again (read-only)",
+    },
+    Subcommand {
+        name: Name::Readmit,
+        word: "readmit",
+        summary: "Take dead letters into their windows, each once",
     },
 ];
 
@@ -109,6 +116,7 @@ const FLAGS: &[&[Flag]] = &[
     demo::FLAGS,
     inspect::FLAGS,
     verify::FLAGS,
+    readmit::FLAGS,
     telemetry::FLAGS,
     format::FLAGS,
 ];
@@ -159,6 +167,8 @@ pub(super) struct FlagValues {
     pub(super) range_from: Option<i64>,
     pub(super) range_to: Option<i64>,
     pub(super) window_start: Option<i64>,
+    pub(super) reasons: Option<Vec<Reason>>,
+    pub(super) dry_run: Option<bool>,
     pub(super) until_latest: Option<bool>,
     pub(super) assign: Option<Assign>,
     pub(super) flush_interval: Option<Duration>,

@@ -13,7 +13,7 @@ use crate::config::{
     SaslMechanism, StartFrom,
 };
 use crate::reading::timestamp;
-use crate::reading::{MissingTimestamp, Zone};
+use crate::reading::{MissingTimestamp, Reason, Zone};
 pub(super) use crate::reading::{fields, missing_values, output_units};
 
 /// A value, or the end of the sentence "expected …".
@@ -311,6 +311,15 @@ pub(super) fn time(text: &str) -> Parsed<i64> {
         Ok(StartFrom::Timestamp(ms)) => Ok(ms),
         _ => Err(String::from("a time such as 2026-11-22T09:00:00Z (without an offset: UTC)")),
     }
+}
+
+/// Reasons of dead letters.
+pub(super) fn reasons(text: &str) -> Parsed<Vec<Reason>> {
+    let reason = |name: &str| Reason::ALL.into_iter().find(|reason| reason.as_str() == name.trim());
+    text.split(',').map(reason).collect::<Option<_>>().ok_or_else(|| {
+        let names: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        format!("reasons of {}, with commas between them", names.join(", "))
+    })
 }
 
 /// Which partitions a process takes.

@@ -12,6 +12,7 @@
 //! - [`recovery`]: file or database, when a partition is claimed.
 //! - [`assignment`]: which partitions a process takes and gives up.
 //! - [`flush_plan`]: what a flush writes, and what a refusal means.
+//! - [`readmission`]: whether a dead letter can be taken into its window after all.
 //! - [`verification`]: whether the tables say of a partition what its log says.
 //! - [`bounded`]: when a run that has an end is done.
 //! - [`intake`]: what became of the records of a run, and when to warn about rejected ones.
@@ -28,6 +29,7 @@ pub mod flush_plan;
 pub mod intake;
 pub mod invariants;
 pub mod partition;
+pub mod readmission;
 pub mod recovery;
 pub mod state;
 pub mod stations;

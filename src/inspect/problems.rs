@@ -41,6 +41,9 @@ pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
     }
     totals(report, &mut problems);
     left_out(report, &mut problems);
+    if let Ok(tables) = &findings.tables {
+        readmittable(tables, &mut problems);
+    }
     problems.sort_by_key(|problem| problem.severity);
     problems
 }
@@ -230,6 +233,19 @@ fn left_out(report: &Report, problems: &mut Vec<Problem>) {
         problems.push(Problem::note(
             format!("readings without {metric}: {}", parts.join(", ")),
             "their other metrics count; if records carry it, the newest records above show under which name",
+        ));
+    }
+}
+
+/// What is not lost, although it is in no window.
+fn readmittable(tables: &Overview, problems: &mut Vec<Problem>) {
+    let count: i64 = tables.readmittable.iter().map(|(_, count)| count).sum();
+    if count > 0 {
+        let parts = tables.readmittable.iter().map(|(reason, count)| format!("{} {reason}", Grouped(*count)));
+        let parts = parts.collect::<Vec<_>>().join(", ");
+        problems.push(Problem::note(
+            format!("{} dead letters may be taken into their windows: {parts}", Grouped(count)),
+            "`weather readmit` does that; `weather readmit --dry-run` shows how many",
         ));
     }
 }

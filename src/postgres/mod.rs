@@ -11,6 +11,7 @@
 //! - [`evidence`]: what the tables say, to be compared with the topic.
 //! - [`clusters`]: which Kafka cluster the offsets are of, and going over to another one.
 //! - [`overview`]: what all tables say, for `weather inspect`.
+//! - [`readmission`]: dead letters that are taken into their windows.
 //! - [`repair`]: rows of the output that others changed.
 //! - [`upkeep`]: what one process does now and then for all.
 //! - [`summary`]: the output, read back for the dashboard and the log.
@@ -24,6 +25,7 @@ pub mod failure;
 pub mod leases;
 pub mod overview;
 mod partials;
+pub mod readmission;
 pub mod repair;
 pub mod schema;
 pub mod session;

@@ -6,6 +6,7 @@ use crate::engine::state::{LogIdentity, Progress};
 use crate::error::Error;
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::{log_of, progress_of};
+use crate::postgres::readmission;
 use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::Session;
 use crate::postgres::upkeep::{self, OldSnapshot};
@@ -22,6 +23,8 @@ pub struct Overview {
     pub partitions: Vec<PartitionRow>,
     /// Processes with a lease, and how many seconds it has left; below 0: since when it has expired.
     pub processes: Vec<(String, f64)>,
+    /// Dead letters that may be taken into their windows, by reason.
+    pub readmittable: Vec<(String, i64)>,
     /// The output.
     pub windows: Option<Windows>,
     /// The transaction that has kept PostgreSQL's upkeep back for longest.
@@ -129,6 +132,12 @@ async fn look_in_transaction(session: &Session, topic: &str) -> Result<Overview,
     }
     if has("weather_partition") {
         overview.partitions = partitions(session, topic).await?;
+    }
+    if has("weather_dead_letter") && has("weather_dead_letter.readmitted_at") {
+        let may = "SELECT has_table_privilege('weather_dead_letter', 'SELECT')";
+        if session.call(client.query_one(may, &[])).await?.try_get(0)? {
+            overview.readmittable = readmission::count(session, topic).await?;
+        }
     }
     if has("weather_process") {
         let rows = session.call(client.query(PROCESSES, &[&topic])).await?;

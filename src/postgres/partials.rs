@@ -63,8 +63,11 @@ pub(super) struct PartialColumns {
 
 impl PartialColumns {
     pub(super) fn of(partitions: &[PartitionFlush]) -> Self {
-        let rows: Vec<(i32, &Window)> =
-            partitions.iter().flat_map(|p| p.windows.iter().map(|w| (p.partition, w))).collect();
+        Self::of_rows(partitions.iter().flat_map(|p| p.windows.iter().map(|w| (p.partition, w))))
+    }
+
+    pub(super) fn of_rows<'a>(rows: impl Iterator<Item = (i32, &'a Window)>) -> Self {
+        let rows: Vec<(i32, &Window)> = rows.collect();
         Self {
             window_start: rows.iter().map(|(_, w)| timestamp(w.start_ms)).collect(),
             partition: rows.iter().map(|(p, _)| *p).collect(),

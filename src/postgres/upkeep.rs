@@ -18,7 +18,7 @@ const PRUNE: &str = "\
 DELETE FROM weather_dead_letter
 WHERE recorded_at < now() - $1 * interval '1 millisecond' AND (topic, partition, incarnation, \"offset\") IN (
     SELECT topic, partition, incarnation, \"offset\" FROM weather_dead_letter
-    WHERE recorded_at < now() - $1 * interval '1 millisecond' ORDER BY recorded_at LIMIT $2)";
+    WHERE recorded_at < now() - $1 * interval '1 millisecond' ORDER BY recorded_at, partition, \"offset\" LIMIT $2)";
 
 const SIZE: &str = "\
 SELECT coalesce(sum(pg_total_relation_size(relid)), pg_total_relation_size('weather_dead_letter'))::bigint
@@ -33,7 +33,7 @@ DELETE FROM weather_dead_letter WHERE (topic, partition, incarnation, \"offset\"
     SELECT topic, partition, incarnation, \"offset\", recorded_at FROM (
         SELECT topic, partition, incarnation, \"offset\", recorded_at,
             sum(100 + coalesce(pg_column_size(payload), 0)) OVER (ORDER BY recorded_at, partition, \"offset\") AS bytes
-        FROM (SELECT * FROM weather_dead_letter ORDER BY recorded_at LIMIT $2) AS oldest) AS summed
+        FROM (SELECT * FROM weather_dead_letter ORDER BY recorded_at, partition, \"offset\" LIMIT $2) AS oldest) AS summed
     WHERE bytes <= $1::bigint + 100)";
 
 /// Deleted and replaced row versions stay until no transaction can see them any more.

@@ -55,6 +55,8 @@ pub(super) struct PartitionFindings {
     pub(super) readings: i64,
     pub(super) letters: i64,
     pub(super) letters_not_kept: i64,
+    /// Whether none of its dead letters was deleted.
+    pub(super) letters_are_kept: bool,
     pub(super) differences: Vec<Difference>,
     /// All differences, told or not.
     pub(super) differing: i64,
@@ -78,6 +80,7 @@ impl PartitionFindings {
             readings: 0,
             letters: 0,
             letters_not_kept: 0,
+            letters_are_kept: false,
             differences: Vec::new(),
             differing: 0,
             unknown_windows: 0,
@@ -144,6 +147,7 @@ impl PartitionFindings {
     pub(super) fn letters(&mut self, outcome: Outcome) {
         self.letters = outcome.equal;
         self.letters_not_kept = outcome.not_kept;
+        self.letters_are_kept = self.is_whole && outcome.deleted == 0;
         for finding in outcome.findings {
             self.find_at(Some((finding.first_offset, finding.last_offset)), finding.what);
         }
@@ -208,7 +212,7 @@ impl PartitionFindings {
 }
 
 /// `a is 1 in the table, 2 by the topic; …`
-fn describe(values: &[Value]) -> String {
+pub(super) fn describe(values: &[Value]) -> String {
     let one = |value: &Value| {
         let text = |side: Option<i64>| match side {
             None => "null".to_owned(),

@@ -6,6 +6,7 @@
 
 mod findings;
 mod plan;
+mod readmitted;
 mod replay;
 mod report;
 
@@ -84,7 +85,7 @@ async fn verify(config: &Verify) -> Result<Report> {
         evidence::partitions(&session, topic_name, window_ms, &topic.earliest).await.map_err(refused)?;
     // Later than the snapshot: what was read by then is there.
     let topic = topic.with_ends(&cluster).await?;
-    let Planned { replays, differences, unknown } = plan::plan(stored, &topic, &config.between);
+    let Planned { replays, differences, mut unknown } = plan::plan(stored, &topic, &config.between);
     let letters_since_ms = letters_since(config, &session).await.map_err(refused)?;
     let rules = Arc::new(Rules {
         topic: topic_name.clone(),
@@ -120,6 +121,10 @@ async fn verify(config: &Verify) -> Result<Report> {
     partitions.sort_by_key(|found| found.partition);
     let (rows, mut wrong) = compare_output(&rules).await.map_err(refused)?;
     wrong.extend(differences);
+    let all_kept = partitions.iter().all(|found| found.letters_are_kept) && unknown.is_empty();
+    let (readmitted, lost) = readmitted::compare(&rules, all_kept).await.map_err(refused)?;
+    wrong.extend(readmitted);
+    unknown.extend(lost);
     Ok(Report::new(topic_name, partitions, rows, wrong, unknown, started.elapsed()))
 }
 

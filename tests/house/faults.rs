@@ -65,9 +65,9 @@ fn every_case_names_a_test() {
 }
 
 /// The rooms of `services` whose every test makes something go wrong.
-const ROOMS: [&str; 14] = [
-    "bounded", "clusters", "crashes", "network", "outages", "owners", "scale", "set_back", "tables",
-    "topics", "upgrade", "verify", "volume", "windows",
+const ROOMS: [&str; 15] = [
+    "bounded", "clusters", "crashes", "network", "outages", "owners", "readmit", "scale", "set_back",
+    "tables", "topics", "upgrade", "verify", "volume", "windows",
 ];
 
 #[test]

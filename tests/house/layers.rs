@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 9] = [
     &["kafka", "postgres"],
     &["embedded"],
     &["processor", "producer"],
-    &["inspect", "verify", "demo"],
+    &["inspect", "verify", "readmit", "demo"],
     &["lib"],
     &["main"],
 ];

@@ -6,7 +6,7 @@
 //!   files; a [`bounded`] run.
 //! - What happens around it: [`outages`], [`network`], [`topics`], [`transactions`], what the [`database`] refuses and costs, [`tables`]
 //!   changed by others, a database [`set_back`].
-//! - What it shows: its output [`streams`], [`telemetry`], [`inspect`], [`verify`], [`dashboard`], [`demo`]; who may connect: [`security`].
+//! - What it shows: its output [`streams`], [`telemetry`], [`inspect`], [`verify`], [`readmit`], [`dashboard`], [`demo`]; who may connect: [`security`].
 //! - What all of this stands on: [`conformance`] of the embedded broker, the [`oracle`], and the [`harness`].
 //!
 //! Invariants: a test of readings ends with the oracle, so that all tables equal a plain recomputation of the topic, and
@@ -34,6 +34,7 @@ mod oracle;
 mod outages;
 mod owners;
 mod readings;
+mod readmit;
 mod scale;
 mod security;
 mod set_back;

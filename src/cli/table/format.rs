@@ -2,7 +2,7 @@
 
 use super::{Flag, Name, put, value};
 
-const READERS: &[Name] = &[Name::Producer, Name::Process, Name::Inspect, Name::Verify];
+const READERS: &[Name] = &[Name::Producer, Name::Process, Name::Inspect, Name::Verify, Name::Readmit];
 
 /// Every flag of the format.
 pub(super) const FLAGS: &[Flag] = &[

@@ -65,7 +65,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "max-future",
-        on: JUDGES,
+        on: &[Name::Process, Name::Verify, Name::Readmit],
         metavar: "DURATION",
         default: Some("10m"),
         help: "How far ahead of the clock an event time may be. Readings further ahead become dead letters.",

@@ -3,7 +3,7 @@
 use super::{Flag, Name, put, value};
 
 const KAFKA: &[Name] = &[Name::Producer, Name::Process, Name::Inspect, Name::Verify];
-const DATABASE: &[Name] = &[Name::Process, Name::Inspect, Name::Verify];
+const DATABASE: &[Name] = &[Name::Process, Name::Inspect, Name::Verify, Name::Readmit];
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
@@ -24,7 +24,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "topic",
-        on: KAFKA,
+        on: &[Name::Producer, Name::Process, Name::Inspect, Name::Verify, Name::Readmit],
         metavar: "NAME",
         default: Some("weather_data"),
         help: "Topic with the readings.",

@@ -2,7 +2,7 @@
 
 use super::{Flag, Name, put, value};
 
-const ALL: &[Name] = &[Name::Producer, Name::Process, Name::Demo, Name::Inspect, Name::Verify];
+const ALL: &[Name] = &[Name::Producer, Name::Process, Name::Demo, Name::Inspect, Name::Verify, Name::Readmit];
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
@@ -23,7 +23,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "log-level",
-        on: &[Name::Producer, Name::Process, Name::Inspect, Name::Verify],
+        on: &[Name::Producer, Name::Process, Name::Inspect, Name::Verify, Name::Readmit],
         metavar: "LEVEL",
         default: Some("info"),
         help: "Least severe level to log: error, warn, info or debug.",

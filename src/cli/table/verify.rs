@@ -2,7 +2,7 @@
 
 use super::{Flag, Name, put, value};
 
-const RANGE: &[Name] = &[Name::Verify];
+const RANGE: &[Name] = &[Name::Verify, Name::Readmit];
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag {

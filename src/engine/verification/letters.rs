@@ -64,6 +64,8 @@ pub struct Outcome {
     pub equal: i64,
     /// Letters that are not in the table, as they were only counted or were deleted since.
     pub not_kept: i64,
+    /// Of these, letters that may have been deleted.
+    pub deleted: i64,
     /// What is not as it should be.
     pub findings: Vec<Finding>,
 }
@@ -182,6 +184,7 @@ impl Letters {
             );
             self.outcome.findings.push(sampled.finding(what));
         }
+        self.outcome.deleted = self.deleted.count;
         self.outcome.not_kept = self.deleted.count + sampled.count.min(self.sampled_out);
         self.outcome
     }

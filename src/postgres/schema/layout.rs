@@ -151,13 +151,14 @@ const TABLES: [(&str, &str); 7] = [
     payload BYTEA,
     payload_bytes BIGINT NOT NULL,
     recorded_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    readmitted_at TIMESTAMPTZ,
     PRIMARY KEY (topic, partition, incarnation, \"offset\")
 )",
     ),
 ];
 
 /// Columns that tables of schema version 1 lack: table, name, definition.
-pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 14] = [
+pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 15] = [
     ("weather_pipeline", "cluster_id", "TEXT"),
     ("weather_pipeline", "topic_id", "TEXT"),
     ("weather_pipeline", "output_units", "TEXT"),
@@ -172,6 +173,7 @@ pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 14] = [
     ("weather_partial", "incarnation", "BIGINT"),
     ("weather_partial", "first_offset", "BIGINT"),
     ("weather_partial", "last_offset", "BIGINT"),
+    ("weather_dead_letter", "readmitted_at", "TIMESTAMPTZ"),
 ];
 
 /// One row per window: the primary key of a new table, an index if the old system created the table.

@@ -49,13 +49,17 @@ fn in_general(reason: Reason, share: f64) -> String {
         Reason::Future if share > 0.5 => {
             let now = Rfc3339(now_ms());
             return format!(
-                "most records are ahead of the clock of this machine, which shows {now}: check this clock first"
+                "most records are ahead of the clock of this machine, which shows {now}: check this clock first; \
+                 once it is right, `weather readmit --reason future` takes them into their windows"
             );
         }
         Reason::Future => {
             "their time is further ahead than --max-future; check the clocks of the stations and of this machine"
         }
-        Reason::Late => "their windows had ended; a longer --watermark waits longer",
+        Reason::Late => {
+            "their windows had ended; `weather readmit` takes them into these all the same, and a longer --watermark waits \
+             longer"
+        }
         Reason::Oversized => "they are longer than a reading may be; check what sends them",
     };
     text.to_owned()

@@ -1,0 +1,204 @@
+//! Dead letters that are taken into their windows: a portion in one transaction, so that each counts once.
+//!
+//! A letter is locked, added to the partials of [`READMITTED`], and marked, and the rows of the output are computed by the
+//! statements of a flush. A letter that another run holds is left to it. Whatever ends a run at any moment, a letter is
+//! both marked and counted, or neither. A letter is never deleted here.
+//!
+//! Locks are taken in the order of a flush: partials, then rows of the output, each in the order of their windows.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::engine::window::{Totals, Window};
+use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::partials::{self, PartialColumns, partial_columns, window_of};
+use crate::postgres::session::Session;
+use crate::postgres::write::{LOCK_ROWS, MAKE_ROWS, RECOMPUTE};
+use crate::time::timestamp;
+
+/// The partition under which readmitted readings are in `weather_partial`: no process owns it, so none overwrites it.
+pub const READMITTED: i32 = -1;
+/// Letters in one transaction: with their payloads at most 2 MiB, and quickly done.
+const PORTION: i64 = 500;
+
+/// Which letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The partition.
+    pub partition: i32,
+    /// Which log of it.
+    pub incarnation: i64,
+    /// The offset there.
+    pub offset: i64,
+}
+
+impl Key {
+    /// Before every letter.
+    pub const FIRST: Self = Self { partition: -1, incarnation: -1, offset: -1 };
+}
+
+/// A letter, as far as it is needed.
+#[derive(Debug)]
+pub struct Letter {
+    /// Which.
+    pub key: Key,
+    /// The beginning of its value.
+    pub payload: Option<Vec<u8>>,
+    /// Length of the whole value.
+    pub payload_bytes: i64,
+}
+
+macro_rules! letters {
+    ($marked:literal) => {
+        concat!(
+            "SELECT partition, incarnation, \"offset\", payload, payload_bytes FROM weather_dead_letter
+WHERE topic = $1 AND (partition, incarnation, \"offset\") > ($2, $3, $4) AND readmitted_at IS ",
+            $marked,
+            "NULL AND ($6::text[] IS NULL OR reason = ANY($6)) ORDER BY partition, incarnation, \"offset\" LIMIT $5"
+        )
+    };
+}
+
+const CANDIDATES: &str = letters!("");
+const LOCKED_CANDIDATES: &str = concat!(letters!(""), " FOR UPDATE SKIP LOCKED");
+const MARKED: &str = letters!("NOT ");
+
+const MARK: &str = "\
+UPDATE weather_dead_letter SET readmitted_at = clock_timestamp()
+WHERE topic = $1 AND readmitted_at IS NULL
+    AND (partition, incarnation, \"offset\") IN (SELECT * FROM unnest($2::int[], $3::bigint[], $4::bigint[]))";
+
+/// Of several runs the first makes the row, the others wait for its end.
+const MAKE_PARTIALS: &str = "\
+INSERT INTO weather_partial (topic, window_start, partition, reading_count, temp_count, humidity_count,
+    wind_speed_count, temp_sum, humidity_sum, wind_speed_sum, digest, incarnation, first_offset, last_offset)
+SELECT $1, w, $3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM unnest($2::timestamp[]) AS w ORDER BY w
+ON CONFLICT (topic, window_start, partition) DO NOTHING";
+
+const LOCK_PARTIALS: &str = concat!(
+    "SELECT ",
+    partial_columns!(),
+    " FROM weather_partial w WHERE topic = $1 AND window_start = ANY($2::timestamp[]) AND partition = $3
+ORDER BY window_start FOR UPDATE"
+);
+
+const PARTIALS: &str = concat!(
+    "SELECT ",
+    partial_columns!(),
+    " FROM weather_partial w WHERE topic = $1 AND partition = $2 ORDER BY window_start"
+);
+
+/// Letters that may be taken: whole, not marked, and refused for what time or another clock can change.
+const COUNT: &str = "\
+SELECT reason, count(*) FROM weather_dead_letter WHERE topic = $1 AND reason IN ('late', 'future', 'out_of_range')
+    AND readmitted_at IS NULL AND payload_bytes = octet_length(payload) GROUP BY reason ORDER BY reason";
+
+/// Begins a transaction and locks a portion of letters behind `after`, for these reasons.
+pub async fn lock(
+    session: &Session,
+    topic: &str,
+    reasons: &[&str],
+    after: Key,
+) -> Result<Vec<Letter>, Failure> {
+    session.call(session.client.batch_execute(&session.begin())).await?;
+    read(session, LOCKED_CANDIDATES, topic, Some(reasons), after).await
+}
+
+/// The same portion, only to look at.
+pub async fn look(
+    session: &Session,
+    topic: &str,
+    reasons: &[&str],
+    after: Key,
+) -> Result<Vec<Letter>, Failure> {
+    read(session, CANDIDATES, topic, Some(reasons), after).await
+}
+
+async fn read(
+    session: &Session,
+    query: &str,
+    topic: &str,
+    reasons: Option<&[&str]>,
+    after: Key,
+) -> Result<Vec<Letter>, Failure> {
+    let parameters: [&(dyn ToSql + Sync); 6] =
+        [&topic, &after.partition, &after.incarnation, &after.offset, &PORTION, &reasons];
+    let rows = session.call(session.client.query(query, &parameters)).await?;
+    rows.iter().map(letter_of).collect()
+}
+
+fn letter_of(row: &Row) -> Result<Letter, Failure> {
+    let key = Key { partition: row.try_get(0)?, incarnation: row.try_get(1)?, offset: row.try_get(2)? };
+    Ok(Letter { key, payload: row.try_get(3)?, payload_bytes: row.try_get(4)? })
+}
+
+/// Ends the transaction without a change.
+pub async fn leave(session: &Session) -> Result<(), Failure> {
+    session.call(session.client.batch_execute("ROLLBACK")).await
+}
+
+/// Marks these locked letters, adds what is in them to the partials, computes the rows of the output, and commits.
+pub async fn take(
+    session: &Session,
+    topic: &str,
+    window_ms: i64,
+    keys: &[Key],
+    windows: Vec<Window>,
+) -> Result<(), Failure> {
+    let client = &session.client;
+    let partitions: Vec<i32> = keys.iter().map(|key| key.partition).collect();
+    let incarnations: Vec<i64> = keys.iter().map(|key| key.incarnation).collect();
+    let offsets: Vec<i64> = keys.iter().map(|key| key.offset).collect();
+    let mark: [&(dyn ToSql + Sync); 4] = [&topic, &partitions, &incarnations, &offsets];
+    let marked = session.call(client.execute(MARK, &mark)).await?;
+    if marked != keys.len() as u64 {
+        let detail = format!("of {} locked dead letters {marked} could be marked", keys.len());
+        return Err(Failure::new(FailureKind::Refused, detail));
+    }
+    let starts: Vec<_> = windows.iter().map(|window| timestamp(window.start_ms)).collect();
+    session.call(client.execute(MAKE_PARTIALS, &[&topic, &starts, &READMITTED])).await?;
+    let rows = session.call(client.query(LOCK_PARTIALS, &[&topic, &starts, &READMITTED])).await?;
+    let mut sums: Vec<Window> = rows.iter().map(window_of).collect::<Result<_, _>>()?;
+    for (sum, window) in sums.iter_mut().zip(&windows) {
+        sum.totals.merge(&window.totals);
+    }
+    let columns = PartialColumns::of_rows(sums.iter().map(|window| (READMITTED, window)));
+    let (topic_text, window_ms) = (topic.to_owned(), window_ms as f64);
+    session.call(client.execute(partials::STORE, &columns.parameters(&topic_text))).await?;
+    session.call(client.execute(MAKE_ROWS, &[&starts, &window_ms])).await?;
+    session.call(client.execute(LOCK_ROWS, &[&starts])).await?;
+    session.call(client.query(RECOMPUTE, &[&topic, &starts, &window_ms])).await?;
+    session.call(client.batch_execute("COMMIT")).await
+}
+
+/// Letters that may be taken, by reason: those that `weather readmit` takes unless other reasons are asked for.
+pub async fn count(session: &Session, topic: &str) -> Result<Vec<(String, i64)>, Failure> {
+    let rows = session.call(session.client.query(COUNT, &[&topic])).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// What was only counted of floods, and so was never kept.
+pub async fn sampled_out(session: &Session, topic: &str) -> Result<i64, Failure> {
+    let query = "SELECT coalesce(sum(sampled_out), 0)::bigint FROM weather_partition WHERE topic = $1";
+    Ok(session.call(session.client.query_one(query, &[&topic])).await?.try_get(0)?)
+}
+
+/// All readmitted letters in the order of their keys, each given to `see`, and what their partials say, at one moment.
+pub async fn readmitted(
+    session: &Session,
+    topic: &str,
+    mut see: impl FnMut(Letter),
+) -> Result<Vec<(i64, Totals)>, Failure> {
+    let begin = "BEGIN TRANSACTION READ ONLY, ISOLATION LEVEL REPEATABLE READ";
+    session.call(session.client.batch_execute(begin)).await?;
+    let rows = session.call(session.client.query(PARTIALS, &[&topic, &READMITTED])).await?;
+    let mut after = Key::FIRST;
+    loop {
+        let letters = read(session, MARKED, topic, None, after).await?;
+        let Some(last) = letters.last() else { break };
+        after = last.key;
+        letters.into_iter().for_each(&mut see);
+    }
+    leave(session).await?;
+    rows.iter().map(|row| window_of(row).map(|window| (window.start_ms, window.totals))).collect()
+}

@@ -1,0 +1,178 @@
+//! `weather readmit`: dead letters into the windows where they belong, each once, beside running processors.
+//!
+//! Portion by portion: letters are locked, judged by [`engine::readmission`](crate::engine::readmission), and what can be
+//! taken is added and marked in one transaction. So it can be killed at any moment, run again, and run several times at
+//! once. What cannot be taken stays as it is, and is counted by its cause.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use crate::config::Readmit;
+use crate::engine::readmission::{Readmission, Refusal, Rules};
+use crate::error::{Error, Result};
+use crate::postgres::connector::address;
+use crate::postgres::failure::{Failure, FailureKind};
+use crate::postgres::readmission::{self, Key};
+use crate::postgres::schema::{self, Identity, SetupError};
+use crate::postgres::session::Session;
+use crate::reading::Reason;
+use crate::retry::Backoff;
+use crate::shutdown::Shutdown;
+use crate::telemetry::human::Grouped;
+use crate::telemetry::output;
+use crate::time::{milliseconds, now_ms};
+
+/// After so many failures in a row it gives up.
+const TRIES: u32 = 10;
+
+/// What became of the letters.
+#[derive(Debug, Default)]
+struct Counts {
+    letters: i64,
+    readings: usize,
+    windows: BTreeSet<i64>,
+    refused: BTreeMap<Refusal, i64>,
+}
+
+/// Takes what can be taken, and prints what became of it.
+pub async fn run(config: Readmit, mut shutdown: Shutdown) -> Result<()> {
+    let mut counts = Counts::default();
+    let result = tokio::select! {
+        done = readmit(&config, &mut counts) => done,
+        () = shutdown.wait() => Err(Error::failure(
+            "stopped by a signal; what was taken stays, and the next run takes the rest",
+        )),
+    };
+    let sampled_out = match &result {
+        Ok(sampled_out) => *sampled_out,
+        Err(_) => 0,
+    };
+    output::deliver(counts.report(&config, sampled_out)).await;
+    result.map(|_| ())
+}
+
+/// How many letters of floods were never kept.
+async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
+    let mut session = Session::open(&config.database).await.map_err(|failure| refused(config, &failure))?;
+    let identity = schema::made_for(&session, &config.topic).await.map_err(|e| setup_error(config, e))?;
+    let format = identity.format(&config.format).map_err(|e| setup_error(config, e))?;
+    let rules = Rules {
+        window_ms: identity.window_ms,
+        future_ms: now_ms().saturating_add(milliseconds(config.max_future)),
+        from_ms: config.between.from_ms,
+        to_ms: config.between.to_ms,
+    };
+    let mut readmission = Readmission::new(rules, format);
+    let (mut after, mut backoff) = (Key::FIRST, Backoff::default());
+    loop {
+        match portion(config, &identity, &session, &mut readmission, after, counts).await {
+            Ok(Some(last)) => {
+                after = last;
+                backoff.reset();
+            }
+            Ok(None) => break,
+            // What was asked for may have been done all the same: then those letters are marked.
+            Err(failure) if failure.kind == FailureKind::Outage && backoff.failures() < TRIES => {
+                crate::warn!("PostgreSQL is not available; trying again", "reason" => failure);
+                readmission.windows();
+                backoff.wait().await;
+                // An unusable connection fails again at the next portion, and is counted there.
+                if let Ok(other) = Session::open(&config.database).await {
+                    session = other;
+                }
+            }
+            Err(failure) => return Err(refused(config, &failure)),
+        }
+    }
+    readmission::sampled_out(&session, &config.topic).await.map_err(|failure| refused(config, &failure))
+}
+
+/// Works on the letters behind `after`; the last of them, None if there are no more.
+async fn portion(
+    config: &Readmit,
+    identity: &Identity,
+    session: &Session,
+    readmission: &mut Readmission,
+    after: Key,
+    counts: &mut Counts,
+) -> std::result::Result<Option<Key>, Failure> {
+    let reasons: Vec<&str> = config.reasons.iter().map(|reason| reason.as_str()).collect();
+    let letters = match config.dry_run {
+        true => readmission::look(session, &config.topic, &reasons, after).await?,
+        false => readmission::lock(session, &config.topic, &reasons, after).await?,
+    };
+    let (mut keys, mut readings, mut refusals) = (Vec::new(), 0, Vec::new());
+    for letter in &letters {
+        match readmission.take(letter.key.offset, letter.payload.as_deref(), letter.payload_bytes) {
+            Ok(count) => {
+                keys.push(letter.key);
+                readings += count;
+            }
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    let windows = readmission.windows();
+    let starts: Vec<i64> = windows.iter().map(|window| window.start_ms).collect();
+    match config.dry_run {
+        true => {}
+        false if keys.is_empty() => readmission::leave(session).await?,
+        false => readmission::take(session, &config.topic, identity.window_ms, &keys, windows).await?,
+    }
+    counts.letters += keys.len() as i64;
+    counts.readings += readings;
+    counts.windows.extend(starts);
+    for refusal in refusals {
+        *counts.refused.entry(refusal).or_default() += 1;
+    }
+    Ok(letters.last().map(|letter| letter.key))
+}
+
+impl Counts {
+    fn report(&self, config: &Readmit, sampled_out: i64) -> String {
+        let done = if config.dry_run { "would be taken" } else { "taken" };
+        let mut out = format!(
+            "{} readings of {} dead letters {done} into {} windows\n",
+            Grouped(self.readings as i64),
+            Grouped(self.letters),
+            Grouped(self.windows.len() as i64)
+        );
+        // Writing to a String cannot fail.
+        for (refusal, count) in &self.refused {
+            let _ = writeln!(out, "{} not taken: {}", Grouped(*count), cause(*refusal));
+        }
+        if sampled_out > 0 {
+            let _ = writeln!(
+                out,
+                "{} dead letters of floods, whatever their reason, were counted but never kept",
+                Grouped(sampled_out)
+            );
+        }
+        out
+    }
+}
+
+fn cause(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Cut => "only the first 4 KiB of the payload were kept, or there was none".to_owned(),
+        Refusal::Outside => "outside of --from and --to".to_owned(),
+        Refusal::Still(Reason::Future) => "still in the future".to_owned(),
+        Refusal::Still(reason) => {
+            format!("still {} by the format in force (--fields and the like)", reason.as_str())
+        }
+    }
+}
+
+fn refused(config: &Readmit, failure: &Failure) -> Error {
+    let message = format!("PostgreSQL at {} {}", address(&config.database), failure.verdict());
+    match failure.kind {
+        FailureKind::Setup => Error::usage(message),
+        _ => Error::failure(message),
+    }
+}
+
+fn setup_error(config: &Readmit, error: SetupError) -> Error {
+    match error {
+        SetupError::Refused(error) => error,
+        SetupError::Failed(failure) => refused(config, &failure),
+    }
+}
