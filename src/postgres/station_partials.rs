@@ -43,8 +43,16 @@ DELETE FROM weather_station_partial WHERE (station, window_start, partition) IN 
     SELECT station, window_start, partition FROM weather_station_partial
     WHERE window_start < (now() AT TIME ZONE 'UTC') - $1 * interval '1 millisecond' LIMIT $2)";
 
+/// A row and its partition.
+pub(super) type PartitionRow<'a> = (i32, &'a StationRow);
+
+/// All rows of these partitions.
+pub(super) fn rows(partitions: &[PartitionFlush]) -> Vec<PartitionRow<'_>> {
+    partitions.iter().flat_map(|p| p.stations.iter().map(|row| (p.partition, row))).collect()
+}
+
 /// The table's columns, an array each.
-pub(super) struct StationColumns<'a> {
+struct StationColumns<'a> {
     station: Vec<&'a str>,
     window_start: Vec<SystemTime>,
     partition: Vec<i32>,
@@ -53,14 +61,7 @@ pub(super) struct StationColumns<'a> {
 }
 
 impl<'a> StationColumns<'a> {
-    /// All rows of these partitions, in portions.
-    pub(super) fn portions(partitions: &'a [PartitionFlush]) -> Vec<Self> {
-        let rows: Vec<(i32, &StationRow)> =
-            partitions.iter().flat_map(|p| p.stations.iter().map(|row| (p.partition, row))).collect();
-        rows.chunks(ROWS_AT_ONCE).map(Self::of).collect()
-    }
-
-    fn of(rows: &[(i32, &'a StationRow)]) -> Self {
+    fn of(rows: &[PartitionRow<'a>]) -> Self {
         let number = |i: usize, totals: &StationTotals| match i {
             0 => totals.readings,
             i if i <= METRICS => totals.counts[i - 1],
@@ -79,7 +80,7 @@ impl<'a> StationColumns<'a> {
         }
     }
 
-    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+    fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
         let mut parameters: Vec<&(dyn ToSql + Sync)> =
             vec![&self.station, &self.window_start, &self.partition];
         parameters.extend(self.numbers.iter().map(|column| column as &(dyn ToSql + Sync)));
@@ -88,14 +89,14 @@ impl<'a> StationColumns<'a> {
     }
 }
 
-/// Sends portions one after the other.
+/// Sends rows, portions of them one after the other.
 pub(super) async fn store(
     client: &Client,
     statement: &Statement,
-    portions: &[StationColumns<'_>],
+    rows: &[PartitionRow<'_>],
 ) -> Result<(), tokio_postgres::Error> {
-    for portion in portions {
-        client.execute(statement, &portion.parameters()).await?;
+    for portion in rows.chunks(ROWS_AT_ONCE) {
+        client.execute(statement, &StationColumns::of(portion).parameters()).await?;
     }
     Ok(())
 }

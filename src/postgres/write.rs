@@ -23,14 +23,14 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use crate::engine::checkpoint::encode_log_memory;
-use crate::engine::dead_letter::DeadLetter;
 use crate::engine::flush_plan::{PartitionFlush, Standing};
 use crate::engine::state::{Position, Progress, REASONS};
 use crate::postgres::failure::Failure;
+use crate::postgres::letters::{self as letter_table, LetterColumns};
 use crate::postgres::optional_timestamp;
 use crate::postgres::partials::{self, PartialColumns};
 use crate::postgres::session::Session;
-use crate::postgres::station_partials::{self, StationColumns};
+use crate::postgres::station_partials::{self, PartitionRow, ROWS_AT_ONCE};
 use crate::postgres::summary::SummaryRow;
 use crate::time::timestamp;
 
@@ -170,11 +170,6 @@ RETURNING s.window_start, s.window_end, s.avg_temp, s.avg_humidity, s.avg_wind_s
 
 pub(super) use {adopted, averages, extreme};
 
-const LETTERS: &str = "\
-INSERT INTO weather_dead_letter (topic, partition, incarnation, \"offset\", reason, payload, payload_bytes)
-SELECT $1, l.* FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[], $7::bigint[]) AS l
-ON CONFLICT DO NOTHING";
-
 impl FlushSession {
     /// Takes a connection whose tables are set up. The lease is what every flush extends its partitions' ownership by.
     pub async fn prepare(
@@ -193,7 +188,7 @@ impl FlushSession {
                     client.prepare(MAKE_ROWS),
                     client.prepare(LOCK_ROWS),
                     client.prepare(RECOMPUTE),
-                    client.prepare(LETTERS),
+                    client.prepare(letter_table::STORE),
                 )
             })
             .await?;
@@ -258,8 +253,8 @@ impl FlushSession {
         let lock_parameters: [&(dyn ToSql + Sync); 1] = [&touched];
         let summary_parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &touched, &window_ms];
 
-        let portions = StationColumns::portions(partitions);
-        let (first, rest) = portions.split_at(portions.len().min(1));
+        let stations = station_partials::rows(partitions);
+        let (first, rest) = stations.split_at(stations.len().min(ROWS_AT_ONCE));
 
         // `join!` polls in this order and a statement is sent at its first poll, so all are on their way before the
         // first answer is waited for.
@@ -279,24 +274,24 @@ impl FlushSession {
         };
         let answers = self.session.call(async { Ok(statements.await) }).await?;
         let (begin, advanced, partials, made, locked, rows, letters, stations, commit) = answers;
-        begin?;
-        // The first that failed is the cause; the rest only say that the transaction has failed.
-        advanced?;
-        partials?;
-        made?;
-        locked?;
-        let rows = rows?;
-        letters?;
-        stations?;
-        commit?;
+        let first = || {
+            begin?;
+            // The first that failed is the cause; the rest only say that the transaction has failed.
+            advanced?;
+            partials?;
+            made?;
+            locked?;
+            let rows = rows?;
+            letters?;
+            stations?;
+            commit?;
+            Ok::<_, tokio_postgres::Error>(rows)
+        };
+        let rows = first();
         if !rest.is_empty() {
-            // Too many to be on their way at once.
-            for portion in rest {
-                self.session.call(self.store_stations(std::slice::from_ref(portion))).await?;
-            }
-            self.session.call(self.commit_if(true)).await?;
+            self.finish(rest, rows.is_err()).await?;
         }
-        rows.iter().map(SummaryRow::from_columns).collect()
+        rows?.iter().map(SummaryRow::from_columns).collect()
     }
 
     /// How these partitions stand in the database: to find which one is fenced.
@@ -314,9 +309,25 @@ impl FlushSession {
             .collect()
     }
 
-    async fn store_stations(&self, portions: &[StationColumns<'_>]) -> Result<(), tokio_postgres::Error> {
+    async fn store_stations(&self, rows: &[PartitionRow<'_>]) -> Result<(), tokio_postgres::Error> {
         let Some(statement) = &self.stations else { return Ok(()) };
-        station_partials::store(&self.session.client, statement, portions).await
+        station_partials::store(&self.session.client, statement, rows).await
+    }
+
+    /// Sends the rest of the stations, which were too many to be on their way with the others, and commits. If anything has
+    /// failed, rolls back: the connection is to be used again.
+    async fn finish(&self, rest: &[PartitionRow<'_>], has_failed: bool) -> Result<(), Failure> {
+        let stored = async {
+            for portion in rest.chunks(ROWS_AT_ONCE) {
+                self.session.call(self.store_stations(portion)).await?;
+            }
+            self.session.call(self.commit_if(true)).await
+        };
+        let stored = if has_failed { Ok(()) } else { stored.await };
+        if has_failed || stored.is_err() {
+            self.session.call(self.session.client.batch_execute("ROLLBACK")).await?;
+        }
+        stored
     }
 
     async fn commit_if(&self, now: bool) -> Result<(), tokio_postgres::Error> {
@@ -409,41 +420,4 @@ fn left_out(progress: &Progress) -> String {
     let numbers = progress.left_out.as_flattened().iter().chain([&progress.refused_in_lists]);
     let numbers: Vec<String> = numbers.map(ToString::to_string).collect();
     format!("{{{}}}", numbers.join(","))
-}
-
-/// `weather_dead_letter`'s columns, an array each.
-struct LetterColumns<'a> {
-    partition: Vec<i32>,
-    incarnation: Vec<i64>,
-    offset: Vec<i64>,
-    reason: Vec<&'static str>,
-    payload: Vec<Option<&'a [u8]>>,
-    payload_bytes: Vec<i64>,
-}
-
-impl<'a> LetterColumns<'a> {
-    fn of(partitions: &'a [PartitionFlush]) -> Self {
-        let rows: Vec<(i32, &DeadLetter)> =
-            partitions.iter().flat_map(|p| p.letters.iter().map(|l| (p.partition, l))).collect();
-        Self {
-            partition: rows.iter().map(|(p, _)| *p).collect(),
-            incarnation: rows.iter().map(|(_, l)| l.incarnation).collect(),
-            offset: rows.iter().map(|(_, l)| l.offset).collect(),
-            reason: rows.iter().map(|(_, l)| l.reason.as_str()).collect(),
-            payload: rows.iter().map(|(_, l)| l.payload.as_deref()).collect(),
-            payload_bytes: rows.iter().map(|(_, l)| l.payload_bytes).collect(),
-        }
-    }
-
-    fn parameters<'b>(&'b self, topic: &'b String) -> Vec<&'b (dyn ToSql + Sync)> {
-        vec![
-            topic,
-            &self.partition,
-            &self.incarnation,
-            &self.offset,
-            &self.reason,
-            &self.payload,
-            &self.payload_bytes,
-        ]
-    }
 }
