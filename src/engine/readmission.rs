@@ -2,12 +2,16 @@
 //!
 //! What it was refused for as late counts no longer; everything else that can be judged by its payload is judged again, by
 //! the format and the clock of now. It is taken whole or not at all, and once: the caller marks it in the same
-//! transaction.
+//! transaction. Where stations are kept apart, [`stations_after`] says what becomes of their rows.
 
 use std::sync::Arc;
 
+use crate::engine::stations::{StationRow, Stations};
 use crate::engine::window::{Deltas, Window, start_of};
 use crate::reading::{Format, Parser, Reading, Reason};
+
+/// Stations that a window keeps apart of readmitted readings: a producer may invent names without end.
+pub const MAX_STATIONS: usize = 10_000;
 
 /// Why a dead letter cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,18 +37,41 @@ pub struct Rules {
     pub to_ms: Option<i64>,
 }
 
+/// A reading that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedReading {
+    /// First ms of its window, since 1970.
+    pub start_ms: i64,
+    /// Its station, if it names one.
+    pub station: Option<Box<str>>,
+    /// What was read.
+    pub reading: Reading,
+}
+
+/// What was taken.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// What it adds, by window, ascending.
+    pub windows: Vec<Window>,
+    /// Every reading of it.
+    pub readings: Vec<NamedReading>,
+}
+
 /// Takes letters, one after the other.
 pub struct Readmission {
     rules: Rules,
     parser: Parser,
-    readings: Vec<Reading>,
+    /// Those of the letter at hand.
+    readings: Vec<NamedReading>,
     deltas: Deltas,
+    taken: Vec<NamedReading>,
 }
 
 impl Readmission {
     /// By these rules, of records in this format.
     pub fn new(rules: Rules, format: Arc<Format>) -> Self {
-        Self { rules, parser: Parser::new(format), readings: Vec::new(), deltas: Deltas::default() }
+        let parser = Parser::new(format);
+        Self { rules, parser, readings: Vec::new(), deltas: Deltas::default(), taken: Vec::new() }
     }
 
     /// Takes a letter; how many readings it has.
@@ -58,43 +85,69 @@ impl Readmission {
         payload_bytes: i64,
     ) -> Result<usize, Refusal> {
         let whole = payload.filter(|payload| payload.len() as i64 == payload_bytes).ok_or(Refusal::Cut)?;
+        let window_ms = self.rules.window_ms;
+        let named = |reading: Reading, station: Option<&str>| NamedReading {
+            start_ms: start_of(reading.event_time_ms, window_ms),
+            station: station.map(Box::from),
+            reading,
+        };
         self.readings.clear();
         if self.parser.format().has_list() {
             let readings = &mut self.readings;
             self.parser
-                .parse_list(whole, None, |reading, _| readings.push(reading))
+                .parse_list(whole, None, |reading, station| readings.push(named(reading, station)))
                 .map_err(Refusal::Still)?;
         } else {
-            self.readings.push(self.parser.parse(whole, None).map_err(Refusal::Still)?);
+            let (reading, station) = self.parser.parse_with_station(whole, None);
+            self.readings.push(named(reading.map_err(Refusal::Still)?, station));
         }
         let rules = self.rules;
-        if self.readings.iter().any(|reading| reading.event_time_ms > rules.future_ms) {
+        if self.readings.iter().any(|named| named.reading.event_time_ms > rules.future_ms) {
             return Err(Refusal::Still(Reason::Future));
         }
-        let start = |reading: &Reading| start_of(reading.event_time_ms, rules.window_ms);
         let is_inside = |start_ms: i64| {
             rules.from_ms.is_none_or(|from| start_ms >= from) && rules.to_ms.is_none_or(|to| start_ms < to)
         };
-        if !self.readings.iter().map(start).all(is_inside) {
+        if !self.readings.iter().map(|named| named.start_ms).all(is_inside) {
             return Err(Refusal::Outside);
         }
-        for reading in &self.readings {
-            self.deltas.add(start(reading), offset, reading);
+        for named in &self.readings {
+            self.deltas.add(named.start_ms, offset, &named.reading);
         }
-        Ok(self.readings.len())
+        let count = self.readings.len();
+        self.taken.append(&mut self.readings);
+        Ok(count)
     }
 
-    /// What was taken since the last call, by window, ascending.
-    pub fn windows(&mut self) -> Vec<Window> {
+    /// What was taken since the last call.
+    pub fn taken(&mut self) -> Taken {
         let mut windows: Vec<Window> = self.deltas.drain().collect();
         windows.sort_unstable_by_key(|window| window.start_ms);
-        windows
+        Taken { windows, readings: std::mem::take(&mut self.taken) }
     }
+}
+
+/// The stations' rows that these readings change, as they are afterwards: `stored` is what there was, in windows that had
+/// taken in what `before` says. What of that was counted for no station counts for [`OTHERS`](crate::engine::stations::OTHERS),
+/// as do stations beyond [`MAX_STATIONS`].
+pub fn stations_after(
+    stored: Vec<StationRow>,
+    before: &[Window],
+    readings: &[NamedReading],
+) -> Vec<StationRow> {
+    let begun: Vec<Window> = before.iter().filter(|window| window.totals.readings != 0).copied().collect();
+    let mut stations = Stations::resume(MAX_STATIONS, stored, Vec::new(), &begun);
+    for named in readings {
+        stations.name(named.station.as_deref());
+        stations.add(named.start_ms, &named.reading);
+    }
+    stations.changed()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::window::Totals;
 
     const HOUR: i64 = 3_600_000;
     const BASE: i64 = 1_748_736_000_000;
@@ -118,11 +171,11 @@ mod tests {
         for time_ms in [BASE + 1, BASE - 9_000 * HOUR, BASE + 2] {
             assert_eq!(take(&mut readmission, &letter(time_ms)), Ok(1));
         }
-        let windows = readmission.windows();
+        let windows = readmission.taken().windows;
         let found: Vec<_> = windows.iter().map(|w| (w.start_ms, w.totals.readings)).collect();
         assert_eq!(found, [(BASE - 9_000 * HOUR, 1), (BASE, 2)]);
         assert_eq!(windows[1].totals.sums[0], 10_000_000);
-        assert_eq!(readmission.windows(), []);
+        assert_eq!(readmission.taken().windows, []);
     }
 
     #[test]
@@ -136,7 +189,41 @@ mod tests {
         assert_eq!(take(&mut readmission, &future), Err(Refusal::Still(Reason::Future)));
         assert_eq!(take(&mut readmission, &letter(BASE - 1)), Err(Refusal::Outside));
         assert_eq!(take(&mut readmission, &letter(BASE + HOUR)), Err(Refusal::Outside));
-        assert_eq!(readmission.windows(), []);
+        assert_eq!(readmission.taken().windows, []);
         assert_eq!(take(&mut readmission, &letter(BASE + HOUR - 1)), Ok(1));
+    }
+
+    #[test]
+    fn stations_have_all_that_their_windows_have() {
+        let named = |time_ms: i64, station: &str| {
+            format!(r#"{{"station":{station},"timestamp":{time_ms},"temperature":5}}"#).into_bytes()
+        };
+        let mut readmission = readmission(None, None);
+        for (time_ms, station) in
+            [(BASE, r#""a""#), (BASE, "null"), (BASE, r#""a\u0000b""#), (BASE - HOUR, r#""a""#)]
+        {
+            assert_eq!(take(&mut readmission, &named(time_ms, station)), Ok(1));
+        }
+        let first = readmission.taken();
+        let nothing = [BASE - HOUR, BASE].map(|start_ms| Window { start_ms, totals: Totals::default() });
+        let rows = stations_after(Vec::new(), &nothing, &first.readings);
+        let of = |rows: &[StationRow]| {
+            let mut found: Vec<(i64, String, i64)> = rows
+                .iter()
+                .map(|row| ((row.start_ms - BASE) / HOUR, row.station.to_string(), row.totals.readings))
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        let row = |hour, station: &str, readings| (hour, station.to_owned(), readings);
+        assert_eq!(of(&rows), [row(-1, "a", 1), row(0, "", 1), row(0, "a", 1), row(0, "a\u{fffd}b", 1)]);
+        // Later, when the rows of one window are gone and one row of the other.
+        assert_eq!(take(&mut readmission, &named(BASE, r#""a""#)), Ok(1));
+        assert_eq!(take(&mut readmission, &named(BASE - HOUR, r#""b""#)), Ok(1));
+        let second = readmission.taken();
+        let stored = rows.into_iter().filter(|row| row.start_ms == BASE && !row.station.is_empty()).collect();
+        let rows = stations_after(stored, &first.windows, &second.readings);
+        assert_eq!(of(&rows), [row(-1, "*", 1), row(-1, "b", 1), row(0, "*", 1), row(0, "a", 2)]);
+        assert_eq!(readmission.taken().readings, []);
     }
 }

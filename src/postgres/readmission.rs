@@ -1,18 +1,22 @@
 //! Dead letters that are taken into their windows: a portion in one transaction, so that each counts once.
 //!
 //! A letter is locked, added to the partials of [`READMITTED`], and marked, and the rows of the output are computed by the
-//! statements of a flush. A letter that another run holds is left to it. Whatever ends a run at any moment, a letter is
-//! both marked and counted, or neither. A letter is never deleted here.
+//! statements of a flush. Where stations are kept apart, it is added to the partials of its station, too. A letter that
+//! another run holds is left to it. Whatever ends a run at any moment, a letter is both marked and counted, or neither. A
+//! letter is never deleted here.
 //!
-//! Locks are taken in the order of a flush: partials, then rows of the output, each in the order of their windows.
+//! Locks are taken in the order of a flush: partials, then rows of the output, each in the order of their windows; stations
+//! last. The run that has locked a window's partial is the only one that changes the stations of it.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::engine::readmission::{Taken, stations_after};
 use crate::engine::window::{Totals, Window};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::partials::{self, PartialColumns, partial_columns, window_of};
 use crate::postgres::session::Session;
+use crate::postgres::station_partials;
 use crate::postgres::write::{LOCK_ROWS, MAKE_ROWS, RECOMPUTE};
 use crate::time::timestamp;
 
@@ -143,9 +147,9 @@ pub async fn take(
     topic: &str,
     window_ms: i64,
     keys: &[Key],
-    windows: Vec<Window>,
+    taken: &Taken,
 ) -> Result<(), Failure> {
-    let client = &session.client;
+    let (client, windows) = (&session.client, &taken.windows);
     let partitions: Vec<i32> = keys.iter().map(|key| key.partition).collect();
     let incarnations: Vec<i64> = keys.iter().map(|key| key.incarnation).collect();
     let offsets: Vec<i64> = keys.iter().map(|key| key.offset).collect();
@@ -158,8 +162,9 @@ pub async fn take(
     let starts: Vec<_> = windows.iter().map(|window| timestamp(window.start_ms)).collect();
     session.call(client.execute(MAKE_PARTIALS, &[&topic, &starts, &READMITTED])).await?;
     let rows = session.call(client.query(LOCK_PARTIALS, &[&topic, &starts, &READMITTED])).await?;
-    let mut sums: Vec<Window> = rows.iter().map(window_of).collect::<Result<_, _>>()?;
-    for (sum, window) in sums.iter_mut().zip(&windows) {
+    let before: Vec<Window> = rows.iter().map(window_of).collect::<Result<_, _>>()?;
+    let mut sums = before.clone();
+    for (sum, window) in sums.iter_mut().zip(windows) {
         sum.totals.merge(&window.totals);
     }
     let columns = PartialColumns::of_rows(sums.iter().map(|window| (READMITTED, window)));
@@ -168,6 +173,11 @@ pub async fn take(
     session.call(client.execute(MAKE_ROWS, &[&starts, &window_ms])).await?;
     session.call(client.execute(LOCK_ROWS, &[&starts])).await?;
     session.call(client.query(RECOMPUTE, &[&topic, &starts, &window_ms])).await?;
+    if station_partials::exist(session).await? {
+        let stored = station_partials::of_windows(session, READMITTED, &starts).await?;
+        let stations = stations_after(stored, &before, &taken.readings);
+        station_partials::store_rows(session, READMITTED, &stations).await?;
+    }
     session.call(client.batch_execute("COMMIT")).await
 }
 

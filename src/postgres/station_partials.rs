@@ -10,6 +10,7 @@ use crate::engine::stations::{StationRow, StationTotals};
 use crate::engine::window::METRICS;
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::LeaseSession;
+use crate::postgres::session::Session;
 use crate::time::{from_timestamp, timestamp};
 
 /// Rows of one statement: they are in memory several times while they are sent.
@@ -32,16 +33,28 @@ ON CONFLICT (station, window_start, partition) DO UPDATE SET reading_count = EXC
     min_temp = EXCLUDED.min_temp, min_humidity = EXCLUDED.min_humidity, min_wind_speed = EXCLUDED.min_wind_speed,
     max_temp = EXCLUDED.max_temp, max_humidity = EXCLUDED.max_humidity, max_wind_speed = EXCLUDED.max_wind_speed";
 
-/// The stations of partition `$1` in the windows that begin after `$2`.
-const OPEN_WINDOWS: &str = "\
-SELECT window_start, station, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum,
-    wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp, max_humidity, max_wind_speed
-FROM weather_station_partial WHERE partition = $1 AND window_start > $2";
+/// The stations of partition `$1` in windows of which the rest is said.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT window_start, station, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum,
+    humidity_sum, wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp, max_humidity, max_wind_speed
+FROM weather_station_partial WHERE partition = $1 AND window_start ",
+            $which
+        )
+    };
+}
 
+const OPEN_WINDOWS: &str = select!("> $2");
+const WINDOWS: &str = select!("= ANY($2::timestamp[])");
+
+const EXIST: &str = "SELECT to_regclass('weather_station_partial') IS NOT NULL";
+
+/// The oldest windows first, so that at most one of them has only a part of its rows.
 const PRUNE: &str = "\
 DELETE FROM weather_station_partial WHERE (station, window_start, partition) IN (
     SELECT station, window_start, partition FROM weather_station_partial
-    WHERE window_start < (now() AT TIME ZONE 'UTC') - $1 * interval '1 millisecond' LIMIT $2)";
+    WHERE window_start < (now() AT TIME ZONE 'UTC') - $1 * interval '1 millisecond' ORDER BY window_start LIMIT $2)";
 
 /// A row and its partition.
 pub(super) type PartitionRow<'a> = (i32, &'a StationRow);
@@ -99,6 +112,33 @@ pub(super) async fn store(
         client.execute(statement, &StationColumns::of(portion).parameters()).await?;
     }
     Ok(())
+}
+
+/// Whether anybody has asked for stations.
+pub(super) async fn exist(session: &Session) -> Result<bool, Failure> {
+    Ok(session.call(session.client.query_one(EXIST, &[])).await?.try_get(0)?)
+}
+
+/// The stations of a partition in the windows that begin then.
+pub(super) async fn of_windows(
+    session: &Session,
+    partition: i32,
+    starts: &[SystemTime],
+) -> Result<Vec<StationRow>, Failure> {
+    let parameters: [&(dyn ToSql + Sync); 2] = [&partition, &starts];
+    let rows = session.call(session.client.query(WINDOWS, &parameters)).await?;
+    rows.iter().map(station_of).collect()
+}
+
+/// Stores rows of a partition.
+pub(super) async fn store_rows(
+    session: &Session,
+    partition: i32,
+    rows: &[StationRow],
+) -> Result<(), Failure> {
+    let statement = session.call(session.client.prepare(STORE)).await?;
+    let rows: Vec<PartitionRow<'_>> = rows.iter().map(|row| (partition, row)).collect();
+    session.call(store(&session.client, &statement, &rows)).await
 }
 
 impl LeaseSession {

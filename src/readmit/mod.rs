@@ -74,7 +74,7 @@ async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
             // What was asked for may have been done all the same: then those letters are marked.
             Err(failure) if failure.kind == FailureKind::Outage && backoff.failures() < TRIES => {
                 crate::warn!("PostgreSQL is not available; trying again", "reason" => failure);
-                readmission.windows();
+                readmission.taken();
                 backoff.wait().await;
                 // An unusable connection fails again at the next portion, and is counted there.
                 if let Ok(other) = Session::open(&config.database).await {
@@ -111,12 +111,12 @@ async fn portion(
             Err(refusal) => refusals.push(refusal),
         }
     }
-    let windows = readmission.windows();
-    let starts: Vec<i64> = windows.iter().map(|window| window.start_ms).collect();
+    let taken = readmission.taken();
+    let starts: Vec<i64> = taken.windows.iter().map(|window| window.start_ms).collect();
     match config.dry_run {
         true => {}
         false if keys.is_empty() => readmission::leave(session).await?,
-        false => readmission::take(session, &config.topic, identity.window_ms, &keys, windows).await?,
+        false => readmission::take(session, &config.topic, identity.window_ms, &keys, &taken).await?,
     }
     counts.letters += keys.len() as i64;
     counts.readings += readings;

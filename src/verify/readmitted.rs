@@ -32,7 +32,8 @@ pub(super) async fn compare(
     let table = readmitted(&rules.session, &rules.topic, |letter| {
         match readmission.take(letter.key.offset, letter.payload.as_deref(), letter.payload_bytes) {
             Ok(_) => readmission
-                .windows()
+                .taken()
+                .windows
                 .iter()
                 .for_each(|window| letters.entry(window.start_ms).or_default().merge(&window.totals)),
             Err(_) => unreadable += 1,
