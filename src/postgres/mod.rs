@@ -10,6 +10,7 @@
 //! - `partials`: what each partition has taken into a window, as columns and back.
 //! - [`station_partials`]: the same by station.
 //! - [`evidence`]: what the tables say, to be compared with the topic.
+//! - [`station_evidence`]: whether stations add up to their windows.
 //! - [`clusters`]: which Kafka cluster the offsets are of, and going over to another one.
 //! - [`overview`]: what all tables say, for `weather inspect`.
 //! - [`readmission`]: dead letters that are taken into their windows.
@@ -31,6 +32,7 @@ pub mod readmission;
 pub mod repair;
 pub mod schema;
 pub mod session;
+pub mod station_evidence;
 pub mod station_partials;
 pub mod summary;
 pub mod upkeep;

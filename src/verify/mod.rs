@@ -9,6 +9,7 @@ mod plan;
 mod readmitted;
 mod replay;
 mod report;
+mod stations;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -121,6 +122,7 @@ async fn verify(config: &Verify) -> Result<Report> {
     partitions.sort_by_key(|found| found.partition);
     let (rows, mut wrong) = compare_output(&rules).await.map_err(refused)?;
     wrong.extend(differences);
+    wrong.extend(stations::compare(&rules).await.map_err(refused)?);
     let all_kept = partitions.iter().all(|found| found.letters_are_kept) && unknown.is_empty();
     let (readmitted, lost) = readmitted::compare(&rules, all_kept).await.map_err(refused)?;
     wrong.extend(readmitted);

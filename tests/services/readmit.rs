@@ -140,3 +140,82 @@ async fn what_cannot_be_taken_is_counted_by_its_cause() {
     let wrong = readmit(&pipeline, &["--reason", "early"]);
     assert_eq!(wrong.wait(RUN_LIMIT).await.code(), Some(2), "{:?}", wrong.stderr());
 }
+
+/// What `weather verify` says, and its exit code.
+async fn verified(pipeline: &Pipeline, arguments: &[&str]) -> (Option<i32>, String) {
+    let own = ["verify", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic];
+    let run = Weather::spawn(own.iter().chain(&["--database-url", &pipeline.url]).chain(arguments));
+    let code = run.wait(RUN_LIMIT).await.code();
+    (code, run.stdout().join("\n"))
+}
+
+#[tokio::test]
+async fn stations_have_their_readmitted_readings_too() {
+    let _turn = turn::heavy().await;
+    let pipeline = Pipeline::new("named").await;
+    let load = ["--rate", "0", "--backfill", "6h", "--partitions", "3", "--late-ratio", "0.1"];
+    let by_station = ["--until-latest", "--by", "station"];
+    pipeline.produce(&[&load[..], &["--count", "6000"]].concat()).await;
+    pipeline.process("drain", &by_station).succeed(RUN_LIMIT).await;
+    let assert_stations = async || {
+        let rules = Rules { watermark_ms: i64::MAX / 4, ..Rules::default() };
+        let expected = Expected::of_topic(&pipeline.kafka, &pipeline.topic, rules).await;
+        expected.assert_windows(&pipeline.database).await;
+        expected.assert_stations(&pipeline.database).await;
+        assert_verified(&pipeline).await;
+    };
+    let (a, b) = (readmit(&pipeline, &[]), readmit(&pipeline, &[]));
+    a.succeed(RUN_LIMIT).await;
+    b.succeed(RUN_LIMIT).await;
+    assert!(pipeline.database.number(TAKEN).await > 100, "too few are late");
+    assert_stations().await;
+    // Into windows that have readmitted readings already, of the same stations.
+    pipeline.produce(&[&load[..], &["--count", "2000", "--seed", "7"]].concat()).await;
+    pipeline.process("drain", &by_station).succeed(RUN_LIMIT).await;
+    readmitted(&pipeline, &[]).await;
+    assert_stations().await;
+    for partition in [-1, 1] {
+        for change in
+            ["temp_sum = temp_sum + 1", "wind_speed_count = wind_speed_count - 1", "max_temp = 99000000"]
+        {
+            let kept = "CREATE TABLE kept AS TABLE weather_station_partial";
+            let plant = format!(
+                "UPDATE weather_station_partial SET {change} WHERE (station, window_start, partition) =
+                 (SELECT station, window_start, partition FROM weather_station_partial
+                  WHERE partition = {partition} AND temp_count > 0 ORDER BY station, window_start LIMIT 1)"
+            );
+            pipeline.database.execute(&format!("{kept}; {plant}")).await;
+            let (code, said) = verified(&pipeline, &[]).await;
+            let named = format!("partition {partition}: its rows of weather_station_partial together: ");
+            assert_eq!((code, said.matches(&named).count()), (Some(1), 1), "{change}: {said}");
+            let restore = "TRUNCATE weather_station_partial; INSERT INTO weather_station_partial TABLE kept";
+            pipeline.database.execute(&format!("{restore}; DROP TABLE kept")).await;
+        }
+    }
+    assert_verified(&pipeline).await;
+}
+
+#[tokio::test]
+async fn what_was_readmitted_before_stations_were_asked_for_counts_for_the_others() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("unnamed", 1).await;
+    let hour_ms = 3_600_000;
+    let now_ms = weather::time::now_ms();
+    let reading = |station: &str, time_ms: i64| {
+        record(format!(r#"{{"station":"{station}","timestamp":{time_ms},"temperature":20}}"#))
+    };
+    let late_ms = now_ms - 5 * hour_ms;
+    pipeline.kafka.produce(&pipeline.topic, 0, vec![reading("a", now_ms), reading("a", late_ms)]).await;
+    pipeline.drain().await;
+    readmitted(&pipeline, &[]).await;
+    pipeline.process("drain", &["--until-latest", "--by", "station"]).succeed(RUN_LIMIT).await;
+    pipeline.kafka.produce(&pipeline.topic, 0, vec![reading("b", late_ms), reading("b", now_ms)]).await;
+    pipeline.process("drain", &["--until-latest", "--by", "station"]).succeed(RUN_LIMIT).await;
+    assert_verified(&pipeline).await;
+    readmitted(&pipeline, &[]).await;
+    let rows = "SELECT string_agg(station || ' ' || reading_count, ', ' ORDER BY station COLLATE \"C\")
+        FROM weather_station_partial WHERE partition = -1";
+    let found: String = pipeline.database.query(rows, &[]).await[0].get(0);
+    assert_eq!(found, "* 1, b 1");
+    assert_verified(&pipeline).await;
+}
