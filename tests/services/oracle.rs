@@ -146,13 +146,15 @@ async fn tables(topic: &str) -> Database {
     database
         .execute(&format!(
             "CREATE TABLE weather_summary (window_start TIMESTAMP, window_end TIMESTAMP, avg_temp DOUBLE PRECISION,
-                avg_humidity DOUBLE PRECISION, avg_wind_speed DOUBLE PRECISION, reading_count BIGINT);
+                avg_humidity DOUBLE PRECISION, avg_wind_speed DOUBLE PRECISION, reading_count BIGINT,
+                min_temp DOUBLE PRECISION, max_temp DOUBLE PRECISION, min_humidity DOUBLE PRECISION,
+                max_humidity DOUBLE PRECISION, max_wind_speed DOUBLE PRECISION);
              CREATE TABLE weather_partition (topic TEXT, partition INT, incarnation BIGINT DEFAULT 1,
                 origin_offset BIGINT DEFAULT 0, next_offset BIGINT, sampled_out BIGINT DEFAULT 0,
                 aggregated BIGINT, duplicates BIGINT, malformed BIGINT, {others});
              CREATE TABLE weather_dead_letter (topic TEXT, partition INT, incarnation BIGINT DEFAULT 1,
                 \"offset\" BIGINT, reason TEXT);
-             INSERT INTO weather_summary VALUES ('2023-11-14 22:00', '2023-11-14 23:00', 15, NULL, NULL, 2);
+             INSERT INTO weather_summary VALUES ('2023-11-14 22:00', '2023-11-14 23:00', 15, NULL, NULL, 2, 10, 20);
              INSERT INTO weather_partition (topic, partition, next_offset, aggregated, duplicates, malformed)
                 VALUES ('{topic}', 0, 3, 1, 1, 1), ('{topic}', 1, 1, 1, 0, 0);
              INSERT INTO weather_dead_letter (topic, partition, \"offset\", reason)
@@ -179,6 +181,8 @@ async fn each_difference_is_found() {
         ("UPDATE weather_summary SET avg_temp = avg_temp + 0.000002", 1),
         ("UPDATE weather_summary SET avg_temp = avg_temp + 0.0000005", 0),
         ("UPDATE weather_summary SET avg_humidity = 0", 1),
+        ("UPDATE weather_summary SET min_temp = max_temp", 1),
+        ("UPDATE weather_summary SET max_wind_speed = 0", 1),
         ("UPDATE weather_summary SET reading_count = 3", 1),
         ("UPDATE weather_summary SET window_end = '2023-11-14 22:30'", 1),
         ("INSERT INTO weather_summary SELECT * FROM weather_summary", 1),

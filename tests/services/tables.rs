@@ -9,7 +9,7 @@ use crate::support::{Kafka, Pipeline, Postgres, turn};
 const LOAD: [&str; 8] =
     ["--rate", "2000", "--backfill", "2m", "--late-ratio", "0.01", "--malformed-ratio", "0.002"];
 /// Longer than the program waits for a lock before it logs a warning and tries again.
-const LONG: Duration = Duration::from_secs(14);
+const LONG: Duration = Duration::from_secs(20);
 
 /// Ends all connections of this name.
 async fn end_connections(pipeline: &Pipeline, name: &str) {

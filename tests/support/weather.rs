@@ -222,10 +222,14 @@ impl std::fmt::Display for Weather {
 impl Drop for Weather {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let lines = self.lines();
+            // The log apart: the batches would push it out.
+            let (log, output): (Vec<Line>, Vec<Line>) =
+                self.lines().into_iter().partition(|line| line.is_error);
             eprintln!("--- the last lines of {self}, process {} ---", self.id());
-            for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
-                eprintln!("{} {}", if line.is_error { "err|" } else { "out|" }, line.text);
+            for (kind, lines) in [("err|", log), ("out|", output)] {
+                for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
+                    eprintln!("{kind} {}", line.text);
+                }
             }
         }
     }
