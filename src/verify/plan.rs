@@ -7,11 +7,15 @@ use crate::engine::state::{LogIdentity, Position, Progress};
 use crate::engine::verification::Reach;
 use crate::error::{Error, Result};
 use crate::kafka::cluster::Cluster;
-use crate::kafka::error::KafkaError;
+use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::offsets::OffsetAt;
 use crate::postgres::evidence::StoredPartition;
+use crate::retry::Backoff;
 use crate::verify::findings::{Difference, Unknown};
+
+/// How often Kafka is asked while a leader moves: for half a minute or so.
+const TRIES: u32 = 18;
 
 /// What Kafka has.
 #[derive(Debug)]
@@ -31,15 +35,31 @@ impl Topic {
             return Err(Error::usage(format!("there is no topic {}: correct --topic", cluster.topic())));
         };
         let partitions: Vec<i32> = topic.partitions.keys().copied().collect();
-        let earliest = cluster.offsets(&partitions, OffsetAt::Earliest).await.map_err(|e| cannot_read(&e))?;
+        let earliest = offsets(cluster, &partitions, OffsetAt::Earliest).await?;
         Ok(Self { id: topic.id, earliest, ends: BTreeMap::new() })
     }
 
     /// Looks for the ends.
     pub(super) async fn with_ends(mut self, cluster: &Cluster) -> Result<Self> {
         let partitions: Vec<i32> = self.earliest.keys().copied().collect();
-        self.ends = cluster.offsets(&partitions, OffsetAt::End).await.map_err(|e| cannot_read(&e))?;
+        self.ends = offsets(cluster, &partitions, OffsetAt::End).await?;
         Ok(self)
+    }
+}
+
+/// Tries again while leaders move.
+async fn offsets(cluster: &Cluster, partitions: &[i32], at: OffsetAt) -> Result<BTreeMap<i32, i64>> {
+    let mut backoff = Backoff::default();
+    loop {
+        match cluster.offsets(partitions, at).await {
+            Err(error)
+                if matches!(error.kind, ErrorKind::Moved | ErrorKind::Transient)
+                    && backoff.failures() < TRIES =>
+            {
+                backoff.wait().await;
+            }
+            result => return result.map_err(|error| cannot_read(&error)),
+        }
     }
 }
 
