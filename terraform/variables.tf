@@ -160,6 +160,13 @@ variable "reading" {
   }
 }
 
+variable "by_station" {
+  description = "Whether to keep the averages, minima and maxima of each station, too, in the views weather_station_summary and weather_station_daily."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "settings" {
   description = "Any other setting of producer and processor, by environment variable: { WEATHER_FLUSH_INTERVAL = \"1s\" }. Every flag of `weather process --help` has one."
   type        = map(string)
@@ -174,7 +181,7 @@ variable "settings" {
     condition = length(setintersection(keys(var.settings), [
       "WEATHER_BROKERS", "WEATHER_BROKER_MAP", "WEATHER_TOPIC", "WEATHER_LISTEN", "WEATHER_LOG_LEVEL", "WEATHER_GROUP", "WEATHER_CHECKPOINT_DIR",
       "WEATHER_SASL_MECHANISM", "WEATHER_SASL_USERNAME", "WEATHER_SASL_PASSWORD", "WEATHER_SASL_PASSWORD_FILE",
-      "WEATHER_BACKFILL", "WEATHER_INTERVAL", "WEATHER_PARTITIONS",
+      "WEATHER_BACKFILL", "WEATHER_INTERVAL", "WEATHER_PARTITIONS", "WEATHER_BY",
       "WEATHER_FIELDS", "WEATHER_TIME_ZONE", "WEATHER_MISSING_TIMESTAMP", "WEATHER_MISSING_VALUES", "WEATHER_OUTPUT_UNITS",
     ])) == 0
     error_message = "settings: one of these has its own Terraform variable (kafka_brokers, topic, reading and so on), or is a secret or a path that Terraform sets."

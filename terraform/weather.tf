@@ -28,7 +28,7 @@ locals {
     PGUSER                 = local.database.user
     WEATHER_CHECKPOINT_DIR = "/checkpoint"
     WEATHER_GROUP          = var.kafka_group
-  }, local.postgres_tls_environment)
+  }, var.by_station ? { WEATHER_BY = "station" } : {}, local.postgres_tls_environment)
   producer_environment = merge(local.kafka_environment, {
     WEATHER_BACKFILL = var.producer_backfill
     # Whole microseconds if they are exact, otherwise nanoseconds.

@@ -91,6 +91,7 @@ run "own_kafka_and_postgres" {
     postgres_password   = "secret"
     producer_enabled    = false
     pipeline_replicas   = 3
+    by_station          = true
     checkpoint          = { volume = "per-pod" }
   }
 
@@ -104,11 +105,12 @@ run "own_kafka_and_postgres" {
         PGHOST                 = "db.example.com"
         PGUSER                 = "weather"
         WEATHER_BROKERS        = "kafka-1.example.com:9094,kafka-2.example.com:9094"
+        WEATHER_BY             = "station"
         WEATHER_SASL_MECHANISM = "SCRAM-SHA-512"
       } :
       one([for e in module.pipeline.pod.container[0].env : e.value if e.name == name]) == value
     ])
-    error_message = "The processors get the addresses."
+    error_message = "The processors get the addresses, and keep stations apart."
   }
   assert {
     condition = [
