@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::leases::LeaseSession;
 use crate::postgres::repair;
-use crate::postgres::schema::{self, SetupError, Units};
+use crate::postgres::schema::{self, Days, SetupError, Units};
 use crate::postgres::session::Session;
 use crate::postgres::write::FlushSession;
 use crate::retry::Backoff;
@@ -34,6 +34,7 @@ pub struct Connector {
     window_ms: i64,
     units: Units,
     by_station: bool,
+    days: Days,
     lease: Duration,
     connections: AtomicU64,
     shared: Mutex<Option<Arc<Session>>>,
@@ -65,6 +66,7 @@ impl Connector {
             window_ms: crate::time::milliseconds(config.window),
             units: Units::of(&config.format),
             by_station: config.by_station.is_some(),
+            days: Days::of(config),
             lease: config.lease,
             connections: AtomicU64::new(0),
             shared: Mutex::default(),
@@ -123,7 +125,8 @@ impl Connector {
             ))
             .into());
         }
-        schema::set_up(session, &self.topic, self.window_ms, &self.units, self.by_station).await
+        schema::set_up(session, &self.topic, self.window_ms, &self.units, self.by_station).await?;
+        Ok(self.days.make_views(session).await?)
     }
 
     /// After a failure at start-up: waits before the next try.

@@ -223,7 +223,8 @@ impl Format {
         self.settings.fields.iter().flat_map(FieldRule::lists).next()
     }
 
-    pub(super) fn zone(&self) -> &Zone {
+    /// The zone of times that name none.
+    pub fn zone(&self) -> &Zone {
         const UTC: &Zone = &Zone::UTC;
         self.settings.zone.as_ref().unwrap_or(UTC)
     }

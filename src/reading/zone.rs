@@ -10,12 +10,16 @@
 
 mod file;
 
+use std::fmt;
 use std::path::PathBuf;
 
 /// Folders of zone files: as systems have it, and as the image has it.
 const FOLDERS: [&str; 3] = ["/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/share/zoneinfo"];
 /// The Gregorian calendar repeats itself, weekdays included, after 400 years.
 const CYCLE_MS: i64 = 146_097 * 86_400_000;
+const DAY_MS: i64 = 86_400_000;
+/// 2000-01-01: offsets that were given up before do not count where days are cut into windows. Some have odd minutes.
+const DAYS_FROM_MS: i64 = 946_684_800_000;
 
 /// The zone of times that name none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +72,18 @@ impl Zone {
         let bytes = std::fs::read(&path).map_err(|e| format!("a zone file that can be read ({e})"))?;
         let place =
             file::read(&bytes).ok_or_else(|| format!("a zone: {} is not a zone file", path.display()))?;
-        Ok(Zone::Place(place))
+        Ok(Zone::Place(Place { name: text.to_owned(), ..place }))
+    }
+
+    /// Whether every day here since 2000 begins and ends with a window of this length in ms, aligned to 1970 UTC.
+    pub fn has_whole_windows(&self, window_ms: i64) -> bool {
+        let fits = |ahead_ms: i64| ahead_ms % window_ms == 0;
+        window_ms > 0
+            && DAY_MS % window_ms == 0
+            && match self {
+                Zone::Fixed(ahead_ms) => fits(*ahead_ms),
+                Zone::Place(place) => place.since(DAYS_FROM_MS).all(fits),
+            }
     }
 
     /// The instant at which clocks here show `local_ms`, both in ms since 1970.
@@ -77,6 +92,21 @@ impl Zone {
         match self {
             Zone::Fixed(ahead_ms) => local_ms.saturating_sub(*ahead_ms),
             Zone::Place(place) => place.to_utc(local_ms, cursor),
+        }
+    }
+}
+
+/// As [`Zone::from_text`] reads it.
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Zone::Fixed(0) => f.write_str("UTC"),
+            Zone::Fixed(ahead_ms) => {
+                let sign = if *ahead_ms < 0 { '-' } else { '+' };
+                let minutes = ahead_ms.abs() / 60_000;
+                write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+            }
+            Zone::Place(place) => f.write_str(&place.name),
         }
     }
 }
@@ -92,6 +122,8 @@ pub(super) struct Cursor {
 /// The offsets of a place by its local time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
+    /// In the IANA database; letters, digits and `/_-+` only.
+    name: String,
     /// `(local ms from which it holds, ms ahead of UTC)`, ascending; the first holds before its time, too.
     offsets: Vec<(i64, i64)>,
     /// From this local time on, everything is as it was [`CYCLE_MS`] before, as often as it takes.
@@ -113,7 +145,13 @@ impl Place {
             }
             offsets.push((local_ms, ahead_ms));
         }
-        Self { offsets, repeats_from_ms }
+        Self { name: String::new(), offsets, repeats_from_ms }
+    }
+
+    /// The offsets from this local time on, in ms.
+    fn since(&self, local_ms: i64) -> impl Iterator<Item = i64> {
+        let after = self.offsets.partition_point(|(from_ms, _)| *from_ms <= local_ms).max(1);
+        self.offsets[after - 1..].iter().map(|(_, ahead_ms)| *ahead_ms)
     }
 
     #[inline]

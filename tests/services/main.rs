@@ -1,7 +1,7 @@
 //! The built program on real services, and everything that may go wrong between and around them.
 //!
-//! - What it makes of readings: [`readings`] of all [`forms`], [`windows`], [`stations`], [`adoption`] of the replaced system's table, [`upgrade`] from
-//!   earlier versions.
+//! - What it makes of readings: [`readings`] of all [`forms`], [`windows`], [`stations`], whole [`days`], [`adoption`] of the replaced system's table,
+//!   [`upgrade`] from earlier versions.
 //! - What happens to it: [`crashes`], [`owners`] of partitions, [`scale`] under full load, [`volume`] of the checkpoint
 //!   files; a [`bounded`] run.
 //! - What happens around it: [`outages`], [`network`], [`topics`], [`transactions`], what the [`database`] refuses and costs, [`tables`]
@@ -24,6 +24,7 @@ mod conformance;
 mod crashes;
 mod dashboard;
 mod database;
+mod days;
 mod demo;
 mod forms;
 mod harness;

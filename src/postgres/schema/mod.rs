@@ -5,6 +5,7 @@
 //! tables can start once they exist, and so that a reconnect costs only that read. Nothing here deletes a row.
 
 mod build;
+mod days;
 mod found;
 mod layout;
 mod stations;
@@ -17,6 +18,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use crate::reading::Format;
 
+pub use days::Days;
 use found::Found;
 pub use layout::SCHEMA_VERSION;
 pub use units::Units;

@@ -56,6 +56,38 @@ fn local_times_around_every_kind_of_change() {
 }
 
 #[test]
+fn days_are_cut_into_whole_windows_or_not() {
+    const MINUTE_MS: i64 = 60_000;
+    for (name, longest_minutes) in [
+        ("UTC", 1440),
+        ("+07:00", 60),
+        ("-0330", 30),
+        ("+08:00", 480),
+        ("Asia/Ho_Chi_Minh", 60),
+        ("Asia/Kathmandu", 15),
+        // Half an hour off until 1982.
+        ("Asia/Singapore", 480),
+        ("Europe/Berlin", 60),
+        ("America/Denver", 60),
+        ("Australia/Lord_Howe", 30),
+    ] {
+        let zone = zone(name);
+        for minutes in [15, 30, 60, 120, 480, 1440] {
+            let fits = longest_minutes % minutes == 0;
+            assert_eq!(zone.has_whole_windows(minutes * MINUTE_MS), fits, "{minutes} min in {name}");
+        }
+        assert!(!zone.has_whole_windows(2880 * MINUTE_MS) && !zone.has_whole_windows(0), "{name}");
+    }
+}
+
+#[test]
+fn a_zone_is_written_as_it_is_read() {
+    for name in ["UTC", "+07:00", "-03:30", "Asia/Ho_Chi_Minh", "Etc/GMT+7"] {
+        assert_eq!(zone(name).to_string(), name);
+    }
+}
+
+#[test]
 fn a_cursor_changes_nothing() {
     for name in ["Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata", "America/St_Johns"] {
         let (zone, mut cursor) = (zone(name), Cursor::default());
