@@ -79,7 +79,7 @@ fn first(partition: i32, epoch: i64) -> PartitionFlush {
         known,
         high_watermark: 0,
         windows,
-        letters: Vec::new(),
+        dead_letters: Vec::new(),
         stations: Vec::new(),
     }
 }

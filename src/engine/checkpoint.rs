@@ -88,8 +88,8 @@ impl Checkpoint {
             encode_window(&mut payload, window);
         }
         payload.len(self.pending.len());
-        for letter in &self.pending {
-            encode_letter(&mut payload, letter);
+        for dead_letter in &self.pending {
+            encode_dead_letter(&mut payload, dead_letter);
         }
         payload.len(self.stations.len());
         for row in &self.stations {
@@ -139,7 +139,7 @@ impl Checkpoint {
         let log = decode_log(&mut from, version)?;
         let windows =
             (0..from.len()?).map(|_| decode_window(&mut from, version)).collect::<Result<_, _>>()?;
-        let pending = (0..from.len()?).map(|_| decode_letter(&mut from)).collect::<Result<_, _>>()?;
+        let pending = (0..from.len()?).map(|_| decode_dead_letter(&mut from)).collect::<Result<_, _>>()?;
         let stations = match version {
             1 => Vec::new(),
             _ => (0..from.len()?).map(|_| decode_station(&mut from)).collect::<Result<_, _>>()?,
@@ -199,16 +199,16 @@ fn decode_window(from: &mut Decoder<'_>, version: u32) -> Result<Window, Checkpo
     Ok(Window { start_ms, totals })
 }
 
-fn encode_letter(into: &mut Encoder, letter: &DeadLetter) {
-    into.i64(letter.incarnation);
-    into.i64(letter.offset);
-    into.i64(letter.reason.index() as i64);
-    into.i64(letter.payload_bytes);
-    into.i64(i64::from(letter.payload.is_some()));
-    into.bytes(letter.payload.as_deref().unwrap_or_default());
+fn encode_dead_letter(into: &mut Encoder, dead_letter: &DeadLetter) {
+    into.i64(dead_letter.incarnation);
+    into.i64(dead_letter.offset);
+    into.i64(dead_letter.reason.index() as i64);
+    into.i64(dead_letter.payload_bytes);
+    into.i64(i64::from(dead_letter.payload.is_some()));
+    into.bytes(dead_letter.payload.as_deref().unwrap_or_default());
 }
 
-fn decode_letter(from: &mut Decoder<'_>) -> Result<DeadLetter, CheckpointError> {
+fn decode_dead_letter(from: &mut Decoder<'_>) -> Result<DeadLetter, CheckpointError> {
     let (incarnation, offset) = (from.i64()?, from.i64()?);
     let reason = usize::try_from(from.i64()?).ok().and_then(|i| Reason::ALL.get(i).copied());
     let (payload_bytes, has_payload) = (from.i64()?, from.i64()? != 0);
@@ -337,14 +337,15 @@ mod tests {
         let mut totals = Totals::default();
         let metrics = [Some(7), None, Some(-9)];
         totals.add(140, &crate::reading::Reading { event_time_ms: 10, metrics, left_out: [None; 3] });
-        let letter = |payload| DeadLetter {
+        let dead_letter = |payload| DeadLetter {
             incarnation: 0,
             offset: 140,
             reason: Reason::Late,
             payload,
             payload_bytes: 3,
         };
-        let pending = vec![letter(None), letter(Some([1, 2, 3].into())), letter(Some([].into()))];
+        let pending =
+            vec![dead_letter(None), dead_letter(Some([1, 2, 3].into())), dead_letter(Some([].into()))];
         Checkpoint {
             topic: "weather_data".into(),
             cluster_id: "5L6g3nShT-eMCtK--X86sw".into(),

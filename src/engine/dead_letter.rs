@@ -65,10 +65,10 @@ impl Shares {
 /// Dead letters that PostgreSQL has not confirmed, by position.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    letters: VecDeque<DeadLetter>,
+    dead_letters: VecDeque<DeadLetter>,
     bytes: usize,
     shares: Shares,
-    /// The first letter of each reason, its payload cut.
+    /// The first dead letter of each reason, its payload cut.
     examples: [Option<DeadLetter>; Reason::ALL.len()],
 }
 
@@ -78,20 +78,20 @@ impl Outbox {
         Self { shares: shares.clone(), ..Self::default() }
     }
 
-    /// Adds letters; their positions are above all that are here.
-    pub fn extend(&mut self, letters: impl IntoIterator<Item = DeadLetter>) {
-        for letter in letters {
-            self.bytes += letter.cost();
+    /// Adds dead letters; their positions are above all that are here.
+    pub fn extend(&mut self, dead_letters: impl IntoIterator<Item = DeadLetter>) {
+        for dead_letter in dead_letters {
+            self.bytes += dead_letter.cost();
             let cut = |payload: &Arc<[u8]>| Arc::from(&payload[..payload.len().min(EXAMPLE_BYTES)]);
-            self.examples[letter.reason.index()].get_or_insert_with(|| DeadLetter {
-                payload: letter.payload.as_ref().map(cut),
-                ..letter.clone()
+            self.examples[dead_letter.reason.index()].get_or_insert_with(|| DeadLetter {
+                payload: dead_letter.payload.as_ref().map(cut),
+                ..dead_letter.clone()
             });
-            self.letters.push_back(letter);
+            self.dead_letters.push_back(dead_letter);
         }
     }
 
-    /// The first letter that there was for this reason, with the beginning of its payload.
+    /// The first dead letter that there was for this reason, with the beginning of its payload.
     pub fn example(&self, reason: Reason) -> Option<&DeadLetter> {
         self.examples[reason.index()].as_ref()
     }
@@ -101,20 +101,24 @@ impl Outbox {
         self.bytes >= self.shares.each()
     }
 
-    /// The letters that belong to a state at this position.
+    /// The dead letters that belong to a state at this position.
     pub fn before(&self, position: Position) -> Vec<DeadLetter> {
-        self.letters.iter().take_while(|letter| letter.position() < position).cloned().collect()
+        self.dead_letters
+            .iter()
+            .take_while(|dead_letter| dead_letter.position() < position)
+            .cloned()
+            .collect()
     }
 
     /// The newest dead letters, ascending, at most `count`.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = &DeadLetter> {
-        self.letters.iter().skip(self.letters.len().saturating_sub(count))
+        self.dead_letters.iter().skip(self.dead_letters.len().saturating_sub(count))
     }
 
-    /// Forgets the letters that belong to a confirmed state.
+    /// Forgets the dead letters that belong to a confirmed state.
     pub fn confirm(&mut self, position: Position) {
-        while self.letters.front().is_some_and(|letter| letter.position() < position) {
-            self.bytes -= self.letters.pop_front().map_or(0, |letter| letter.cost());
+        while self.dead_letters.front().is_some_and(|dead_letter| dead_letter.position() < position) {
+            self.bytes -= self.dead_letters.pop_front().map_or(0, |dead_letter| dead_letter.cost());
         }
     }
 }
@@ -164,7 +168,7 @@ impl FloodGate {
 mod tests {
     use super::*;
 
-    fn letter(incarnation: i64, offset: i64, bytes: usize) -> DeadLetter {
+    fn dead_letter(incarnation: i64, offset: i64, bytes: usize) -> DeadLetter {
         DeadLetter {
             incarnation,
             offset,
@@ -179,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn letters_belong_to_the_state_at_a_position() {
+    fn dead_letters_belong_to_the_state_at_a_position() {
         let mut outbox = Outbox::default();
-        outbox.extend([letter(0, 5, 0), letter(0, 9, 0), letter(1, 2, 0)]);
+        outbox.extend([dead_letter(0, 5, 0), dead_letter(0, 9, 0), dead_letter(1, 2, 0)]);
         assert_eq!(outbox.before(at(0, 9)).len(), 1);
         assert_eq!(outbox.before(at(0, 10)).len(), 2);
         assert_eq!(outbox.before(at(1, 3)).len(), 3);
         outbox.confirm(at(1, 2));
-        assert_eq!(outbox.before(at(9, 0)), [letter(1, 2, 0)]);
+        assert_eq!(outbox.before(at(9, 0)), [dead_letter(1, 2, 0)]);
     }
 
     #[test]
@@ -194,7 +198,7 @@ mod tests {
         let mut outbox = Outbox::default();
         let mut offset = 0;
         while !outbox.is_full() {
-            outbox.extend([letter(0, offset, MAX_PAYLOAD_BYTES)]);
+            outbox.extend([dead_letter(0, offset, MAX_PAYLOAD_BYTES)]);
             offset += 1;
         }
         assert!(offset as usize * MAX_PAYLOAD_BYTES <= MAX_UNCONFIRMED_BYTES);
@@ -212,12 +216,12 @@ mod tests {
             for outbox in &mut outboxes {
                 let mut offset = 0;
                 while !outbox.is_full() {
-                    outbox.extend([letter(0, offset, 1_000)]);
+                    outbox.extend([dead_letter(0, offset, 1_000)]);
                     offset += 1;
                 }
             }
             let bytes: usize = outboxes.iter().map(|outbox| outbox.bytes).sum();
-            let surplus = partitions * letter(0, 0, 1_000).cost();
+            let surplus = partitions * dead_letter(0, 0, 1_000).cost();
             assert!(bytes <= MAX_UNCONFIRMED_BYTES + surplus, "{partitions} partitions: {bytes}");
         }
     }
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn an_example_of_each_reason_stays() {
         let mut outbox = Outbox::default();
-        outbox.extend([letter(0, 5, 4_000), letter(0, 6, 1)]);
+        outbox.extend([dead_letter(0, 5, 4_000), dead_letter(0, 6, 1)]);
         outbox.confirm(at(0, 7));
         let example = outbox.example(Reason::Malformed).unwrap();
         assert_eq!((example.offset, example.payload.as_ref().unwrap().len()), (5, EXAMPLE_BYTES));

@@ -66,7 +66,7 @@ pub struct Offer {
     /// Its state.
     pub state: State,
     /// The dead letters that belong to the state and are not confirmed.
-    pub letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<DeadLetter>,
     /// The stations that changed since PostgreSQL's last confirmation.
     pub stations: Vec<StationRow>,
     /// Kafka's end of the partition as last heard.
@@ -129,7 +129,7 @@ impl FlushPlan {
 
     /// Adds what PostgreSQL does not have of a partition; whether that is anything.
     pub fn add(&mut self, offer: Offer) -> bool {
-        let Offer { partition, epoch, state, letters, stations, high_watermark } = offer;
+        let Offer { partition, epoch, state, dead_letters, stations, high_watermark } = offer;
         let written = self.written.entry(partition).or_default();
         written.epoch = epoch;
         let has = |window: &&Window| written.windows.get(&window.start_ms) != Some(&window.totals);
@@ -143,8 +143,16 @@ impl FlushPlan {
             return false;
         }
         let known = written.position.unwrap_or(state.progress.flushed());
-        let flush =
-            PartitionFlush { partition, epoch, state, known, high_watermark, windows, letters, stations };
+        let flush = PartitionFlush {
+            partition,
+            epoch,
+            state,
+            known,
+            high_watermark,
+            windows,
+            dead_letters,
+            stations,
+        };
         let cost = flush.cost();
         match self.portions.back_mut() {
             Some(last) if self.filled + cost <= MAX_PORTION_BYTES => last.push(flush),
@@ -191,11 +199,11 @@ impl FlushPlan {
     fn isolate(&mut self) -> Remedy {
         let Some(mut portion) = self.portions.pop_front() else { return Remedy::TryAgain };
         let remedy = match portion.as_mut_slice() {
-            [part] if part.letters.is_empty() => Remedy::TryAgain,
+            [part] if part.dead_letters.is_empty() => Remedy::TryAgain,
             [part] => {
-                let kept = part.letters.len() / 2;
-                let left_out = part.letters.len() - kept;
-                part.letters.truncate(kept);
+                let kept = part.dead_letters.len() / 2;
+                let left_out = part.dead_letters.len() - kept;
+                part.dead_letters.truncate(kept);
                 Remedy::SendWithout { partition: part.partition, left_out }
             }
             _ => {
@@ -236,7 +244,7 @@ pub struct PartitionFlush {
     /// The windows of the state whose totals PostgreSQL does not have yet.
     pub windows: Vec<Window>,
     /// The dead letters of the state that PostgreSQL does not have yet.
-    pub letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<DeadLetter>,
     /// The stations of the state that PostgreSQL does not have as they are.
     pub stations: Vec<StationRow>,
 }
@@ -244,9 +252,9 @@ pub struct PartitionFlush {
 impl PartitionFlush {
     /// What it costs to send, roughly, in bytes.
     fn cost(&self) -> usize {
-        let letters: usize = self.letters.iter().map(DeadLetter::cost).sum();
+        let dead_letters: usize = self.dead_letters.iter().map(DeadLetter::cost).sum();
         let stations: usize = self.stations.iter().map(StationRow::cost).sum();
-        letters + stations + size_of::<Window>() * self.windows.len()
+        dead_letters + stations + size_of::<Window>() * self.windows.len()
     }
 
     /// Why PostgreSQL does not accept it, by the partition's row; None if that is not the reason.
@@ -296,21 +304,21 @@ mod tests {
         assert_eq!(pause(interval, Duration::from_secs(24 * 60 * 60)), LONGEST_PAUSE);
     }
 
-    fn offer(partition: i32, next_offset: i64, letters: usize) -> Offer {
+    fn offer(partition: i32, next_offset: i64, dead_letters: usize) -> Offer {
         let mut state = State::starting_at(0);
         state.progress.next_offset = next_offset;
         let totals = Totals { readings: next_offset, ..Totals::default() };
         state.windows =
             vec![Window { start_ms: 0, totals }, Window { start_ms: 10, totals: Totals::default() }];
-        let letter = |offset| DeadLetter {
+        let dead_letter = |offset| DeadLetter {
             incarnation: 0,
             offset,
             reason: Reason::Malformed,
             payload: None,
             payload_bytes: 0,
         };
-        let letters = (0..letters as i64).map(letter).collect();
-        Offer { partition, epoch: 5, state, letters, stations: Vec::new(), high_watermark: 0 }
+        let dead_letters = (0..dead_letters as i64).map(dead_letter).collect();
+        Offer { partition, epoch: 5, state, dead_letters, stations: Vec::new(), high_watermark: 0 }
     }
 
     fn sent(plan: &FlushPlan) -> Vec<i32> {
@@ -337,8 +345,8 @@ mod tests {
         let held: Vec<(i32, i64)> = (0..5).map(|partition| (partition, 5)).collect();
         plan.begin(&held, 1);
         let half = MAX_PORTION_BYTES / size_of::<DeadLetter>() / 2;
-        for (partition, letters) in [(0, 0), (1, half), (2, 3 * half), (3, half), (4, half / 2)] {
-            plan.add(offer(partition, 3, letters));
+        for (partition, dead_letters) in [(0, 0), (1, half), (2, 3 * half), (3, half), (4, half / 2)] {
+            plan.add(offer(partition, 3, dead_letters));
         }
         let mut portions = Vec::new();
         while !plan.portion().is_empty() {

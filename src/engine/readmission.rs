@@ -24,7 +24,7 @@ pub enum Refusal {
     Outside,
 }
 
-/// What letters are judged by.
+/// What dead letters are judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// Length of a window, ms.
@@ -57,11 +57,11 @@ pub struct Taken {
     pub readings: Vec<NamedReading>,
 }
 
-/// Takes letters, one after the other.
+/// Takes dead letters, one after the other.
 pub struct Readmission {
     rules: Rules,
     parser: Parser,
-    /// Those of the letter at hand.
+    /// Those of the dead letter at hand.
     readings: Vec<NamedReading>,
     deltas: Deltas,
     taken: Vec<NamedReading>,
@@ -74,7 +74,7 @@ impl Readmission {
         Self { rules, parser, readings: Vec::new(), deltas: Deltas::default(), taken: Vec::new() }
     }
 
-    /// Takes a letter; how many readings it has.
+    /// Takes a dead letter; how many readings it has.
     ///
     /// # Errors
     /// It cannot be taken, and nothing of it was.
@@ -157,7 +157,7 @@ mod tests {
         Readmission::new(rules, Format::shared())
     }
 
-    fn letter(time_ms: i64) -> Vec<u8> {
+    fn dead_letter(time_ms: i64) -> Vec<u8> {
         format!(r#"{{"timestamp":{time_ms},"temperature":5}}"#).into_bytes()
     }
 
@@ -169,7 +169,7 @@ mod tests {
     fn whatever_its_age_it_goes_where_it_belongs() {
         let mut readmission = readmission(None, None);
         for time_ms in [BASE + 1, BASE - 9_000 * HOUR, BASE + 2] {
-            assert_eq!(take(&mut readmission, &letter(time_ms)), Ok(1));
+            assert_eq!(take(&mut readmission, &dead_letter(time_ms)), Ok(1));
         }
         let windows = readmission.taken().windows;
         let found: Vec<_> = windows.iter().map(|w| (w.start_ms, w.totals.readings)).collect();
@@ -181,16 +181,16 @@ mod tests {
     #[test]
     fn what_cannot_be_taken_is_left_with_its_cause() {
         let mut readmission = readmission(Some(BASE), Some(BASE + HOUR));
-        let whole = letter(BASE);
+        let whole = dead_letter(BASE);
         assert_eq!(readmission.take(7, Some(&whole), whole.len() as i64 + 1), Err(Refusal::Cut));
         assert_eq!(readmission.take(7, None, 0), Err(Refusal::Cut));
         assert_eq!(take(&mut readmission, b"x"), Err(Refusal::Still(Reason::Malformed)));
-        let future = letter(BASE + 11 * HOUR);
+        let future = dead_letter(BASE + 11 * HOUR);
         assert_eq!(take(&mut readmission, &future), Err(Refusal::Still(Reason::Future)));
-        assert_eq!(take(&mut readmission, &letter(BASE - 1)), Err(Refusal::Outside));
-        assert_eq!(take(&mut readmission, &letter(BASE + HOUR)), Err(Refusal::Outside));
+        assert_eq!(take(&mut readmission, &dead_letter(BASE - 1)), Err(Refusal::Outside));
+        assert_eq!(take(&mut readmission, &dead_letter(BASE + HOUR)), Err(Refusal::Outside));
         assert_eq!(readmission.taken().windows, []);
-        assert_eq!(take(&mut readmission, &letter(BASE + HOUR - 1)), Ok(1));
+        assert_eq!(take(&mut readmission, &dead_letter(BASE + HOUR - 1)), Ok(1));
     }
 
     #[test]

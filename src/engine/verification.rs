@@ -1,7 +1,7 @@
 //! Whether what the tables say of a partition is what its log says.
 //!
 //! The log is read again by the same state machine, up to the offset of the stored state, and the two results are
-//! compared: windows here ([`window`]) and counts ([`counts`]), dead letters in [`letters`], the clock of then in
+//! compared: windows here ([`window`]) and counts ([`counts`]), dead letters in [`dead_letters`], the clock of then in
 //! [`clock`].
 //!
 //! Where Kafka no longer has the beginning, the watermark at the first offset that is left is not known. It is known of
@@ -10,7 +10,7 @@
 //! there. The others cannot be told.
 
 pub mod clock;
-pub mod letters;
+pub mod dead_letters;
 
 use crate::engine::state::{Position, Progress};
 use crate::engine::watermark;

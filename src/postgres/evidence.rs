@@ -13,7 +13,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::config::Between;
 use crate::engine::state::{LogIdentity, Position, Progress};
-use crate::engine::verification::letters::StoredLetter;
+use crate::engine::verification::dead_letters::StoredDeadLetter;
 use crate::engine::window::{METRICS, Window};
 use crate::postgres::failure::Failure;
 use crate::postgres::overview;
@@ -26,7 +26,7 @@ use crate::time::{from_timestamp, timestamp};
 /// Windows read in one go.
 const WINDOWS: i64 = 1_000;
 /// Dead letters read in one go: with their payloads, up to 1 MiB.
-const LETTERS: i64 = 250;
+const DEAD_LETTERS: i64 = 250;
 
 /// A partition in the snapshot.
 #[derive(Debug, Clone)]
@@ -76,12 +76,12 @@ const CLOSED_WINDOWS: &str = concat!(
 ORDER BY window_start LIMIT $5"
 );
 
-const STORED_LETTERS: &str = "\
+const STORED_DEAD_LETTERS: &str = "\
 SELECT \"offset\", reason, payload, payload_bytes FROM weather_dead_letter
 WHERE topic = $1 AND partition = $2 AND incarnation = $3 AND \"offset\" >= $4 AND \"offset\" < $5
 ORDER BY \"offset\" LIMIT $6";
 
-const LETTER_BYTES: &str = "\
+const DEAD_LETTER_BYTES: &str = "\
 SELECT coalesce(sum(100 + coalesce(pg_column_size(payload), 0)), 0)::bigint FROM weather_dead_letter";
 
 /// Rows of the output beside what their partials come to.
@@ -190,24 +190,24 @@ pub async fn windows(
 }
 
 /// A portion of a partition's dead letters from an offset on, up to before `end`, and whether it is the last.
-pub async fn letters(
+pub async fn dead_letters(
     session: &Session,
     topic: &str,
     partition: i32,
     from: Position,
     end: i64,
-) -> Result<(Vec<StoredLetter>, bool), Failure> {
+) -> Result<(Vec<StoredDeadLetter>, bool), Failure> {
     let parameters: [&(dyn ToSql + Sync); 6] =
-        [&topic, &partition, &from.incarnation, &from.offset, &end, &LETTERS];
-    let rows = session.call(session.client.query(STORED_LETTERS, &parameters)).await?;
-    let letters: Vec<StoredLetter> = rows.iter().map(letter_of).collect::<Result<_, _>>()?;
-    let is_last = (letters.len() as i64) < LETTERS;
-    Ok((letters, is_last))
+        [&topic, &partition, &from.incarnation, &from.offset, &end, &DEAD_LETTERS];
+    let rows = session.call(session.client.query(STORED_DEAD_LETTERS, &parameters)).await?;
+    let dead_letters: Vec<StoredDeadLetter> = rows.iter().map(dead_letter_of).collect::<Result<_, _>>()?;
+    let is_last = (dead_letters.len() as i64) < DEAD_LETTERS;
+    Ok((dead_letters, is_last))
 }
 
-fn letter_of(row: &Row) -> Result<StoredLetter, Failure> {
+fn dead_letter_of(row: &Row) -> Result<StoredDeadLetter, Failure> {
     let reason: &str = row.try_get(1)?;
-    Ok(StoredLetter {
+    Ok(StoredDeadLetter {
         offset: row.try_get(0)?,
         reason: Reason::ALL.into_iter().find(|known| known.as_str() == reason),
         payload: row.try_get(2)?,
@@ -216,8 +216,8 @@ fn letter_of(row: &Row) -> Result<StoredLetter, Failure> {
 }
 
 /// What all dead letters take in the table, in bytes, as it is measured when the oldest are deleted for want of room.
-pub async fn letter_bytes(session: &Session) -> Result<i64, Failure> {
-    let row = session.call_for_long(session.client.query_one(LETTER_BYTES, &[])).await?;
+pub async fn dead_letter_bytes(session: &Session) -> Result<i64, Failure> {
+    let row = session.call_for_long(session.client.query_one(DEAD_LETTER_BYTES, &[])).await?;
     Ok(row.try_get(0)?)
 }
 

@@ -6,7 +6,7 @@
 //! - [`connector`]: connections for the processor, with the tables checked.
 //! - [`mod@write`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
 //! - [`leases`]: who owns which partition.
-//! - `letters`: dead letters, as columns.
+//! - `dead_letters`: dead letters, as columns.
 //! - `partials`: what each partition has taken into a window, as columns and back.
 //! - [`station_partials`]: the same by station.
 //! - [`evidence`]: what the tables say, to be compared with the topic.
@@ -22,10 +22,10 @@
 
 pub mod clusters;
 pub mod connector;
+mod dead_letters;
 pub mod evidence;
 pub mod failure;
 pub mod leases;
-mod letters;
 pub mod overview;
 mod partials;
 pub mod readmission;

@@ -1,9 +1,9 @@
 //! Dead letters that are taken into their windows: a portion in one transaction, so that each counts once.
 //!
-//! A letter is locked, added to the partials of [`READMITTED`], and marked, and the rows of the output are computed by the
-//! statements of a flush. Where stations are kept apart, it is added to the partials of its station, too. A letter that
-//! another run holds is left to it. Whatever ends a run at any moment, a letter is both marked and counted, or neither. A
-//! letter is never deleted here.
+//! A dead letter is locked, added to the partials of [`READMITTED`], and marked, and the rows of the output are computed by the
+//! statements of a flush. Where stations are kept apart, it is added to the partials of its station, too. A dead letter that
+//! another run holds is left to it. Whatever ends a run at any moment, a dead letter is both marked and counted, or neither. A
+//! dead letter is never deleted here.
 //!
 //! Locks are taken in the order of a flush: partials, then rows of the output, each in the order of their windows; stations
 //! last. The run that has locked a window's partial is the only one that changes the stations of it.
@@ -22,10 +22,10 @@ use crate::time::timestamp;
 
 /// The partition under which readmitted readings are in `weather_partial`: no process owns it, so none overwrites it.
 pub const READMITTED: i32 = -1;
-/// Letters in one transaction: with their payloads at most 2 MiB, and quickly done.
+/// Dead letters in one transaction: with their payloads at most 2 MiB, and quickly done.
 const PORTION: i64 = 500;
 
-/// Which letter.
+/// Which dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// The partition.
@@ -37,13 +37,13 @@ pub struct Key {
 }
 
 impl Key {
-    /// Before every letter.
+    /// Before every dead letter.
     pub const FIRST: Self = Self { partition: -1, incarnation: -1, offset: -1 };
 }
 
-/// A letter, as far as it is needed.
+/// A dead letter, as far as it is needed.
 #[derive(Debug)]
-pub struct Letter {
+pub struct Candidate {
     /// Which.
     pub key: Key,
     /// The beginning of its value.
@@ -52,7 +52,7 @@ pub struct Letter {
     pub payload_bytes: i64,
 }
 
-macro_rules! letters {
+macro_rules! dead_letters {
     ($marked:literal) => {
         concat!(
             "SELECT partition, incarnation, \"offset\", payload, payload_bytes FROM weather_dead_letter
@@ -63,9 +63,9 @@ WHERE topic = $1 AND (partition, incarnation, \"offset\") > ($2, $3, $4) AND rea
     };
 }
 
-const CANDIDATES: &str = letters!("");
-const LOCKED_CANDIDATES: &str = concat!(letters!(""), " FOR UPDATE SKIP LOCKED");
-const MARKED: &str = letters!("NOT ");
+const CANDIDATES: &str = dead_letters!("");
+const LOCKED_CANDIDATES: &str = concat!(dead_letters!(""), " FOR UPDATE SKIP LOCKED");
+const MARKED: &str = dead_letters!("NOT ");
 
 const MARK: &str = "\
 UPDATE weather_dead_letter SET readmitted_at = clock_timestamp()
@@ -92,18 +92,18 @@ const PARTIALS: &str = concat!(
     " FROM weather_partial w WHERE topic = $1 AND partition = $2 ORDER BY window_start"
 );
 
-/// Letters that may be taken: whole, not marked, and refused for what time or another clock can change.
+/// Dead letters that may be taken: whole, not marked, and refused for what time or another clock can change.
 const COUNT: &str = "\
 SELECT reason, count(*) FROM weather_dead_letter WHERE topic = $1 AND reason IN ('late', 'future', 'out_of_range')
     AND readmitted_at IS NULL AND payload_bytes = octet_length(payload) GROUP BY reason ORDER BY reason";
 
-/// Begins a transaction and locks a portion of letters behind `after`, for these reasons.
+/// Begins a transaction and locks a portion of dead letters behind `after`, for these reasons.
 pub async fn lock(
     session: &Session,
     topic: &str,
     reasons: &[&str],
     after: Key,
-) -> Result<Vec<Letter>, Failure> {
+) -> Result<Vec<Candidate>, Failure> {
     session.call(session.client.batch_execute(&session.begin())).await?;
     read(session, LOCKED_CANDIDATES, topic, Some(reasons), after).await
 }
@@ -114,7 +114,7 @@ pub async fn look(
     topic: &str,
     reasons: &[&str],
     after: Key,
-) -> Result<Vec<Letter>, Failure> {
+) -> Result<Vec<Candidate>, Failure> {
     read(session, CANDIDATES, topic, Some(reasons), after).await
 }
 
@@ -124,16 +124,16 @@ async fn read(
     topic: &str,
     reasons: Option<&[&str]>,
     after: Key,
-) -> Result<Vec<Letter>, Failure> {
+) -> Result<Vec<Candidate>, Failure> {
     let parameters: [&(dyn ToSql + Sync); 6] =
         [&topic, &after.partition, &after.incarnation, &after.offset, &PORTION, &reasons];
     let rows = session.call(session.client.query(query, &parameters)).await?;
-    rows.iter().map(letter_of).collect()
+    rows.iter().map(dead_letter_of).collect()
 }
 
-fn letter_of(row: &Row) -> Result<Letter, Failure> {
+fn dead_letter_of(row: &Row) -> Result<Candidate, Failure> {
     let key = Key { partition: row.try_get(0)?, incarnation: row.try_get(1)?, offset: row.try_get(2)? };
-    Ok(Letter { key, payload: row.try_get(3)?, payload_bytes: row.try_get(4)? })
+    Ok(Candidate { key, payload: row.try_get(3)?, payload_bytes: row.try_get(4)? })
 }
 
 /// Ends the transaction without a change.
@@ -141,7 +141,7 @@ pub async fn leave(session: &Session) -> Result<(), Failure> {
     session.call(session.client.batch_execute("ROLLBACK")).await
 }
 
-/// Marks these locked letters, adds what is in them to the partials, computes the rows of the output, and commits.
+/// Marks these locked dead letters, adds what is in them to the partials, computes the rows of the output, and commits.
 pub async fn take(
     session: &Session,
     topic: &str,
@@ -181,7 +181,7 @@ pub async fn take(
     session.call(client.batch_execute("COMMIT")).await
 }
 
-/// Letters that may be taken, by reason: those that `weather readmit` takes unless other reasons are asked for.
+/// Dead letters that may be taken, by reason: those that `weather readmit` takes unless other reasons are asked for.
 pub async fn count(session: &Session, topic: &str) -> Result<Vec<(String, i64)>, Failure> {
     let rows = session.call(session.client.query(COUNT, &[&topic])).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
@@ -193,21 +193,21 @@ pub async fn sampled_out(session: &Session, topic: &str) -> Result<i64, Failure>
     Ok(session.call(session.client.query_one(query, &[&topic])).await?.try_get(0)?)
 }
 
-/// All readmitted letters in the order of their keys, each given to `see`, and what their partials say, at one moment.
+/// All readmitted dead letters in the order of their keys, each given to `see`, and what their partials say, at one moment.
 pub async fn readmitted(
     session: &Session,
     topic: &str,
-    mut see: impl FnMut(Letter),
+    mut see: impl FnMut(Candidate),
 ) -> Result<Vec<(i64, Totals)>, Failure> {
     let begin = "BEGIN TRANSACTION READ ONLY, ISOLATION LEVEL REPEATABLE READ";
     session.call(session.client.batch_execute(begin)).await?;
     let rows = session.call(session.client.query(PARTIALS, &[&topic, &READMITTED])).await?;
     let mut after = Key::FIRST;
     loop {
-        let letters = read(session, MARKED, topic, None, after).await?;
-        let Some(last) = letters.last() else { break };
+        let dead_letters = read(session, MARKED, topic, None, after).await?;
+        let Some(last) = dead_letters.last() else { break };
         after = last.key;
-        letters.into_iter().for_each(&mut see);
+        dead_letters.into_iter().for_each(&mut see);
     }
     leave(session).await?;
     rows.iter().map(|row| window_of(row).map(|window| (window.start_ms, window.totals))).collect()

@@ -25,8 +25,8 @@ use tokio_postgres::types::ToSql;
 use crate::engine::checkpoint::encode_log_memory;
 use crate::engine::flush_plan::{PartitionFlush, Standing};
 use crate::engine::state::{Position, Progress, REASONS};
+use crate::postgres::dead_letters::{self as dead_letter_table, DeadLetterColumns};
 use crate::postgres::failure::Failure;
-use crate::postgres::letters::{self as letter_table, LetterColumns};
 use crate::postgres::optional_timestamp;
 use crate::postgres::partials::{self, PartialColumns};
 use crate::postgres::session::Session;
@@ -52,7 +52,7 @@ pub struct FlushSession {
     make_rows: Statement,
     lock_rows: Statement,
     recompute: Statement,
-    letters: Statement,
+    dead_letters: Statement,
     /// Where stations are kept apart.
     stations: Option<Statement>,
 }
@@ -188,11 +188,11 @@ impl FlushSession {
                     client.prepare(MAKE_ROWS),
                     client.prepare(LOCK_ROWS),
                     client.prepare(RECOMPUTE),
-                    client.prepare(letter_table::STORE),
+                    client.prepare(dead_letter_table::STORE),
                 )
             })
             .await?;
-        let (advance, partials, make_rows, lock_rows, recompute, letters) = prepared;
+        let (advance, partials, make_rows, lock_rows, recompute, dead_letters) = prepared;
         let stations = match by_station {
             true => Some(session.call(client.prepare(station_partials::STORE)).await?),
             false => None,
@@ -211,7 +211,7 @@ impl FlushSession {
             make_rows,
             lock_rows,
             recompute,
-            letters,
+            dead_letters,
             stations,
         })
     }
@@ -243,12 +243,12 @@ impl FlushSession {
     ) -> Result<Vec<SummaryRow>, Failure> {
         let advance = AdvanceColumns::of(partitions);
         let partials = PartialColumns::of(partitions);
-        let letters = LetterColumns::of(partitions);
+        let dead_letters = DeadLetterColumns::of(partitions);
         let window_ms = self.window_ms as f64;
         let client = &self.session.client;
         let advance_parameters = advance.parameters(&self.topic, &self.lease_ms);
         let partial_parameters = partials.parameters(&self.topic);
-        let letter_parameters = letters.parameters(&self.topic);
+        let dead_letter_parameters = dead_letters.parameters(&self.topic);
         let new_parameters: [&(dyn ToSql + Sync); 2] = [&new, &window_ms];
         let lock_parameters: [&(dyn ToSql + Sync); 1] = [&touched];
         let summary_parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &touched, &window_ms];
@@ -267,13 +267,13 @@ impl FlushSession {
                 self.execute_unless(new.is_empty(), &self.make_rows, &new_parameters),
                 self.execute_unless(touched.is_empty(), &self.lock_rows, &lock_parameters),
                 client.query(&self.recompute, &summary_parameters),
-                self.execute_unless(letters.offset.is_empty(), &self.letters, &letter_parameters),
+                self.execute_unless(dead_letters.offset.is_empty(), &self.dead_letters, &dead_letter_parameters),
                 self.store_stations(first),
                 self.commit_if(rest.is_empty()),
             )
         };
         let answers = self.session.call(async { Ok(statements.await) }).await?;
-        let (begin, advanced, partials, made, locked, rows, letters, stations, commit) = answers;
+        let (begin, advanced, partials, made, locked, rows, dead_letters, stations, commit) = answers;
         let first = || {
             begin?;
             // The first that failed is the cause; the rest only say that the transaction has failed.
@@ -282,7 +282,7 @@ impl FlushSession {
             made?;
             locked?;
             let rows = rows?;
-            letters?;
+            dead_letters?;
             stations?;
             commit?;
             Ok::<_, tokio_postgres::Error>(rows)

@@ -154,10 +154,10 @@ impl Flusher {
                 let noted_ms = self.oldest_ms.entry((owned.partition, owned.epoch)).or_insert(oldest_ms);
                 *noted_ms = oldest_ms.min(*noted_ms);
             }
-            let Some(FlushImage { state, letters, stations }) = owned.snapshot().await else { continue };
+            let Some(FlushImage { state, dead_letters, stations }) = owned.snapshot().await else { continue };
             let (partition, epoch, high_watermark) =
                 (owned.partition, owned.epoch, owned.high_watermark.get());
-            self.plan.add(Offer { partition, epoch, state, letters, stations, high_watermark });
+            self.plan.add(Offer { partition, epoch, state, dead_letters, stations, high_watermark });
         }
         left
     }
@@ -237,12 +237,12 @@ impl Flusher {
             took,
             visible_after,
             rows: rows.len(),
-            dead_letters: work.iter().map(|part| part.letters.len()).sum(),
+            dead_letters: work.iter().map(|part| part.dead_letters.len()).sum(),
             offsets: offsets.collect(),
         };
         let sample = |part: &PartitionFlush| -> Vec<Sample> {
-            let letters = part.letters.iter().rev().take(stats::SAMPLES).rev();
-            letters.map(|letter| Sample::of(part.partition, letter)).collect()
+            let dead_letters = part.dead_letters.iter().rev().take(stats::SAMPLES).rev();
+            dead_letters.map(|dead_letter| Sample::of(part.partition, dead_letter)).collect()
         };
         self.stats.wrote(batch, work.iter().flat_map(sample));
     }

@@ -1,6 +1,6 @@
 //! `weather readmit`: dead letters into the windows where they belong, each once, beside running processors.
 //!
-//! Portion by portion: letters are locked, judged by [`engine::readmission`](crate::engine::readmission), and what can be
+//! Portion by portion: dead letters are locked, judged by [`engine::readmission`](crate::engine::readmission), and what can be
 //! taken is added and marked in one transaction. So it can be killed at any moment, run again, and run several times at
 //! once. What cannot be taken stays as it is, and is counted by its cause.
 
@@ -25,10 +25,10 @@ use crate::time::{milliseconds, now_ms};
 /// After so many failures in a row it gives up.
 const TRIES: u32 = 10;
 
-/// What became of the letters.
+/// What became of the dead letters.
 #[derive(Debug, Default)]
 struct Counts {
-    letters: i64,
+    dead_letters: i64,
     readings: usize,
     windows: BTreeSet<i64>,
     refused: BTreeMap<Refusal, i64>,
@@ -51,7 +51,7 @@ pub async fn run(config: Readmit, mut shutdown: Shutdown) -> Result<()> {
     result.map(|_| ())
 }
 
-/// How many letters of floods were never kept.
+/// How many dead letters of floods were never kept.
 async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
     let mut session = Session::open(&config.database).await.map_err(|failure| refused(config, &failure))?;
     let identity = schema::made_for(&session, &config.topic).await.map_err(|e| setup_error(config, e))?;
@@ -71,7 +71,7 @@ async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
                 backoff.reset();
             }
             Ok(None) => break,
-            // What was asked for may have been done all the same: then those letters are marked.
+            // What was asked for may have been done all the same: then those dead letters are marked.
             Err(failure) if failure.kind == FailureKind::Outage && backoff.failures() < TRIES => {
                 crate::warn!("PostgreSQL is not available; trying again", "reason" => failure);
                 readmission.taken();
@@ -87,7 +87,7 @@ async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
     readmission::sampled_out(&session, &config.topic).await.map_err(|failure| refused(config, &failure))
 }
 
-/// Works on the letters behind `after`; the last of them, None if there are no more.
+/// Works on the dead letters behind `after`; the last of them, None if there are no more.
 async fn portion(
     config: &Readmit,
     identity: &Identity,
@@ -97,15 +97,19 @@ async fn portion(
     counts: &mut Counts,
 ) -> std::result::Result<Option<Key>, Failure> {
     let reasons: Vec<&str> = config.reasons.iter().map(|reason| reason.as_str()).collect();
-    let letters = match config.dry_run {
+    let dead_letters = match config.dry_run {
         true => readmission::look(session, &config.topic, &reasons, after).await?,
         false => readmission::lock(session, &config.topic, &reasons, after).await?,
     };
     let (mut keys, mut readings, mut refusals) = (Vec::new(), 0, Vec::new());
-    for letter in &letters {
-        match readmission.take(letter.key.offset, letter.payload.as_deref(), letter.payload_bytes) {
+    for dead_letter in &dead_letters {
+        match readmission.take(
+            dead_letter.key.offset,
+            dead_letter.payload.as_deref(),
+            dead_letter.payload_bytes,
+        ) {
             Ok(count) => {
-                keys.push(letter.key);
+                keys.push(dead_letter.key);
                 readings += count;
             }
             Err(refusal) => refusals.push(refusal),
@@ -118,13 +122,13 @@ async fn portion(
         false if keys.is_empty() => readmission::leave(session).await?,
         false => readmission::take(session, &config.topic, identity.window_ms, &keys, &taken).await?,
     }
-    counts.letters += keys.len() as i64;
+    counts.dead_letters += keys.len() as i64;
     counts.readings += readings;
     counts.windows.extend(starts);
     for refusal in refusals {
         *counts.refused.entry(refusal).or_default() += 1;
     }
-    Ok(letters.last().map(|letter| letter.key))
+    Ok(dead_letters.last().map(|dead_letter| dead_letter.key))
 }
 
 impl Counts {
@@ -133,7 +137,7 @@ impl Counts {
         let mut out = format!(
             "{} readings of {} dead letters {done} into {} windows\n",
             Grouped(self.readings as i64),
-            Grouped(self.letters),
+            Grouped(self.dead_letters),
             Grouped(self.windows.len() as i64)
         );
         // Writing to a String cannot fail.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::engine::state::Progress;
-use crate::engine::verification::letters::Outcome;
+use crate::engine::verification::dead_letters::Outcome;
 use crate::engine::verification::{Reach, Value};
 use crate::engine::window::Totals;
 use crate::time::{Rfc3339, SqlTimestamp};
@@ -53,10 +53,10 @@ pub(super) struct PartitionFindings {
     incarnation: i64,
     pub(super) windows: i64,
     pub(super) readings: i64,
-    pub(super) letters: i64,
-    pub(super) letters_not_kept: i64,
+    pub(super) dead_letters: i64,
+    pub(super) dead_letters_not_kept: i64,
     /// Whether none of its dead letters was deleted.
-    pub(super) letters_are_kept: bool,
+    pub(super) dead_letters_are_kept: bool,
     pub(super) differences: Vec<Difference>,
     /// All differences, told or not.
     pub(super) differing: i64,
@@ -78,9 +78,9 @@ impl PartitionFindings {
             incarnation: table.incarnation,
             windows: 0,
             readings: 0,
-            letters: 0,
-            letters_not_kept: 0,
-            letters_are_kept: false,
+            dead_letters: 0,
+            dead_letters_not_kept: 0,
+            dead_letters_are_kept: false,
             differences: Vec::new(),
             differing: 0,
             unknown_windows: 0,
@@ -144,10 +144,10 @@ impl PartitionFindings {
     }
 
     /// What the dead letters came to.
-    pub(super) fn letters(&mut self, outcome: Outcome) {
-        self.letters = outcome.equal;
-        self.letters_not_kept = outcome.not_kept;
-        self.letters_are_kept = self.is_whole && outcome.deleted == 0;
+    pub(super) fn dead_letters(&mut self, outcome: Outcome) {
+        self.dead_letters = outcome.equal;
+        self.dead_letters_not_kept = outcome.not_kept;
+        self.dead_letters_are_kept = self.is_whole && outcome.deleted == 0;
         for finding in outcome.findings {
             self.find_at(Some((finding.first_offset, finding.last_offset)), finding.what);
         }

@@ -87,7 +87,7 @@ async fn verify(config: &Verify) -> Result<Report> {
     // Later than the snapshot: what was read by then is there.
     let topic = topic.with_ends(&cluster).await?;
     let Planned { replays, differences, mut unknown } = plan::plan(stored, &topic, &config.between);
-    let letters_since_ms = letters_since(config, &session).await.map_err(refused)?;
+    let dead_letters_since_ms = dead_letters_since(config, &session).await.map_err(refused)?;
     let rules = Arc::new(Rules {
         topic: topic_name.clone(),
         settings: Settings {
@@ -97,7 +97,7 @@ async fn verify(config: &Verify) -> Result<Report> {
         },
         format,
         between: config.between,
-        letters_since_ms,
+        dead_letters_since_ms,
         session,
         done: AtomicI64::new(0),
     });
@@ -123,7 +123,7 @@ async fn verify(config: &Verify) -> Result<Report> {
     let (rows, mut wrong) = compare_output(&rules).await.map_err(refused)?;
     wrong.extend(differences);
     wrong.extend(stations::compare(&rules).await.map_err(refused)?);
-    let all_kept = partitions.iter().all(|found| found.letters_are_kept) && unknown.is_empty();
+    let all_kept = partitions.iter().all(|found| found.dead_letters_are_kept) && unknown.is_empty();
     let (readmitted, lost) = readmitted::compare(&rules, all_kept).await.map_err(refused)?;
     wrong.extend(readmitted);
     unknown.extend(lost);
@@ -131,8 +131,8 @@ async fn verify(config: &Verify) -> Result<Report> {
 }
 
 /// From which record on no dead letter can have been deleted for its age or for want of room, ms since 1970.
-async fn letters_since(config: &Verify, session: &Session) -> Result<i64, Failure> {
-    let bytes = evidence::letter_bytes(session).await? as f64;
+async fn dead_letters_since(config: &Verify, session: &Session) -> Result<i64, Failure> {
+    let bytes = evidence::dead_letter_bytes(session).await? as f64;
     Ok(match bytes < MAYBE_TRIMMED * config.dead_letter_max_bytes as f64 {
         true => now_ms() - milliseconds(config.dead_letter_retention),
         false => i64::MAX,

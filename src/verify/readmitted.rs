@@ -27,28 +27,31 @@ pub(super) async fn compare(
         },
         Arc::clone(&rules.format),
     );
-    let mut letters: BTreeMap<i64, Totals> = BTreeMap::new();
+    let mut dead_letters: BTreeMap<i64, Totals> = BTreeMap::new();
     let mut unreadable = 0;
-    let table = readmitted(&rules.session, &rules.topic, |letter| {
-        match readmission.take(letter.key.offset, letter.payload.as_deref(), letter.payload_bytes) {
-            Ok(_) => readmission
-                .taken()
-                .windows
-                .iter()
-                .for_each(|window| letters.entry(window.start_ms).or_default().merge(&window.totals)),
-            Err(_) => unreadable += 1,
-        }
-    })
-    .await?;
+    let table =
+        readmitted(&rules.session, &rules.topic, |dead_letter| {
+            match readmission.take(
+                dead_letter.key.offset,
+                dead_letter.payload.as_deref(),
+                dead_letter.payload_bytes,
+            ) {
+                Ok(_) => readmission.taken().windows.iter().for_each(|window| {
+                    dead_letters.entry(window.start_ms).or_default().merge(&window.totals)
+                }),
+                Err(_) => unreadable += 1,
+            }
+        })
+        .await?;
     let table: BTreeMap<i64, Totals> = table.into_iter().collect();
     let (mut differences, mut unknown) = (Vec::new(), BTreeSet::new());
-    let starts: BTreeSet<i64> = table.keys().chain(letters.keys()).copied().collect();
+    let starts: BTreeSet<i64> = table.keys().chain(dead_letters.keys()).copied().collect();
     let is_asked = |start_ms: &i64| {
         let between = &rules.between;
         between.from_ms.is_none_or(|from| *start_ms >= from) && between.to_ms.is_none_or(|to| *start_ms < to)
     };
     for start_ms in starts.into_iter().filter(is_asked) {
-        let (found, expected) = (table.get(&start_ms).copied(), letters.get(&start_ms).copied());
+        let (found, expected) = (table.get(&start_ms).copied(), dead_letters.get(&start_ms).copied());
         let (found, expected) = (found.unwrap_or_default(), expected.unwrap_or_default());
         let values = differing(&found, &expected);
         if values.is_empty() {
@@ -80,8 +83,8 @@ pub(super) async fn compare(
 }
 
 /// What differs; offsets of several partitions together mean nothing.
-fn differing(table: &Totals, letters: &Totals) -> Vec<Value> {
-    let mut values = totals(table, letters);
+fn differing(table: &Totals, dead_letters: &Totals) -> Vec<Value> {
+    let mut values = totals(table, dead_letters);
     values.retain(|value| !["first_offset", "last_offset"].contains(&value.name));
     values
 }

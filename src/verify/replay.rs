@@ -13,7 +13,7 @@ use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::{Confirmation, Partition, Settings};
 use crate::engine::state::{Position, Progress, State};
 use crate::engine::verification::clock::clock;
-use crate::engine::verification::letters::{Letters, StoredLetter};
+use crate::engine::verification::dead_letters::{DeadLetters, StoredDeadLetter};
 use crate::engine::verification::{Reach, Verdict, counts, excuse, window};
 use crate::engine::watermark;
 use crate::engine::window::Window;
@@ -43,7 +43,7 @@ pub(super) struct Rules {
     /// Which windows count.
     pub between: Between,
     /// Dead letters of records from before this may have been deleted, ms since 1970.
-    pub letters_since_ms: i64,
+    pub dead_letters_since_ms: i64,
     /// Where the tables are.
     pub session: Session,
     /// Offsets read again so far, of all partitions.
@@ -57,8 +57,8 @@ pub(super) struct Replay {
     table: Progress,
     reach: Reach,
     partition: Partition,
-    letters: LetterStream,
-    comparison: Letters,
+    dead_letters: DeadLetterStream,
+    comparison: DeadLetters,
     /// Windows that begin up to here are compared, ms since 1970.
     compared_to_ms: Option<i64>,
     expander: Expander,
@@ -77,8 +77,8 @@ impl Replay {
         state.progress.flushed_incarnation = reach.from.incarnation;
         let partition = Partition::new(rules.settings, state).reading(Arc::clone(&rules.format)).unsampled();
         Self {
-            letters: LetterStream::new(stored.partition, reach.from, table.next_offset),
-            comparison: Letters::new(reach, &table, rules.letters_since_ms),
+            dead_letters: DeadLetterStream::new(stored.partition, reach.from, table.next_offset),
+            comparison: DeadLetters::new(reach, &table, rules.dead_letters_since_ms),
             compared_to_ms: rules.between.from_ms.map(|from| from - 1),
             findings: PartitionFindings::new(stored.partition, &table, &reach),
             expander: Expander::default(),
@@ -156,17 +156,17 @@ impl Replay {
     async fn read(&mut self, mut turn: Turn, feed: &mut Feed) -> Result<Result<(), CannotGoOn>, Failure> {
         let end = self.table.next_offset;
         let to = turn.next_offset().unwrap_or(i64::MAX).min(end);
-        let stored = self.letters.up_to(to, &self.rules).await?;
-        // Of a list that counts, no letter says which of its readings came from the future.
+        let stored = self.dead_letters.up_to(to, &self.rules).await?;
+        // Of a list that counts, no dead letter says which of its readings came from the future.
         let all_kept = self.stored.futures == self.table.rejected[Reason::Future.index()]
             && !self.rules.format.has_list();
-        let mut letters = stored.iter().peekable();
+        let mut dead_letters = stored.iter().peekable();
         let mut clock_ms = clock(None, true, 0);
         self.partition.begin(clock_ms);
         let look = |partition: &mut Partition, offset: i64, stamped_ms: i64| {
-            while letters.next_if(|letter| letter.offset < offset).is_some() {}
-            let letter = letters.peek().filter(|letter| letter.offset == offset);
-            let is_future = letter.map(|letter| letter.reason == Some(Reason::Future));
+            while dead_letters.next_if(|dead_letter| dead_letter.offset < offset).is_some() {}
+            let dead_letter = dead_letters.peek().filter(|dead_letter| dead_letter.offset == offset);
+            let is_future = dead_letter.map(|dead_letter| dead_letter.reason == Some(Reason::Future));
             let now_ms = clock(is_future, all_kept, stamped_ms);
             if now_ms != clock_ms {
                 clock_ms = now_ms;
@@ -179,7 +179,7 @@ impl Replay {
         let refused: Vec<DeadLetter> = self.partition.take_rejected().collect();
         let next_offset = self.next_offset();
         let (read_now, later): (Vec<_>, Vec<_>) = stored.into_iter().partition(|l| l.offset < next_offset);
-        self.letters.put_back(later);
+        self.dead_letters.put_back(later);
         self.comparison.compare(&read_now, &refused, read.oldest_ms.unwrap_or(-1));
         Ok(match read.error {
             None => {
@@ -261,9 +261,9 @@ impl Replay {
         if !self.rules.between.is_everything() {
             return Ok(self.findings);
         }
-        self.comparison.compare(&self.letters.rest(&self.rules).await?, &[], i64::MAX);
+        self.comparison.compare(&self.dead_letters.rest(&self.rules).await?, &[], i64::MAX);
         let log = self.partition.state().progress;
-        self.findings.letters(self.comparison.finish());
+        self.findings.dead_letters(self.comparison.finish());
         if self.reach.is_whole {
             self.findings.counts(&counts(&self.table, &log));
         }
@@ -275,39 +275,40 @@ impl Replay {
 }
 
 /// The dead letters of a partition in the table, as far as they are read.
-struct LetterStream {
+struct DeadLetterStream {
     partition: i32,
     next: Position,
     end: i64,
     is_at_end: bool,
-    loaded: VecDeque<StoredLetter>,
+    loaded: VecDeque<StoredDeadLetter>,
 }
 
-impl LetterStream {
+impl DeadLetterStream {
     fn new(partition: i32, from: Position, end: i64) -> Self {
         Self { partition, next: from, end, is_at_end: false, loaded: VecDeque::new() }
     }
 
     /// Takes those before this offset.
-    async fn up_to(&mut self, offset: i64, rules: &Rules) -> Result<Vec<StoredLetter>, Failure> {
+    async fn up_to(&mut self, offset: i64, rules: &Rules) -> Result<Vec<StoredDeadLetter>, Failure> {
         while !self.is_at_end && self.loaded.back().is_none_or(|last| last.offset < offset) {
             let (portion, is_last) =
-                evidence::letters(&rules.session, &rules.topic, self.partition, self.next, self.end).await?;
+                evidence::dead_letters(&rules.session, &rules.topic, self.partition, self.next, self.end)
+                    .await?;
             self.is_at_end = is_last;
             self.next.offset = portion.last().map_or(self.next.offset, |last| last.offset + 1);
             self.loaded.extend(portion);
         }
-        let count = self.loaded.partition_point(|letter| letter.offset < offset);
+        let count = self.loaded.partition_point(|dead_letter| dead_letter.offset < offset);
         Ok(self.loaded.drain(..count).collect())
     }
 
     /// Takes back what the log has not come to.
-    fn put_back(&mut self, letters: Vec<StoredLetter>) {
-        letters.into_iter().rev().for_each(|letter| self.loaded.push_front(letter));
+    fn put_back(&mut self, dead_letters: Vec<StoredDeadLetter>) {
+        dead_letters.into_iter().rev().for_each(|dead_letter| self.loaded.push_front(dead_letter));
     }
 
     /// Takes all that are left.
-    async fn rest(&mut self, rules: &Rules) -> Result<Vec<StoredLetter>, Failure> {
+    async fn rest(&mut self, rules: &Rules) -> Result<Vec<StoredDeadLetter>, Failure> {
         self.up_to(self.end, rules).await
     }
 }

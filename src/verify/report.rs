@@ -79,8 +79,8 @@ impl Report {
                 to_offset: found.offsets.1,
                 windows: found.windows,
                 readings: found.readings,
-                dead_letters: found.letters,
-                dead_letters_not_kept: found.letters_not_kept,
+                dead_letters: found.dead_letters,
+                dead_letters_not_kept: found.dead_letters_not_kept,
             });
             differing += found.differing;
             differences.append(&mut found.differences);

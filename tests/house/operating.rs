@@ -6,7 +6,7 @@ use std::path::Path;
 const OF_OTHERS: [&str; 5] =
     ["NoBrokersAvailable", "Jar missing", "PYTHONPATH", "password authentication failed", "is_final = false"];
 /// A part of a message between two values has to be so long to say anything.
-const MIN_LETTERS: usize = 10;
+const MIN_DEAD_LETTERS: usize = 10;
 
 /// All of the program's source in one text.
 fn source(folder: &Path) -> String {
@@ -43,7 +43,7 @@ fn parts(document: &str) -> Vec<String> {
         .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
         .collect();
     let parts = quotes.iter().flat_map(|quote| quote.split(['…', '"', ';', ':']));
-    let parts = parts.map(|part| part.trim().to_owned()).filter(|part| part.len() >= MIN_LETTERS);
+    let parts = parts.map(|part| part.trim().to_owned()).filter(|part| part.len() >= MIN_DEAD_LETTERS);
     parts.filter(|part| !OF_OTHERS.contains(&part.as_str())).collect()
 }
 

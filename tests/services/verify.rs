@@ -153,8 +153,8 @@ async fn whatever_is_planted_is_found_and_named() {
     pipeline.produce(&LOAD).await;
     pipeline.drain().await;
     let exact = assert_exact(&pipeline, &[]).await;
-    let (read, letters) = (sum(&exact, "readings"), sum(&exact, "dead_letters"));
-    assert!(letters > 100 && read + letters == 12_000, "{exact}");
+    let (read, dead_letters) = (sum(&exact, "readings"), sum(&exact, "dead_letters"));
+    assert!(dead_letters > 100 && read + dead_letters == 12_000, "{exact}");
     let keep: Vec<String> = TABLES.iter().map(|t| format!("CREATE TABLE kept_{t} AS TABLE {t}")).collect();
     pipeline.database.execute(&keep.join("; ")).await;
     let restore = |table: &&str| format!("TRUNCATE {table}; INSERT INTO {table} TABLE kept_{table}");

@@ -54,7 +54,7 @@ pub struct Ledger {
     /// By window and station, where stations are kept apart.
     pub stations: BTreeMap<(i64, String), Totals>,
     /// Kept dead letters by incarnation and offset.
-    pub letters: BTreeMap<(i64, i64), Reason>,
+    pub dead_letters: BTreeMap<(i64, i64), Reason>,
     aggregated: i64,
     skipped: i64,
     lost: i64,
@@ -86,7 +86,7 @@ impl Ledger {
             watermark_ms: NONE,
             windows: BTreeMap::new(),
             stations: BTreeMap::new(),
-            letters: BTreeMap::new(),
+            dead_letters: BTreeMap::new(),
             aggregated: 0,
             skipped: 0,
             lost: 0,
@@ -108,10 +108,9 @@ impl Ledger {
             let outcome = self.judge(*offset, record, &judging);
             self.enter(outcome);
         }
-        let kept = judging
-            .kept
-            .iter()
-            .all(|letter| self.letters.get(&(letter.incarnation, letter.offset)) == Some(&letter.reason));
+        let kept = judging.kept.iter().all(|dead_letter| {
+            self.dead_letters.get(&(dead_letter.incarnation, dead_letter.offset)) == Some(&dead_letter.reason)
+        });
         ensure!(kept, "dead letters {:?} were kept of records that are none", judging.kept);
         Ok(())
     }
@@ -185,7 +184,7 @@ impl Ledger {
                 Reason::Late
             }
         };
-        match judging.kept.iter().any(|letter| letter.offset == offset) {
+        match judging.kept.iter().any(|dead_letter| dead_letter.offset == offset) {
             true => Outcome::Rejected(reason),
             false => Outcome::SampledOut(reason),
         }
@@ -231,7 +230,7 @@ impl Ledger {
             Outcome::Lost => self.lost += 1,
             Outcome::Rejected(reason) => {
                 self.rejected[reason.index()] += 1;
-                self.letters.insert((self.incarnation, self.next_offset), reason);
+                self.dead_letters.insert((self.incarnation, self.next_offset), reason);
             }
             Outcome::SampledOut(reason) => {
                 self.rejected[reason.index()] += 1;

@@ -1,18 +1,18 @@
 //! By which clock a record was judged when it was read first: what is `future` depends on it, and nobody remembers it.
 //!
 //! The table's word is taken: what it has as a dead letter that came from the future was from the future, and nothing
-//! else was, as long as it has as many of these letters as were counted. Where some are gone (a flood is sampled, old
-//! ones are deleted), a record without a letter is judged by the time that Kafka has stamped it with.
+//! else was, as long as it has as many of these dead letters as were counted. Where some are gone (a flood is sampled, old
+//! ones are deleted), a record without a dead letter is judged by the time that Kafka has stamped it with.
 
 /// Later than any event time: by this clock nothing is in the future.
 const AFTER_ALL: i64 = i64::MAX;
 /// Earlier than any event time: by this clock everything is.
 const BEFORE_ALL: i64 = i64::MIN / 2;
 
-/// The clock for one record, ms since 1970. `letter` tells whether the table has a dead letter of it, and if so whether
+/// The clock for one record, ms since 1970. `dead_letter` tells whether the table has a dead letter of it, and if so whether
 /// that came from the future; `all_kept` whether it has all of these; `stamped_ms` is Kafka's time, below 0 without one.
-pub fn clock(letter: Option<bool>, all_kept: bool, stamped_ms: i64) -> i64 {
-    match letter {
+pub fn clock(dead_letter: Option<bool>, all_kept: bool, stamped_ms: i64) -> i64 {
+    match dead_letter {
         Some(true) => BEFORE_ALL,
         None if !all_kept && stamped_ms >= 0 => stamped_ms,
         _ => AFTER_ALL,

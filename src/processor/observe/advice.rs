@@ -9,9 +9,9 @@ use crate::time::{Rfc3339, now_ms};
 /// What to do about records that are refused for this reason; they are this share of all.
 pub fn on_rejected(reason: Reason, share: f64, example: Option<&DeadLetter>, format: &Format) -> String {
     // Of one that was cut nothing can be told.
-    let whole = |letter: &DeadLetter| {
-        let payload = letter.payload.clone()?;
-        (i64::try_from(payload.len()) == Ok(letter.payload_bytes)).then_some(payload)
+    let whole = |dead_letter: &DeadLetter| {
+        let payload = dead_letter.payload.clone()?;
+        (i64::try_from(payload.len()) == Ok(dead_letter.payload_bytes)).then_some(payload)
     };
     let hint = example.and_then(whole).and_then(|payload| hint(reason, &payload, format));
     hint.unwrap_or_else(|| in_general(reason, share))
@@ -69,7 +69,7 @@ fn in_general(reason: Reason, share: f64) -> String {
 mod tests {
     use super::*;
 
-    fn letter(payload: &str) -> DeadLetter {
+    fn dead_letter(payload: &str) -> DeadLetter {
         DeadLetter {
             incarnation: 0,
             offset: 0,
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn the_line_says_what_to_set() {
         let advice =
-            |reason, payload: &str| on_rejected(reason, 0.1, Some(&letter(payload)), &Format::default());
+            |reason, payload: &str| on_rejected(reason, 0.1, Some(&dead_letter(payload)), &Format::default());
         for (reason, payload, words) in [
             (
                 Reason::NoMetric,
@@ -97,7 +97,7 @@ mod tests {
             let advice = advice(reason, payload);
             assert!(advice.contains(words), "{payload}: {advice}");
         }
-        let cut = DeadLetter { payload_bytes: 9_999, ..letter("{\"dt\":17") };
+        let cut = DeadLetter { payload_bytes: 9_999, ..dead_letter("{\"dt\":17") };
         let advice = on_rejected(Reason::Malformed, 0.1, Some(&cut), &Format::default());
         assert!(advice.contains("check what sends them"), "{advice}");
     }

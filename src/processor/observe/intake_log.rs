@@ -81,17 +81,17 @@ impl IntakeLog {
 
     fn warn_of_rejected(&self, reason: Reason, count: i64, share: f64) {
         let example = self.registry.all().into_iter().find_map(|owned| {
-            let letter = owned.outbox.with(|outbox| outbox.example(reason).cloned())?;
-            Some((owned.partition, letter))
+            let dead_letter = owned.outbox.with(|outbox| outbox.example(reason).cloned())?;
+            Some((owned.partition, dead_letter))
         });
-        let letter = example.as_ref().map(|(_, letter)| letter);
-        let advice = advice::on_rejected(reason, share, letter, &self.format);
+        let dead_letter = example.as_ref().map(|(_, dead_letter)| dead_letter);
+        let advice = advice::on_rejected(reason, share, dead_letter, &self.format);
         let message = format!("rejected records: {}; {advice}", reason.as_str());
         self.stats.advise(reason.as_str(), message.clone());
         let percent = format!("{:.1}%", share * 100.0);
         match example {
-            Some((partition, letter)) => crate::warn!(message, "count" => count, "share" => percent,
-                "partition" => partition, "offset" => letter.offset, "example" => shown(letter.payload.as_deref())),
+            Some((partition, dead_letter)) => crate::warn!(message, "count" => count, "share" => percent,
+                "partition" => partition, "offset" => dead_letter.offset, "example" => shown(dead_letter.payload.as_deref())),
             None => crate::warn!(message, "count" => count, "share" => percent),
         }
     }

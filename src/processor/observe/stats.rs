@@ -130,16 +130,16 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Of a letter; what is no UTF-8 shows as replacement characters.
-    pub fn of(partition: i32, letter: &DeadLetter) -> Self {
+    /// Of a dead letter; what is no UTF-8 shows as replacement characters.
+    pub fn of(partition: i32, dead_letter: &DeadLetter) -> Self {
         let text =
             |bytes: &Arc<[u8]>| String::from_utf8_lossy(&bytes[..bytes.len().min(SAMPLE_BYTES)]).into_owned();
         Self {
             partition,
-            offset: letter.offset,
-            reason: letter.reason.as_str(),
-            payload: letter.payload.as_ref().map(text),
-            payload_bytes: letter.payload_bytes,
+            offset: dead_letter.offset,
+            reason: dead_letter.reason.as_str(),
+            payload: dead_letter.payload.as_ref().map(text),
+            payload_bytes: dead_letter.payload_bytes,
         }
     }
 }
@@ -326,7 +326,7 @@ mod tests {
         }
     }
 
-    fn letter(offset: i64, payload: &[u8]) -> DeadLetter {
+    fn dead_letter(offset: i64, payload: &[u8]) -> DeadLetter {
         let payload = Some(payload.into());
         DeadLetter { incarnation: 0, offset, reason: Reason::Malformed, payload, payload_bytes: 9 }
     }
@@ -336,8 +336,8 @@ mod tests {
         let stats = Stats::new(std::path::Path::new("x"), "t");
         assert_eq!(stats.last_write_ms(), None);
         for i in 0..100 {
-            let letters = [letter(2 * i, b"a"), letter(2 * i + 1, b"b")];
-            stats.wrote(batch(i), letters.iter().map(|l| Sample::of(0, l)));
+            let dead_letters = [dead_letter(2 * i, b"a"), dead_letter(2 * i + 1, b"b")];
+            stats.wrote(batch(i), dead_letters.iter().map(|l| Sample::of(0, l)));
         }
         let batches = stats.batches();
         assert_eq!((batches.len(), batches[0].id, batches[59].id, batches[59].records()), (60, 40, 99, 99));
@@ -348,9 +348,9 @@ mod tests {
 
     #[test]
     fn a_sample_is_short_text() {
-        let sample = Sample::of(3, &letter(1, &[0xff; 5000]));
+        let sample = Sample::of(3, &dead_letter(1, &[0xff; 5000]));
         assert_eq!(sample.payload.unwrap().chars().count(), SAMPLE_BYTES);
-        let tombstone = DeadLetter { payload: None, ..letter(1, b"") };
+        let tombstone = DeadLetter { payload: None, ..dead_letter(1, b"") };
         assert_eq!(Sample::of(3, &tombstone).payload, None);
     }
 

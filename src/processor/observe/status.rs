@@ -127,9 +127,12 @@ impl ProcessorStatus {
         let mut samples = self.stats.samples();
         for owned in self.registry.all() {
             let waiting = owned.outbox.with(|outbox| {
-                outbox.newest(SAMPLES).map(|letter| Sample::of(owned.partition, letter)).collect::<Vec<_>>()
+                outbox
+                    .newest(SAMPLES)
+                    .map(|dead_letter| Sample::of(owned.partition, dead_letter))
+                    .collect::<Vec<_>>()
             });
-            // Between the confirmation and the worker taking note of it, a letter is in both places.
+            // Between the confirmation and the worker taking note of it, a dead letter is in both places.
             samples
                 .extend(waiting.into_iter().filter(|sample| !samples.contains(sample)).collect::<Vec<_>>());
         }

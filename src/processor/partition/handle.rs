@@ -101,7 +101,7 @@ pub struct FlushImage {
     /// The state.
     pub state: State,
     /// The dead letters.
-    pub letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<DeadLetter>,
     /// The stations that changed, where they are kept apart.
     pub stations: Vec<StationRow>,
 }
@@ -179,10 +179,10 @@ impl PartitionHandle {
             self.commands.send(TaskCommand::Flush(reply)).await.ok()?;
             return answer.await.ok();
         }
-        // In this order: letters are in the outbox before the state that counts them is published.
+        // In this order: dead letters are in the outbox before the state that counts them is published.
         let state = self.published.read();
-        let letters = self.outbox.with(|outbox| outbox.before(state.progress.position()));
-        Some(FlushImage { state, letters, stations: Vec::new() })
+        let dead_letters = self.outbox.with(|outbox| outbox.before(state.progress.position()));
+        Some(FlushImage { state, dead_letters, stations: Vec::new() })
     }
 
     /// Takes no more records; the state stays as it is.

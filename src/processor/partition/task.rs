@@ -316,7 +316,7 @@ impl PartitionTask {
     }
 
     fn publish(&mut self) -> Result<(), Broken> {
-        // Letters first: a reader of the state must find all letters that belong to it.
+        // Dead letters first: a reader of the state must find all dead letters that belong to it.
         if self.partition.has_rejected() {
             let rejected = self.partition.take_rejected();
             self.outbox.with(|outbox| outbox.extend(rejected));
@@ -350,8 +350,8 @@ impl PartitionTask {
     fn flush_image(&mut self) -> FlushImage {
         let stations = self.partition.take_changed_stations();
         let state = self.partition.state().clone();
-        let letters = self.outbox.with(|outbox| outbox.before(state.progress.position()));
-        FlushImage { state, letters, stations }
+        let dead_letters = self.outbox.with(|outbox| outbox.before(state.progress.position()));
+        FlushImage { state, dead_letters, stations }
     }
 
     fn checkpoint(&self) -> CheckpointImage {

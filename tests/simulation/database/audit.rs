@@ -102,10 +102,14 @@ impl Database {
         let known: Vec<_> = known.map(|((start_ms, name), t)| (*start_ms, name.as_str(), t.into())).collect();
         ensure!(rows == known, "stations of partition {partition}: {rows:?}, the ledger {known:?}");
         let from = (partition, i64::MIN, i64::MIN);
-        let letters = self.tables.letters.range(from..(partition + 1, i64::MIN, i64::MIN));
-        let letters: Vec<_> = letters.map(|((_, log, offset), reason)| ((*log, *offset), *reason)).collect();
-        let known: Vec<_> = ledger.letters.iter().map(|(at, reason)| (*at, *reason)).collect();
-        ensure!(letters == known, "dead letters of partition {partition}: {letters:?}, the ledger {known:?}");
+        let dead_letters = self.tables.dead_letters.range(from..(partition + 1, i64::MIN, i64::MIN));
+        let dead_letters: Vec<_> =
+            dead_letters.map(|((_, log, offset), reason)| ((*log, *offset), *reason)).collect();
+        let known: Vec<_> = ledger.dead_letters.iter().map(|(at, reason)| (*at, *reason)).collect();
+        ensure!(
+            dead_letters == known,
+            "dead letters of partition {partition}: {dead_letters:?}, the ledger {known:?}"
+        );
         Ok(())
     }
 

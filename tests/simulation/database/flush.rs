@@ -102,9 +102,9 @@ impl Database {
                 let key = (part.partition, row.start_ms, row.station.clone());
                 self.tables.stations.insert(key, row.totals);
             }
-            for letter in &part.letters {
-                let key = (part.partition, letter.incarnation, letter.offset);
-                self.tables.letters.entry(key).or_insert(letter.reason);
+            for dead_letter in &part.dead_letters {
+                let key = (part.partition, dead_letter.incarnation, dead_letter.offset);
+                self.tables.dead_letters.entry(key).or_insert(dead_letter.reason);
             }
         }
         for (window, totals) in &transaction.summary {

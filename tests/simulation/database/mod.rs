@@ -71,7 +71,7 @@ pub struct Tables {
     /// By start of the window.
     pub summary: BTreeMap<i64, SummaryRow>,
     /// By partition, incarnation and offset.
-    pub letters: BTreeMap<(i32, i64, i64), Reason>,
+    pub dead_letters: BTreeMap<(i32, i64, i64), Reason>,
     pub processes: BTreeMap<String, i64>,
 }
 

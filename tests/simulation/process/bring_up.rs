@@ -157,9 +157,10 @@ impl Launch {
         let (partition, epoch) = (self.partition, self.claimed.row.epoch);
         let end_offset = shared.bounded.as_ref().and_then(|run| run.end_of(partition));
         ensure!(
-            pending.iter().all(
-                |letter| ledger.letters.get(&(letter.incarnation, letter.offset)) == Some(&letter.reason)
-            ),
+            pending
+                .iter()
+                .all(|dead_letter| ledger.dead_letters.get(&(dead_letter.incarnation, dead_letter.offset))
+                    == Some(&dead_letter.reason)),
             "the checkpoint of partition {partition} has dead letters that its state does not count"
         );
         let confirmed = self.claimed.stations.clone();

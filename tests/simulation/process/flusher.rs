@@ -1,6 +1,6 @@
 //! The task of `src/processor/flusher.rs`: writes whatever changed, at most once an interval, for all partitions together.
 //!
-//! What to write and what a refusal means is the program's own `FlushPlan`. A partition's state and its letters are two
+//! What to write and what a refusal means is the program's own `FlushPlan`. A partition's state and its dead letters are two
 //! reads of what another thread changes, so two steps; where stations are kept apart, its worker gives
 //! both at once.
 
@@ -30,8 +30,8 @@ enum Step {
         units: Vec<UnitRef>,
         at: usize,
     },
-    /// Then the letters that belong to each.
-    Letters {
+    /// Then the dead letters that belong to each.
+    DeadLetters {
         units: Vec<UnitRef>,
         at: usize,
         state: Box<State>,
@@ -122,7 +122,9 @@ impl Flusher {
             Step::Waiting => self.wait(shared, env),
             Step::State { units, at } => self.read_state(units, at, env),
             Step::Image { units, at } => self.take_image(units, at),
-            Step::Letters { units, at, state, ledger } => self.read_letters(units, at, *state, ledger),
+            Step::DeadLetters { units, at, state, ledger } => {
+                self.read_dead_letters(units, at, *state, ledger)
+            }
             Step::Send => self.send(shared, env),
             Step::Connecting(call) => match env.database.take(call) {
                 Some(Ok(Answer::Connected(session))) => {
@@ -184,27 +186,27 @@ impl Flusher {
         }
         let unit = unit.borrow();
         let (state, ledger) = (unit.published.read(), Rc::clone(&unit.published_ledger));
-        self.step = Step::Letters { units, at, state: Box::new(state), ledger };
+        self.step = Step::DeadLetters { units, at, state: Box::new(state), ledger };
     }
 
     fn take_image(&mut self, units: Vec<UnitRef>, at: usize) {
         let image = units[at].borrow_mut().flush_image.take();
-        if let Some(FlushImage { state, letters, stations, ledger }) = image {
+        if let Some(FlushImage { state, dead_letters, stations, ledger }) = image {
             let (partition, epoch) = (units[at].borrow().partition, units[at].borrow().epoch);
             self.ledgers.insert(partition, ledger);
-            self.plan.add(Offer { partition, epoch, state, letters, stations, high_watermark: 0 });
+            self.plan.add(Offer { partition, epoch, state, dead_letters, stations, high_watermark: 0 });
         }
         self.step = Step::State { units, at: at + 1 };
     }
 
-    fn read_letters(&mut self, units: Vec<UnitRef>, at: usize, state: State, ledger: Rc<Ledger>) {
+    fn read_dead_letters(&mut self, units: Vec<UnitRef>, at: usize, state: State, ledger: Rc<Ledger>) {
         {
             let unit = units[at].borrow();
-            let letters = unit.outbox.before(state.progress.position());
+            let dead_letters = unit.outbox.before(state.progress.position());
             let (partition, epoch) = (unit.partition, unit.epoch);
             self.ledgers.insert(partition, ledger);
             let stations = Vec::new();
-            self.plan.add(Offer { partition, epoch, state, letters, stations, high_watermark: 0 });
+            self.plan.add(Offer { partition, epoch, state, dead_letters, stations, high_watermark: 0 });
         }
         self.step = Step::State { units, at: at + 1 };
     }

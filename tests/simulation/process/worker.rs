@@ -1,6 +1,6 @@
 //! The task of `src/processor/partition/task.rs`: it holds one partition's state, and is its only writer.
 //!
-//! The flush runs on another thread, so each store that it can see is a step of its own: letters into the outbox, then the
+//! The flush runs on another thread, so each store that it can see is a step of its own: dead letters into the outbox, then the
 //! state that counts them; and on a confirmation the state, then the outbox, then what is published.
 
 use std::rc::Rc;
@@ -60,7 +60,7 @@ pub struct Image {
 #[derive(Debug)]
 pub struct FlushImage {
     pub state: State,
-    pub letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<DeadLetter>,
     pub stations: Vec<StationRow>,
     pub ledger: Rc<Ledger>,
 }
@@ -69,8 +69,8 @@ pub struct FlushImage {
 enum Step {
     Start,
     Select,
-    /// The batch is applied; its letters go into the outbox.
-    Letters,
+    /// The batch is applied; its dead letters go into the outbox.
+    DeadLetters,
     /// Then others may see the state, and the flush hears of it.
     Publish {
         notify: bool,
@@ -100,7 +100,7 @@ pub struct Unit {
     core: Partition,
     ledger: Rc<Ledger>,
     writer: Writer,
-    letters: Vec<DeadLetter>,
+    dead_letters: Vec<DeadLetter>,
     last_record_ms: i64,
     /// When the ledger had its last record in a window.
     aggregated_ms: i64,
@@ -141,7 +141,7 @@ impl Unit {
             settings,
             end_offset,
             writer,
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
             last_record_ms: now_ms,
             aggregated_ms: now_ms,
             reading: true,
@@ -194,10 +194,10 @@ impl Unit {
     /// One step of the worker; whether the flush is to hear of it.
     pub fn step(&mut self, clock_ms: i64, env: &mut Env) -> Checked<bool> {
         match self.step {
-            Step::Start => self.step = Step::Letters,
+            Step::Start => self.step = Step::DeadLetters,
             Step::Select => self.select(clock_ms, env)?,
-            Step::Letters => {
-                self.outbox.extend(self.letters.drain(..));
+            Step::DeadLetters => {
+                self.outbox.extend(self.dead_letters.drain(..));
                 self.step = Step::Publish { notify: true };
             }
             Step::Publish { notify } => {
@@ -253,7 +253,7 @@ impl Unit {
                     self.idle_if_silent(env);
                 }
                 let (settings, max_stations) = (self.settings, env.plan.max_stations);
-                let judging = Judging { settings, now_ms: clock_ms, max_stations, kept: &self.letters };
+                let judging = Judging { settings, now_ms: clock_ms, max_stations, kept: &self.dead_letters };
                 let before = self.ledger.aggregated();
                 Rc::make_mut(&mut self.ledger).apply(log, generation, &records, judging)?;
                 Rc::make_mut(&mut self.ledger).skip_to(log, generation, next)?;
@@ -284,7 +284,7 @@ impl Unit {
         env.trace
             .note("handled", &[i64::from(self.partition), self.epoch, progress.next_offset, progress.idle]);
         self.end_if_done();
-        self.step = Step::Letters;
+        self.step = Step::DeadLetters;
         Ok(())
     }
 
@@ -298,7 +298,7 @@ impl Unit {
         });
         self.core.apply(incoming, clock_ms);
         self.core.skip_to(next);
-        self.letters.extend(self.core.take_rejected());
+        self.dead_letters.extend(self.core.take_rejected());
     }
 
     /// Whether it is news that the partition is idle.
@@ -331,8 +331,8 @@ impl Unit {
     fn flush_image(&mut self) -> FlushImage {
         let stations = self.core.take_changed_stations();
         let state = self.core.state().clone();
-        let letters = self.outbox.before(state.progress.position());
-        FlushImage { state, letters, stations, ledger: Rc::clone(&self.ledger) }
+        let dead_letters = self.outbox.before(state.progress.position());
+        FlushImage { state, dead_letters, stations, ledger: Rc::clone(&self.ledger) }
     }
 
     fn checkpoint(&self, clock_ms: i64, env: &mut Env) -> Image {

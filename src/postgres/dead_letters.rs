@@ -12,7 +12,7 @@ SELECT $1, l.* FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::text[], $6
 ON CONFLICT DO NOTHING";
 
 /// `weather_dead_letter`'s columns, an array each.
-pub(super) struct LetterColumns<'a> {
+pub(super) struct DeadLetterColumns<'a> {
     partition: Vec<i32>,
     incarnation: Vec<i64>,
     pub(super) offset: Vec<i64>,
@@ -21,10 +21,10 @@ pub(super) struct LetterColumns<'a> {
     payload_bytes: Vec<i64>,
 }
 
-impl<'a> LetterColumns<'a> {
+impl<'a> DeadLetterColumns<'a> {
     pub(super) fn of(partitions: &'a [PartitionFlush]) -> Self {
         let rows: Vec<(i32, &DeadLetter)> =
-            partitions.iter().flat_map(|p| p.letters.iter().map(|l| (p.partition, l))).collect();
+            partitions.iter().flat_map(|p| p.dead_letters.iter().map(|l| (p.partition, l))).collect();
         Self {
             partition: rows.iter().map(|(p, _)| *p).collect(),
             incarnation: rows.iter().map(|(_, l)| l.incarnation).collect(),

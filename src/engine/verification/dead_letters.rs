@@ -2,8 +2,8 @@
 //!
 //! Two kinds need not be there: those of a flood that were only counted, and those that were deleted since. Of neither is
 //! it known which they were, but it is known which they cannot have been. A flood begins behind the first
-//! [`BURST`] letters of a reason, and as many are left out as `sampled_out` says. What is
-//! deleted is the oldest: so not what lies behind a letter that is still there, and not what is younger than everything
+//! [`BURST`] dead letters of a reason, and as many are left out as `sampled_out` says. What is
+//! deleted is the oldest: so not what lies behind a dead letter that is still there, and not what is younger than everything
 //! that is deleted.
 
 use crate::engine::dead_letter::{BURST, DeadLetter};
@@ -13,7 +13,7 @@ use crate::reading::Reason;
 
 /// A dead letter as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredLetter {
+pub struct StoredDeadLetter {
     /// Its offset in the log of the partition's incarnation.
     pub offset: i64,
     /// Why it was refused; None if there is no such reason.
@@ -35,7 +35,7 @@ pub struct Finding {
     pub what: String,
 }
 
-/// Letters that are not in the table.
+/// Dead letters that are not in the table.
 #[derive(Debug, Clone, Copy, Default)]
 struct Missing {
     count: i64,
@@ -57,35 +57,35 @@ impl Missing {
     }
 }
 
-/// What all letters of a partition came to.
+/// What all dead letters of a partition came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// Letters that both sides have.
+    /// Dead letters that both sides have.
     pub equal: i64,
-    /// Letters that are not in the table, as they were only counted or were deleted since.
+    /// Dead letters that are not in the table, as they were only counted or were deleted since.
     pub not_kept: i64,
-    /// Of these, letters that may have been deleted.
+    /// Of these, dead letters that may have been deleted.
     pub deleted: i64,
     /// What is not as it should be.
     pub findings: Vec<Finding>,
 }
 
-/// The comparison of one partition's letters, in the order of their offsets.
+/// The comparison of one partition's dead letters, in the order of their offsets.
 #[derive(Debug)]
-pub struct Letters {
+pub struct DeadLetters {
     reach: Reach,
     counted: [i64; REASONS],
     sampled_out: i64,
-    /// Letters of records from before this may have been deleted, ms since 1970.
+    /// Dead letters of records from before this may have been deleted, ms since 1970.
     kept_since_ms: i64,
-    /// Whether a letter was there already: none behind it was deleted.
+    /// Whether a dead letter was there already: none behind it was deleted.
     is_behind_kept: bool,
     missing: [Missing; REASONS],
     deleted: Missing,
     outcome: Outcome,
 }
 
-impl Letters {
+impl DeadLetters {
     /// Of the partition that the table says this of.
     pub fn new(reach: Reach, table: &Progress, kept_since_ms: i64) -> Self {
         Self {
@@ -100,39 +100,39 @@ impl Letters {
         }
     }
 
-    /// Compares the letters of some offsets, both in their order: those of the table, and those that the log gives. The
+    /// Compares the dead letters of some offsets, both in their order: those of the table, and those that the log gives. The
     /// first record of them is from `record_ms`.
-    pub fn compare(&mut self, stored: &[StoredLetter], refused: &[DeadLetter], record_ms: i64) {
+    pub fn compare(&mut self, stored: &[StoredDeadLetter], refused: &[DeadLetter], record_ms: i64) {
         let mut stored = stored.iter().peekable();
-        for letter in refused {
-            while let Some(other) = stored.next_if(|stored| stored.offset < letter.offset) {
+        for dead_letter in refused {
+            while let Some(other) = stored.next_if(|stored| stored.offset < dead_letter.offset) {
                 self.only_stored(other);
             }
-            match stored.next_if(|stored| stored.offset == letter.offset) {
-                Some(found) => self.both(found, letter),
-                None => self.only_refused(letter, record_ms),
+            match stored.next_if(|stored| stored.offset == dead_letter.offset) {
+                Some(found) => self.both(found, dead_letter),
+                None => self.only_refused(dead_letter, record_ms),
             }
         }
         stored.for_each(|other| self.only_stored(other));
     }
 
-    fn both(&mut self, stored: &StoredLetter, letter: &DeadLetter) {
+    fn both(&mut self, stored: &StoredDeadLetter, dead_letter: &DeadLetter) {
         self.is_behind_kept = true;
-        let same_payload = stored.payload.as_deref() == letter.payload.as_deref();
-        if stored.reason != Some(letter.reason) {
-            let (found, expected) = (name(stored.reason), letter.reason.as_str());
+        let same_payload = stored.payload.as_deref() == dead_letter.payload.as_deref();
+        if stored.reason != Some(dead_letter.reason) {
+            let (found, expected) = (name(stored.reason), dead_letter.reason.as_str());
             self.find(
-                letter.offset,
+                dead_letter.offset,
                 format!("the dead letter is {found} in the table, {expected} by the topic"),
             );
-        } else if !same_payload || stored.payload_bytes != letter.payload_bytes {
-            self.find(letter.offset, "the payload of the dead letter is not the record's".to_owned());
+        } else if !same_payload || stored.payload_bytes != dead_letter.payload_bytes {
+            self.find(dead_letter.offset, "the payload of the dead letter is not the record's".to_owned());
         } else {
             self.outcome.equal += 1;
         }
     }
 
-    fn only_stored(&mut self, stored: &StoredLetter) {
+    fn only_stored(&mut self, stored: &StoredDeadLetter) {
         // The watermark that it was late for may have come before what can be read again.
         if self.reach.is_whole || stored.reason != Some(Reason::Late) {
             let reason = name(stored.reason);
@@ -141,11 +141,11 @@ impl Letters {
         self.is_behind_kept = true;
     }
 
-    fn only_refused(&mut self, letter: &DeadLetter, record_ms: i64) {
+    fn only_refused(&mut self, dead_letter: &DeadLetter, record_ms: i64) {
         if self.is_behind_kept || record_ms >= self.kept_since_ms {
-            self.missing[letter.reason.index()].add(letter.offset);
+            self.missing[dead_letter.reason.index()].add(dead_letter.offset);
         } else {
-            self.deleted.add(letter.offset);
+            self.deleted.add(dead_letter.offset);
         }
     }
 
@@ -201,8 +201,8 @@ mod tests {
 
     const LATE: Reason = Reason::Late;
 
-    fn stored(offset: i64, reason: Reason) -> StoredLetter {
-        StoredLetter { offset, reason: Some(reason), payload: Some(vec![1]), payload_bytes: 1 }
+    fn stored(offset: i64, reason: Reason) -> StoredDeadLetter {
+        StoredDeadLetter { offset, reason: Some(reason), payload: Some(vec![1]), payload_bytes: 1 }
     }
 
     fn refused(offset: i64, reason: Reason) -> DeadLetter {
@@ -214,21 +214,21 @@ mod tests {
         is_whole: bool,
         late: i64,
         sampled_out: i64,
-        stored: &[StoredLetter],
+        stored: &[StoredDeadLetter],
         refused: &[DeadLetter],
     ) -> Outcome {
         let reach = Reach { from: Position { incarnation: 0, offset: 0 }, is_whole, sure_from_ms: None };
         let mut table = Progress::starting_at(0);
         table.rejected[LATE.index()] = late;
         table.sampled_out = sampled_out;
-        let mut letters = Letters::new(reach, &table, 100);
-        let at = |letters: &mut Letters, offset: i64| {
+        let mut dead_letters = DeadLetters::new(reach, &table, 100);
+        let at = |dead_letters: &mut DeadLetters, offset: i64| {
             let stored: Vec<_> = stored.iter().filter(|s| s.offset == offset).cloned().collect();
             let refused: Vec<_> = refused.iter().filter(|r| r.offset == offset).cloned().collect();
-            letters.compare(&stored, &refused, offset);
+            dead_letters.compare(&stored, &refused, offset);
         };
-        (0..10_000).for_each(|offset| at(&mut letters, offset));
-        letters.finish()
+        (0..10_000).for_each(|offset| at(&mut dead_letters, offset));
+        dead_letters.finish()
     }
 
     fn offsets(outcome: &Outcome) -> Vec<(i64, i64)> {
@@ -243,8 +243,11 @@ mod tests {
         assert_eq!((equal.equal, equal.not_kept, equal.findings.len()), (3, 0, 0));
         for missing in [1, 2] {
             let mut table = table.to_vec();
-            let letter = table.remove(missing);
-            assert_eq!(offsets(&outcome(true, 2, 0, &table, &log)), [(letter.offset, letter.offset)]);
+            let dead_letter = table.remove(missing);
+            assert_eq!(
+                offsets(&outcome(true, 2, 0, &table, &log)),
+                [(dead_letter.offset, dead_letter.offset)]
+            );
         }
         assert_eq!(offsets(&outcome(true, 2, 0, &table, &log[..2])), [(200, 200)]);
         let mut other = table.to_vec();
