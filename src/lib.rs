@@ -27,7 +27,7 @@
 //! - [`kafka`], [`postgres`]: the two services, with the peculiarities of each kept inside.
 //! - [`producer`], [`processor`], [`inspect`], [`verify`], [`readmit`]: the subcommands; [`demo`]: producer and processor at once, to try them out.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
-//! - [`telemetry`], [`shutdown`], [`retry`], [`time`], [`allocator`]: what all of them use.
+//! - [`telemetry`], [`shutdown`], [`retry`], [`time`]: what all of them use.
 //!
 //! # Where to find
 //! - whether a reading is late, or from the future: [`engine::partition`], by [`engine::watermark`];
@@ -39,7 +39,6 @@
 //! - metrics, `/progress`, the live line: [`processor::observe`] and [`producer`]'s `status`; their format: [`telemetry`];
 //! - flags and their help: `cli::table`.
 
-pub mod allocator;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -9,20 +9,12 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use weather::allocator;
-#[cfg(target_os = "linux")]
-use weather::allocator::Allocator;
 use weather::cli::{self, Command, Invocation, Run};
 use weather::config::LogLevel;
 use weather::error::{Error, Result};
 use weather::shutdown::{self, Shutdown};
 use weather::telemetry::{log, output};
 use weather::{demo, inspect, processor, producer, readmit, verify};
-
-// Elsewhere the standard library's locks may allocate, which this allocator must not do.
-#[cfg(target_os = "linux")]
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // The arguments start with the program's name.
@@ -87,9 +79,8 @@ fn start(run: Run) -> ExitCode {
 fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Threads for blocking work would come and go, each leaving a little memory behind.
+        // Else threads for blocking work would end and be started again between two checkpoints.
         .thread_keep_alive(Duration::from_secs(86_400))
-        .on_thread_stop(allocator::give_back)
         .build()
 }
 

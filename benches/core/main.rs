@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use common::figures::{Figures, cpu_time, repeat};
 use common::readings::{self, Form};
 use common::{program, wanted};
-use weather::allocator::Allocator;
 use weather::engine::checkpoint::Checkpoint;
 use weather::engine::partition::{Incoming, Partition, Settings};
 use weather::engine::state::{Progress, State};
@@ -23,10 +22,6 @@ use weather::processor::checkpoints::store::CheckpointStore;
 use weather::processor::partition::snapshot;
 use weather::reading::Parser;
 use weather::time::now_ms;
-
-/// As in the program.
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
 
 /// How long each is repeated.
 const LENGTH: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up; rooms of one floor know nothing of each other.
 const FLOORS: [&[&str]; 9] = [
-    &["allocator", "error", "time", "retry", "shutdown", "reading"],
+    &["error", "time", "retry", "shutdown", "reading"],
     &["config", "engine"],
     &["cli", "telemetry"],
     &["kafka", "postgres"],
