@@ -90,7 +90,9 @@ END
     [ $# = 0 ] || printf '%s\n' "$@"
   } >"$dir/server.properties"
   if [ -z "$old" ] && [ ! -f "$dir/data/meta.properties" ]; then
-    (run_java "$version" "$dir" kafka.tools.StorageTool format -t "weather-tests-$port" -c "$dir/server.properties")
+    # Brokers of one controller are one cluster.
+    controller=$(sed -n 's/^controller\.quorum\.voters=.*://p' "$dir/server.properties" | tail -n 1)
+    (run_java "$version" "$dir" kafka.tools.StorageTool format -t "weather-tests-$controller" -c "$dir/server.properties")
   fi
   run_java "$version" "$dir" kafka.Kafka "$dir/server.properties"
 }
