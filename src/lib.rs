@@ -14,8 +14,8 @@
 //! # Invariants
 //! - The partition is the unit of everything: one owner, one task, one watermark, one state, one checkpoint file, one
 //!   row and one epoch in PostgreSQL.
-//! - A state is always taken and stored whole, at one offset. Every record is in exactly one of aggregated, late, dead
-//!   letter and duplicate, exactly once, whatever crashes, restarts, moves or is replayed.
+//! - A state is always taken and stored whole, at one offset. Every offset is exactly one of aggregated, rejected for one
+//!   reason (late is one), skipped and lost, whatever crashes, restarts, moves or is replayed.
 //! - Every write to PostgreSQL names the epoch under which the partition is held; an older epoch writes nothing.
 //! - Every decision is made in [`engine`], which does no I/O and reads no clock.
 //! - No state is published before [`engine::invariants`] has checked it.
@@ -25,13 +25,15 @@
 //! - [`reading`]: the format of a reading.
 //! - [`engine`]: the pure core: windows, watermarks, state, checkpoints, and what to claim, flush and recover from.
 //! - [`kafka`], [`postgres`]: the two services, with the peculiarities of each kept inside.
-//! - [`producer`], [`processor`], [`inspect`], [`verify`], [`readmit`]: the subcommands; [`demo`]: producer and processor at once, to try them out.
+//! - [`producer`], [`processor`], [`inspect`], [`verify`], [`readmit`]: the subcommands;
+//!   [`demo`]: producer and processor at once, to try them out.
 //! - [`embedded`]: a Kafka broker inside the process, for trying things out and for tests.
 //! - [`telemetry`], [`shutdown`], [`retry`], [`time`]: what all of them use.
 //!
 //! # Where to find
 //! - whether a reading is late, or from the future: [`engine::partition`], by [`engine::watermark`];
-//! - what a flush writes, and what a refusal of PostgreSQL means: [`engine::flush_plan`]; the SQL: [`mod@postgres::write`];
+//! - what a flush writes, and what a refusal of PostgreSQL means: [`engine::flush_plan`]; which SQLSTATE is which refusal:
+//!   [`postgres::failure`]; the SQL: [`mod@postgres::write`]; who sends it: `processor::flusher`;
 //! - whether a checkpoint file or the table is used: [`engine::recovery`]; the files: [`processor::checkpoints`];
 //! - which partitions a process takes and gives up: [`engine::assignment`]; the leases: [`postgres::leases`];
 //! - which broker leads a partition: [`kafka::cluster`]; the fetches that follow it: [`kafka::fetcher`];

@@ -18,9 +18,11 @@ const COUNTERS: [Number; 7] = [
     ("weather_aggregated_records_total", "Records that are part of a window.", |p| {
         Some(p.progress.aggregated)
     }),
-    ("weather_duplicate_records_total", "Records that a producer's retry had already sent.", |p| {
-        Some(p.progress.duplicates)
-    }),
+    (
+        "weather_duplicate_records_total",
+        "Records that a producer's retry had already sent; only version 0.1 counted them.",
+        |p| Some(p.progress.duplicates),
+    ),
     (
         "weather_skipped_offsets_total",
         "Offsets without a record: compacted away, transaction markers.",
