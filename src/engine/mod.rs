@@ -14,6 +14,7 @@
 //! - [`flush_plan`]: what a flush writes, and what a refusal means.
 //! - [`readmission`]: whether a dead letter can be taken into its window after all.
 //! - [`verification`]: whether the tables say of a partition what its log says.
+//! - [`silence`]: when a partition is idle.
 //! - [`bounded`]: when a run that has an end is done.
 //! - [`intake`]: what became of the records of a run, and when to warn about rejected ones.
 //!
@@ -31,6 +32,7 @@ pub mod invariants;
 pub mod partition;
 pub mod readmission;
 pub mod recovery;
+pub mod silence;
 pub mod state;
 pub mod stations;
 pub mod verification;

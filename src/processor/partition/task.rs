@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::config::{OnDataLoss, OnUnreadable};
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::partition::{Confirmation, Partition};
+use crate::engine::silence::Silence;
 use crate::engine::state::{LogIdentity, Position};
 use crate::engine::stations::Stations;
 use crate::error::Error;
@@ -28,7 +29,7 @@ use crate::processor::partition::handle::{
 };
 use crate::processor::partition::snapshot::Writer;
 use crate::retry::Backoff;
-use crate::time::Clock;
+use crate::time::{Clock, milliseconds};
 
 /// Attempts at a batch that cannot be read, each on a new connection and later than the last, before it counts as lost.
 pub const UNREADABLE_TRIES: u32 = 8;
@@ -128,12 +129,19 @@ pub fn is_final(cause: &Cause) -> bool {
 /// What the task remembers besides the state.
 struct Working {
     intake: Intake,
-    last_record: Instant,
+    started: Instant,
+    silence: Silence,
     /// Whether the log was recognised: before that, offsets mean nothing.
     recognised: bool,
     /// Failed attempts at the batch at `next_offset`.
     unreadable: Backoff,
     expander: Expander,
+}
+
+impl Working {
+    fn elapsed_ms(&self) -> i64 {
+        milliseconds(self.started.elapsed())
+    }
 }
 
 impl PartitionTask {
@@ -148,7 +156,8 @@ impl PartitionTask {
     async fn work(&mut self) -> Result<(), Broken> {
         let mut working = Working {
             intake: Intake::Open,
-            last_record: Instant::now(),
+            started: Instant::now(),
+            silence: Silence::new(milliseconds(self.settings.idle_timeout), &self.partition, 0),
             recognised: false,
             unreadable: Backoff::default(),
             expander: Expander::default(),
@@ -181,7 +190,7 @@ impl PartitionTask {
             Event::Records(_) => return Ok(()),
             Event::CaughtUp { end } => {
                 self.high_watermark.set(end);
-                if !self.idle_if_silent(working) {
+                if !working.silence.on_caught_up(&mut self.partition, working.elapsed_ms()) {
                     return Ok(());
                 }
             }
@@ -211,7 +220,6 @@ impl PartitionTask {
         self.high_watermark.set(turn.end());
         let end = turn.end();
         let leader_epoch = turn.epoch();
-        let aggregated = self.partition.state().progress.aggregated;
         self.partition.begin(self.clock.now_ms());
         let Read { oldest_ms, error } =
             decode::read_into(&mut self.partition, &mut turn, &mut working.expander);
@@ -223,13 +231,8 @@ impl PartitionTask {
         }
         let topic_id = self.partition.state().log.topic_id;
         self.partition.remember(LogIdentity { topic_id, leader_epoch });
-        // Rejected records move no watermark, so they must not hold windows back either.
-        if self.partition.state().progress.aggregated > aggregated {
-            working.last_record = Instant::now();
-            self.partition.set_idle(false);
-        } else if self.partition.state().progress.next_offset >= end {
-            self.idle_if_silent(working);
-        }
+        let now_ms = working.elapsed_ms();
+        working.silence.on_records(&mut self.partition, end, now_ms);
         match error {
             None => working.unreadable.reset(),
             Some(error) => self.cannot_read(error, working),
@@ -297,11 +300,6 @@ impl PartitionTask {
         closed >= self.settings.max_closed_windows
             || (closed > 0 && rows >= self.settings.max_station_rows)
             || self.outbox.with(|outbox| outbox.is_full())
-    }
-
-    /// Whether it is news that the partition is idle.
-    fn idle_if_silent(&mut self, working: &Working) -> bool {
-        working.last_record.elapsed() >= self.settings.idle_timeout && self.partition.set_idle(true)
     }
 
     /// In a bounded run, nothing is waited for after its end. Offsets mean nothing before the log is recognised.

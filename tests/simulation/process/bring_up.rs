@@ -167,6 +167,6 @@ impl Launch {
         let resume = |limit| Stations::resume(limit, confirmed, changed, &state.windows);
         let stations = env.plan.max_stations.map(resume);
         let taken = Taken { partition, epoch, state, pending, stations, ledger, end_offset };
-        Unit::new(taken, shared.settings, env.now_ms())
+        Unit::new(taken, shared.settings, env.plan.idle_timeout_ms, env.now_ms())
     }
 }

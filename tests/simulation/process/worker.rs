@@ -8,6 +8,7 @@ use std::rc::Rc;
 use weather::engine::checkpoint::Checkpoint;
 use weather::engine::dead_letter::{DeadLetter, Outbox};
 use weather::engine::partition::{Confirmation, Incoming, Partition, Settings};
+use weather::engine::silence::Silence;
 use weather::engine::state::{LogIdentity, Position, State};
 use weather::engine::stations::{StationRow, Stations};
 use weather::processor::partition::snapshot::{self, Reader, Writer};
@@ -101,7 +102,7 @@ pub struct Unit {
     ledger: Rc<Ledger>,
     writer: Writer,
     dead_letters: Vec<DeadLetter>,
-    last_record_ms: i64,
+    silence: Silence,
     /// When the ledger had its last record in a window.
     aggregated_ms: i64,
     reading: bool,
@@ -126,13 +127,15 @@ pub struct Unit {
 }
 
 impl Unit {
-    pub fn new(taken: Taken, settings: Settings, now_ms: i64) -> Checked<Self> {
+    pub fn new(taken: Taken, settings: Settings, idle_timeout_ms: i64, now_ms: i64) -> Checked<Self> {
         let Taken { partition, epoch, state, pending, stations, ledger, end_offset } = taken;
         ledger.agrees(&state, settings.window_ms)?;
         if let Some(stations) = &stations {
             ledger.agrees_by_station(stations, &state)?;
         }
+        let source = Source::new(partition, state.progress.next_offset, state.log);
         let (writer, published) = snapshot::channel(&state);
+        let core = Partition::new(settings, state).by_station(stations);
         let mut outbox = Outbox::default();
         outbox.extend(pending);
         Ok(Self {
@@ -142,7 +145,7 @@ impl Unit {
             end_offset,
             writer,
             dead_letters: Vec::new(),
-            last_record_ms: now_ms,
+            silence: Silence::new(idle_timeout_ms, &core, now_ms),
             aggregated_ms: now_ms,
             reading: true,
             recognised: false,
@@ -156,9 +159,9 @@ impl Unit {
             image: None,
             asked_for_flush: false,
             flush_image: None,
-            source: Some(Source::new(partition, state.progress.next_offset, state.log)),
+            source: Some(source),
             event: None,
-            core: Partition::new(settings, state).by_station(stations),
+            core,
             ledger,
         })
     }
@@ -244,14 +247,8 @@ impl Unit {
         let log = env.kafka.log(self.partition);
         match event {
             Event::Records { records, next, high_watermark } => {
-                let aggregated = self.core.state().progress.aggregated;
                 self.apply(&records, next, clock_ms);
-                if self.core.state().progress.aggregated > aggregated {
-                    self.last_record_ms = env.trace.now_ms;
-                    self.core.set_idle(false);
-                } else if next >= high_watermark {
-                    self.idle_if_silent(env);
-                }
+                self.silence.on_records(&mut self.core, high_watermark, env.now_ms());
                 let (settings, max_stations) = (self.settings, env.plan.max_stations);
                 let judging = Judging { settings, now_ms: clock_ms, max_stations, kept: &self.dead_letters };
                 let before = self.ledger.aggregated();
@@ -262,7 +259,7 @@ impl Unit {
                 }
             }
             Event::CaughtUp => {
-                if !self.idle_if_silent(env) {
+                if !self.silence.on_caught_up(&mut self.core, env.now_ms()) {
                     return Ok(());
                 }
             }
@@ -299,11 +296,6 @@ impl Unit {
         self.core.apply(incoming, clock_ms);
         self.core.skip_to(next);
         self.dead_letters.extend(self.core.take_rejected());
-    }
-
-    /// Whether it is news that the partition is idle.
-    fn idle_if_silent(&mut self, env: &Env) -> bool {
-        env.now_ms() - self.last_record_ms >= env.plan.idle_timeout_ms && self.core.set_idle(true)
     }
 
     /// Idle is who has been silent for the time-out, or has reached the end of its work.
