@@ -252,7 +252,7 @@ compare_with_topic() {
   print_topic | gzip -dc >"$work/topic"
   python3 tests/deploy/recount.py "$work/table" <"$work/topic" >"$work/output" || fail "$(<"$work/output")"
   say "the table is exact: $(sed 's/^recount: //' "$work/output")"
-  k exec deployment/weather-pipeline -- /weather verify >"$work/output" 2>&1 || fail "weather verify: $(<"$work/output")"
+  k exec deployment/weather-pipeline -- /bin/weather verify >"$work/output" 2>&1 || fail "weather verify: $(<"$work/output")"
   say "weather verify agrees: $(tail -n 1 "$work/output")"
 }
 
