@@ -10,8 +10,9 @@ use super::{Database, Folder, Kafka, Postgres, Proxy, Weather, audit, unique};
 pub const RUN_LIMIT: Duration = Duration::from_secs(120);
 /// The longest that a process may take to end gracefully.
 pub const END_LIMIT: Duration = Duration::from_secs(20);
-/// How soon the work continues when the obstacle is gone.
-pub const RESUMED: Duration = Duration::from_secs(30);
+/// How soon the work continues when the obstacle is gone: a connection that was begun before may hang for 20 s more, and
+/// the machine may be busy.
+pub const RESUMED: Duration = Duration::from_secs(45);
 
 /// A topic with the database and the folder that belong to it.
 pub struct Pipeline {
