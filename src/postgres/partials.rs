@@ -13,33 +13,52 @@ use crate::engine::window::{METRICS, Totals, Window};
 use crate::postgres::failure::Failure;
 use crate::time::{from_timestamp, timestamp};
 
-/// Stores absolute totals: overwritten, never added.
-pub(super) const STORE: &str = "\
-INSERT INTO weather_partial (topic, window_start, partition, reading_count, temp_count, humidity_count,
-    wind_speed_count, temp_sum, humidity_sum, wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp,
-    max_humidity, max_wind_speed, digest, incarnation, first_offset, last_offset)
-SELECT $1, w.* FROM unnest($2::timestamp[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-    $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
-    $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[]) AS w
-ON CONFLICT (topic, window_start, partition) DO UPDATE SET reading_count = EXCLUDED.reading_count,
+/// What the tables have of a window and of a station in it: counts, sums and extremes.
+macro_rules! total_columns {
+    () => {
+        "reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum, wind_speed_sum,
+    min_temp, min_humidity, min_wind_speed, max_temp, max_humidity, max_wind_speed"
+    };
+}
+
+/// These overwritten, in a statement's `DO UPDATE SET`.
+macro_rules! overwrite_totals {
+    () => {
+        "reading_count = EXCLUDED.reading_count,
     temp_count = EXCLUDED.temp_count, humidity_count = EXCLUDED.humidity_count,
     wind_speed_count = EXCLUDED.wind_speed_count, temp_sum = EXCLUDED.temp_sum,
     humidity_sum = EXCLUDED.humidity_sum, wind_speed_sum = EXCLUDED.wind_speed_sum,
     min_temp = EXCLUDED.min_temp, min_humidity = EXCLUDED.min_humidity, min_wind_speed = EXCLUDED.min_wind_speed,
-    max_temp = EXCLUDED.max_temp, max_humidity = EXCLUDED.max_humidity, max_wind_speed = EXCLUDED.max_wind_speed,
-    digest = EXCLUDED.digest, incarnation = EXCLUDED.incarnation, first_offset = EXCLUDED.first_offset,
-    last_offset = EXCLUDED.last_offset";
+    max_temp = EXCLUDED.max_temp, max_humidity = EXCLUDED.max_humidity, max_wind_speed = EXCLUDED.max_wind_speed"
+    };
+}
+
+/// Stores absolute totals: overwritten, never added.
+pub(super) const STORE: &str = concat!(
+    "INSERT INTO weather_partial (topic, window_start, partition, ",
+    total_columns!(),
+    ", digest, incarnation, first_offset, last_offset)
+SELECT $1, w.* FROM unnest($2::timestamp[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
+    $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[]) AS w
+ON CONFLICT (topic, window_start, partition) DO UPDATE SET ",
+    overwrite_totals!(),
+    ", digest = EXCLUDED.digest, incarnation = EXCLUDED.incarnation, first_offset = EXCLUDED.first_offset,
+    last_offset = EXCLUDED.last_offset"
+);
 
 /// The columns that [`window_of`] reads, of a table that is called `w`.
 macro_rules! partial_columns {
     () => {
-        "w.window_start, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum, humidity_sum,
-    wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp, max_humidity, max_wind_speed, digest,
-    w.incarnation, first_offset, last_offset"
+        concat!(
+            "w.window_start, ",
+            $crate::postgres::partials::total_columns!(),
+            ", digest, w.incarnation, first_offset, last_offset"
+        )
     };
 }
 
-pub(super) use partial_columns;
+pub(super) use {overwrite_totals, partial_columns, total_columns};
 
 /// The windows of partition `$2` of topic `$1` that begin after `$3`.
 pub(super) const OPEN_WINDOWS: &str = concat!(
@@ -68,10 +87,11 @@ impl PartialColumns {
 
     pub(super) fn of_rows<'a>(rows: impl Iterator<Item = (i32, &'a Window)>) -> Self {
         let rows: Vec<(i32, &Window)> = rows.collect();
+        let words: Vec<_> = rows.iter().map(|(_, w)| w.totals.to_words()).collect();
         Self {
             window_start: rows.iter().map(|(_, w)| timestamp(w.start_ms)).collect(),
             partition: rows.iter().map(|(p, _)| *p).collect(),
-            numbers: std::array::from_fn(|i| rows.iter().map(|(_, w)| w.totals.to_words()[i]).collect()),
+            numbers: std::array::from_fn(|i| words.iter().map(|words| words[i]).collect()),
             details: std::array::from_fn(|i| rows.iter().map(|(_, w)| detail(&w.totals, i)).collect()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Row, Statement};
 
 use crate::engine::flush_plan::PartitionFlush;
@@ -10,6 +10,7 @@ use crate::engine::stations::{StationRow, StationTotals};
 use crate::engine::window::METRICS;
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::LeaseSession;
+use crate::postgres::partials::{overwrite_totals, total_columns};
 use crate::postgres::session::Session;
 use crate::time::{from_timestamp, timestamp};
 
@@ -19,27 +20,24 @@ pub(super) const ROWS_AT_ONCE: usize = 4_096;
 pub const PRUNE_PORTION: u64 = 10_000;
 
 /// Stores absolute totals: overwritten, never added.
-pub(super) const STORE: &str = "\
-INSERT INTO weather_station_partial (station, window_start, partition, reading_count, temp_count, humidity_count,
-    wind_speed_count, temp_sum, humidity_sum, wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp,
-    max_humidity, max_wind_speed)
+pub(super) const STORE: &str = concat!(
+    "INSERT INTO weather_station_partial (station, window_start, partition, ",
+    total_columns!(),
+    ")
 SELECT * FROM unnest($1::text[], $2::timestamp[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
     $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
     $15::bigint[], $16::bigint[])
-ON CONFLICT (station, window_start, partition) DO UPDATE SET reading_count = EXCLUDED.reading_count,
-    temp_count = EXCLUDED.temp_count, humidity_count = EXCLUDED.humidity_count,
-    wind_speed_count = EXCLUDED.wind_speed_count, temp_sum = EXCLUDED.temp_sum,
-    humidity_sum = EXCLUDED.humidity_sum, wind_speed_sum = EXCLUDED.wind_speed_sum,
-    min_temp = EXCLUDED.min_temp, min_humidity = EXCLUDED.min_humidity, min_wind_speed = EXCLUDED.min_wind_speed,
-    max_temp = EXCLUDED.max_temp, max_humidity = EXCLUDED.max_humidity, max_wind_speed = EXCLUDED.max_wind_speed";
+ON CONFLICT (station, window_start, partition) DO UPDATE SET ",
+    overwrite_totals!()
+);
 
 /// The stations of partition `$1` in windows of which the rest is said.
 macro_rules! select {
     ($which:literal) => {
         concat!(
-            "SELECT window_start, station, reading_count, temp_count, humidity_count, wind_speed_count, temp_sum,
-    humidity_sum, wind_speed_sum, min_temp, min_humidity, min_wind_speed, max_temp, max_humidity, max_wind_speed
-FROM weather_station_partial WHERE partition = $1 AND window_start ",
+            "SELECT window_start, station, ",
+            total_columns!(),
+            " FROM weather_station_partial WHERE partition = $1 AND window_start ",
             $which
         )
     };
@@ -161,16 +159,21 @@ impl LeaseSession {
 }
 
 fn station_of(row: &Row) -> Result<StationRow, Failure> {
-    let three = |from: usize| -> Result<[i64; METRICS], Failure> {
-        Ok([row.try_get(from)?, row.try_get(from + 1)?, row.try_get(from + 2)?])
-    };
-    let known = |from: usize| -> Result<[Option<i64>; METRICS], Failure> {
-        Ok([row.try_get(from)?, row.try_get(from + 1)?, row.try_get(from + 2)?])
-    };
     let station: &str = row.try_get(1)?;
     Ok(StationRow {
         start_ms: from_timestamp(row.try_get(0)?),
         station: station.into(),
-        totals: StationTotals::of(row.try_get(2)?, three(3)?, three(6)?, known(9)?, known(12)?),
+        totals: StationTotals::of(
+            row.try_get(2)?,
+            by_metric(row, 3)?,
+            by_metric(row, 6)?,
+            by_metric(row, 9)?,
+            by_metric(row, 12)?,
+        ),
     })
+}
+
+/// A column of each metric, from this one on.
+fn by_metric<'a, T: FromSql<'a>>(row: &'a Row, from: usize) -> Result<[T; METRICS], Failure> {
+    Ok([row.try_get(from)?, row.try_get(from + 1)?, row.try_get(from + 2)?])
 }

@@ -66,13 +66,9 @@ impl StationTotals {
 
     /// Adds the counts and sums of readings, of whose extremes nothing is known.
     pub(super) fn add_unknown(&mut self, other: &Self) {
-        self.readings += other.readings;
-        for i in 0..METRICS {
-            self.counts[i] += other.counts[i];
-            self.sums[i] += other.sums[i];
-            // The ends of the range stay, whatever is added.
-            (self.minima[i], self.maxima[i]) = (i32::MIN, i32::MAX);
-        }
+        self.sum(other);
+        // The ends of the range stay, whatever is added.
+        (self.minima, self.maxima) = ([i32::MIN; METRICS], [i32::MAX; METRICS]);
     }
 
     /// What these lack of a window's totals.
