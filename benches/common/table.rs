@@ -28,10 +28,10 @@ impl Table {
         client
     }
 
-    /// Drops every table: the next start creates them again.
+    /// Drops every table with its views: the next start creates them again.
     pub async fn empty(&self) {
-        const DROP: &str = "DROP TABLE IF EXISTS weather_summary, weather_partial, weather_partition, weather_process, \
-                            weather_dead_letter, weather_pipeline";
+        const DROP: &str = "DROP TABLE IF EXISTS weather_summary, weather_partial, weather_station_partial, weather_partition, \
+                            weather_process, weather_dead_letter, weather_log, weather_pipeline CASCADE";
         self.connect().await.batch_execute(DROP).await.expect("the tables can be dropped");
     }
 
