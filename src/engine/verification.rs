@@ -1,8 +1,8 @@
 //! Whether what the tables say of a partition is what its log says.
 //!
 //! The log is read again by the same state machine, up to the offset of the stored state, and the two results are
-//! compared: windows here ([`window`]) and counts ([`counts`]), dead letters in [`dead_letters`], the clock of then in
-//! [`clock`].
+//! compared: windows here ([`window`]) and counts ([`counts`]), dead letters in [`dead_letters`]. What can be read again is
+//! decided in [`mod@reach`], by which clock in [`clock`].
 //!
 //! Where Kafka no longer has the beginning, the watermark at the first offset that is left is not known. It is known of
 //! some windows that it had not closed them, though: those whose first reading, by the table, lies behind that offset. For
@@ -11,23 +11,14 @@
 
 pub mod clock;
 pub mod dead_letters;
+pub mod reach;
 
 use crate::engine::state::{Position, Progress};
 use crate::engine::watermark;
 use crate::engine::window::{METRICS, Totals};
 use crate::reading::{Cause, Metric, Reason};
 
-/// Which part of what was counted can be read again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reach {
-    /// Where reading begins.
-    pub from: Position,
-    /// Whether nothing was counted before that.
-    pub is_whole: bool,
-    /// If something was: the earliest window all of whose readings, by the table, are there to be read again, in ms since
-    /// 1970.
-    pub sure_from_ms: Option<i64>,
-}
+pub use reach::Reach;
 
 /// A value that both sides have. An absent one is None.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,20 +134,32 @@ pub fn counts(table: &Progress, log: &Progress) -> Vec<Value> {
 }
 
 /// Why differences of a partition prove nothing, if so: the log is not the one that was counted any more.
-pub fn excuse(table: &Progress, log: &Progress, futures_kept: i64) -> Option<String> {
+pub fn excuse(reach: &Reach, table: &Progress, log: &Progress, futures_kept: i64) -> Option<String> {
     let (futures, found) = (table.rejected[Reason::Future.index()], log.rejected[Reason::Future.index()]);
     if table.duplicates > 0 {
         return Some(format!("version 0.1 dropped {} of its records as duplicates", table.duplicates));
     }
-    if log.skipped > table.skipped && log.lost == table.lost {
-        let gone = log.skipped - table.skipped;
-        return Some(format!("Kafka has removed {gone} of its records since by compaction"));
+    if let Some(why) = compacted(reach, table, log) {
+        return Some(why);
     }
     if futures_kept < futures && futures != found {
         let gone = futures - futures_kept;
         return Some(format!("which {gone} of its records were refused as future is no longer in the table"));
     }
     None
+}
+
+/// Whether records may have been removed since they were counted. Where the beginning is gone, it is not known how many of
+/// the offsets without a record lay there.
+fn compacted(reach: &Reach, table: &Progress, log: &Progress) -> Option<String> {
+    if reach.is_whole {
+        let gone = log.skipped - table.skipped;
+        return (gone > 0 && log.lost == table.lost)
+            .then(|| format!("Kafka has removed {gone} of its records since by compaction"));
+    }
+    let before = reach.from.offset - table.origin_offset;
+    let gone = log.skipped - (table.skipped - before).max(0);
+    (gone > 0).then(|| format!("Kafka may have removed up to {gone} of its records since by compaction"))
 }
 
 #[cfg(test)]
@@ -235,6 +238,8 @@ mod tests {
 
     #[test]
     fn a_log_that_has_changed_proves_nothing() {
+        let whole = reach(0, true, None);
+        let excuse = |table: &Progress, log: &Progress, kept| excuse(&whole, table, log, kept);
         let mut table = Progress::starting_at(0);
         let log = Progress { skipped: 5, ..table };
         assert!(excuse(&table, &log, 0).is_some_and(|why| why.contains("compaction")));
@@ -246,5 +251,18 @@ mod tests {
         assert_eq!(excuse(&table, &log, 2), None, "the table names both");
         table.duplicates = 1;
         assert!(excuse(&table, &table, 2).is_some_and(|why| why.contains("0.1")));
+    }
+
+    #[test]
+    fn where_the_beginning_is_gone_any_offset_without_a_record_may_have_had_one() {
+        let cut = reach(50, false, None);
+        let excused = |table_skipped, log_skipped| {
+            let table = Progress { skipped: table_skipped, ..Progress::starting_at(0) };
+            let log = Progress { skipped: log_skipped, ..Progress::starting_at(50) };
+            excuse(&cut, &table, &log, 0).is_some_and(|why| why.contains("up to"))
+        };
+        assert!(!excused(7, 0), "there is none");
+        assert!(excused(7, 3), "all 7 may have been in the part that is gone");
+        assert!(excused(53, 4) && !excused(53, 3), "at least 3 were not");
     }
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::config::Between;
-use crate::engine::state::{LogIdentity, Position, Progress};
-use crate::engine::verification::Reach;
+use crate::engine::state::{LogIdentity, Progress};
+use crate::engine::verification::reach::{self, LogNow, Reach};
 use crate::error::{Error, Result};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::{ErrorKind, KafkaError};
-use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::offsets::OffsetAt;
 use crate::postgres::evidence::StoredPartition;
 use crate::retry::Backoff;
@@ -143,29 +142,12 @@ fn about(partition: i32, what: String) -> Difference {
 
 /// From where on a partition can be read again, or why it cannot.
 fn reach(stored: &StoredPartition, table: &Progress, topic: &Topic) -> Result<Reach, String> {
-    let Some((earliest, end)) = topic.earliest.get(&stored.partition).zip(topic.ends.get(&stored.partition))
-    else {
+    let partition = stored.partition;
+    let Some((&earliest, &end)) = topic.earliest.get(&partition).zip(topic.ends.get(&partition)) else {
         return Err("the topic no longer has it".to_owned());
     };
-    let known = stored.log.topic_id;
-    if known != NO_TOPIC_ID && topic.id != NO_TOPIC_ID && known != topic.id {
-        return Err("the topic was recreated, and the log that was counted is gone".to_owned());
-    }
-    if *end < table.next_offset {
-        let (last, next) = (end - 1, table.next_offset);
-        return Err(format!(
-            "its log ends at offset {last}, but was read up to {}: it was cut or recreated",
-            next - 1
-        ));
-    }
-    let is_first = table.incarnation == 0;
-    let offset = if is_first { table.origin_offset.max(*earliest) } else { *earliest };
-    Ok(Reach {
-        // All of it may be gone.
-        from: Position { incarnation: table.incarnation, offset: offset.min(table.next_offset) },
-        is_whole: is_first && *earliest <= table.origin_offset,
-        sure_from_ms: stored.sure_from_ms,
-    })
+    let log = LogNow { topic_id: topic.id, earliest, end };
+    reach::reach(table, &stored.log, stored.sure_from_ms, &log)
 }
 
 #[cfg(test)]
@@ -185,34 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_the_log_decides() {
-        let topic = |earliest, end| Topic {
-            id: [1; 16],
-            earliest: BTreeMap::from([(0, earliest)]),
-            ends: BTreeMap::from([(0, end)]),
-        };
-        let progress = |incarnation, origin_offset, next_offset| Progress {
-            incarnation,
-            origin_offset,
-            next_offset,
-            ..Progress::starting_at(0)
-        };
-        let reach_of = |progress: Progress, earliest, end| {
-            let reach = reach(&stored(0, Some(progress), 1), &progress, &topic(earliest, end));
-            reach.map(|reach| (reach.from.offset, reach.is_whole))
-        };
-        assert_eq!(reach_of(progress(0, 0, 50), 0, 60), Ok((0, true)));
-        assert_eq!(reach_of(progress(0, 20, 50), 10, 60), Ok((20, true)), "reading began there");
-        assert_eq!(reach_of(progress(0, 0, 50), 10, 60), Ok((10, false)));
-        assert_eq!(reach_of(progress(0, 0, 50), 55, 60), Ok((50, false)), "nothing is left");
-        assert_eq!(reach_of(progress(1, -9, 50), 0, 60), Ok((0, false)), "a log before is gone");
-        assert!(reach_of(progress(0, 0, 50), 0, 49).is_err_and(|why| why.contains("cut")));
-        let foreign = stored(0, None, 2);
-        assert!(
-            reach(&foreign, &progress(0, 0, 5), &topic(0, 9)).is_err_and(|why| why.contains("recreated"))
-        );
-        let other = stored(3, None, 1);
-        assert!(reach(&other, &progress(0, 0, 5), &topic(0, 9)).is_err_and(|why| why.contains("no longer")));
+    fn a_partition_that_the_topic_lost_cannot_be_read() {
+        let topic = Topic { id: [1; 16], earliest: BTreeMap::from([(0, 0)]), ends: BTreeMap::from([(0, 9)]) };
+        let progress = Progress { next_offset: 5, ..Progress::starting_at(0) };
+        assert!(reach(&stored(0, None, 1), &progress, &topic).is_ok_and(|reach| reach.is_whole));
+        assert!(reach(&stored(3, None, 1), &progress, &topic).is_err_and(|why| why.contains("no longer")));
     }
 
     #[test]

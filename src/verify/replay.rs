@@ -267,7 +267,7 @@ impl Replay {
         if self.reach.is_whole {
             self.findings.counts(&counts(&self.table, &log));
         }
-        if let Some(why) = excuse(&self.table, &log, self.stored.futures) {
+        if let Some(why) = excuse(&self.reach, &self.table, &log, self.stored.futures) {
             self.findings.lose(why);
         }
         Ok(self.findings)

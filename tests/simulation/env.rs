@@ -34,15 +34,12 @@ pub struct Env {
 impl Env {
     pub fn new(plan: Plan, keep_lines: bool) -> Self {
         let volumes = if plan.shared_volume { 1 } else { plan.processes };
-        // Longest that it may take from a record's arrival to a row that is not idle, if nobody is held up: an owner that
-        // was killed is missed for the length of its lease.
-        let grace_ms = plan.lease_ms + 2 * plan.flush_interval_ms + 2_000;
         Self {
             chances: plan.chances.clone(),
             rng: Prng::new(plan.seed),
             trace: Trace::new(START_MS, keep_lines),
             kafka: Kafka::new(plan.partitions),
-            database: Database::new(plan.settings.window_ms, plan.lease_ms, plan.latency_ms, grace_ms),
+            database: Database::new(&plan),
             volumes: (0..volumes).map(|_| Volume::default()).collect(),
             images: BTreeMap::new(),
             plan,

@@ -38,6 +38,8 @@ impl World {
             }
             Fault::Retention | Fault::Compaction => self.shorten_a_log(fault),
             Fault::Recreate => self.env.kafka.logs.iter_mut().for_each(crate::kafka::Log::recreate),
+            Fault::Readmit => self.begin_readmission(),
+            Fault::Verify => self.begin_verification(),
             Fault::AddPartition => {
                 if (self.env.kafka.logs.len() as i32) < self.env.plan.partitions_most {
                     self.env.kafka.add_partition();

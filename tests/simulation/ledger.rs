@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use weather::engine::dead_letter::DeadLetter;
 use weather::engine::partition::Settings;
-use weather::engine::state::{REASONS, State};
+use weather::engine::state::{Position, REASONS, State};
 use weather::engine::stations::{StationRow, StationTotals, Stations};
 use weather::engine::watermark::NONE;
 use weather::engine::window::{Totals, fingerprint};
@@ -54,12 +54,20 @@ pub struct Ledger {
     /// By window and station, where stations are kept apart.
     pub stations: BTreeMap<(i64, String), Totals>,
     /// Kept dead letters by incarnation and offset.
-    pub dead_letters: BTreeMap<(i64, i64), Reason>,
+    pub dead_letters: BTreeMap<(i64, i64), Refused>,
     aggregated: i64,
     skipped: i64,
     lost: i64,
     sampled_out: i64,
     rejected: [i64; REASONS],
+}
+
+/// A dead letter that was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    pub reason: Reason,
+    /// The reading that it is all the same, and its station.
+    pub reading: Option<(Reading, Option<u8>)>,
 }
 
 /// By what a batch was judged.
@@ -106,11 +114,13 @@ impl Ledger {
             }
             self.skip_to(log, generation, *offset)?;
             let outcome = self.judge(*offset, record, &judging);
+            if let Outcome::Rejected(reason) = outcome {
+                let reading = reading_of(record.truth);
+                self.dead_letters.insert((self.incarnation, *offset), Refused { reason, reading });
+            }
             self.enter(outcome);
         }
-        let kept = judging.kept.iter().all(|dead_letter| {
-            self.dead_letters.get(&(dead_letter.incarnation, dead_letter.offset)) == Some(&dead_letter.reason)
-        });
+        let kept = judging.kept.iter().all(|dead_letter| self.has(dead_letter));
         ensure!(kept, "dead letters {:?} were kept of records that are none", judging.kept);
         Ok(())
     }
@@ -228,10 +238,7 @@ impl Ledger {
             Outcome::Aggregated => self.aggregated += 1,
             Outcome::Skipped => self.skipped += 1,
             Outcome::Lost => self.lost += 1,
-            Outcome::Rejected(reason) => {
-                self.rejected[reason.index()] += 1;
-                self.dead_letters.insert((self.incarnation, self.next_offset), reason);
-            }
+            Outcome::Rejected(reason) => self.rejected[reason.index()] += 1,
             Outcome::SampledOut(reason) => {
                 self.rejected[reason.index()] += 1;
                 self.sampled_out += 1;
@@ -239,6 +246,12 @@ impl Ledger {
         }
         self.entries.push(Entry { generation: self.generation, offset: self.next_offset, outcome });
         self.next_offset += 1;
+    }
+
+    /// Whether it knows of a dead letter, for the same reason.
+    pub fn has(&self, dead_letter: &DeadLetter) -> bool {
+        let known = self.dead_letters.get(&(dead_letter.incarnation, dead_letter.offset));
+        known.is_some_and(|refused| refused.reason == dead_letter.reason)
     }
 
     /// Whether this is what a state says.
@@ -288,6 +301,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        Position { incarnation: self.incarnation, offset: self.next_offset }
+    }
+
+    /// Where it began.
+    pub fn origin(&self) -> Position {
+        let offset = self.entries.first().map_or(self.next_offset, |entry| entry.offset);
+        Position { incarnation: 0, offset }
+    }
+
     /// Whether this ledger continues where another one ends.
     pub fn continues(&self, before: &Self) -> bool {
         self.entries.starts_with(&before.entries)
@@ -307,6 +331,17 @@ impl Ledger {
     pub fn sampled_out(&self) -> i64 {
         self.sampled_out
     }
+}
+
+/// The reading of a record, if it is one, and its station.
+fn reading_of(truth: Truth) -> Option<(Reading, Option<u8>)> {
+    let Truth::Reading { event_time_ms, metrics, station } = truth else { return None };
+    Some((Reading { event_time_ms, metrics, left_out: [None; 3] }, station))
+}
+
+/// Totals without the offsets, which mean nothing where those of several partitions come together.
+pub fn without_offsets(totals: &Totals) -> Totals {
+    Totals { incarnation: 0, first_offset: 0, last_offset: 0, ..*totals }
 }
 
 /// Adds the reading at an incarnation and offset to a window.

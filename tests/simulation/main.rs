@@ -19,9 +19,12 @@ mod plan;
 mod prng;
 mod process;
 mod producers;
+mod readmit;
 mod runner;
+mod tools;
 mod trace;
 mod verdict;
+mod verification;
 mod volume;
 mod world;
 

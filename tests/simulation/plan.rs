@@ -7,7 +7,7 @@ use weather::engine::partition::Settings;
 
 use crate::prng::Prng;
 
-/// The faults that come by themselves. Each has a mean time between two of it.
+/// What comes by itself: faults, and what people do. Each has a mean time between two of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A process is killed.
@@ -40,6 +40,10 @@ pub enum Fault {
     Recreate,
     /// The topic gets one more partition.
     AddPartition,
+    /// `weather readmit` is run.
+    Readmit,
+    /// `weather verify` is run.
+    Verify,
 }
 
 impl Fault {
@@ -61,12 +65,14 @@ impl Fault {
             Self::Compaction => "fault: compaction",
             Self::Recreate => "fault: recreate",
             Self::AddPartition => "fault: add partition",
+            Self::Readmit => "readmission",
+            Self::Verify => "verification",
         }
     }
 }
 
 /// Every kind, with the shortest and the longest mean time between two of it, ms.
-const FAULTS: [(Fault, i64, i64); 15] = [
+const FAULTS: [(Fault, i64, i64); 17] = [
     (Fault::Kill, 800, 8_000),
     (Fault::PowerLoss, 2_000, 12_000),
     (Fault::Pause, 1_500, 10_000),
@@ -82,6 +88,8 @@ const FAULTS: [(Fault, i64, i64); 15] = [
     (Fault::Compaction, 500, 5_000),
     (Fault::Recreate, 5_000, 20_000),
     (Fault::AddPartition, 5_000, 15_000),
+    (Fault::Readmit, 500, 6_000),
+    (Fault::Verify, 2_000, 12_000),
 ];
 
 /// What goes wrong besides: chances in a thousand.
@@ -168,6 +176,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether this comes in it.
+    pub fn has(&self, kind: Fault) -> bool {
+        self.faults.iter().any(|(fault, _)| *fault == kind)
+    }
+
     pub fn of(seed: u64) -> Self {
         let mut rng = Prng::new(seed ^ 0x5EED);
         let rng = &mut rng;

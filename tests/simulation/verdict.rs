@@ -1,5 +1,5 @@
 //! The end: the tables against a plain second computation from the log, which knows nothing of states or ledgers but which
-//! records were lost and which were ahead of the clock.
+//! records were lost, which were ahead of the clock, and which dead letters were readmitted.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use weather::reading::{Reading, Reason};
 use crate::database::SummaryRow;
 use crate::env::Env;
 use crate::kafka::{Record, Slot, Truth};
-use crate::ledger::{Entry, Ledger, Outcome, add};
+use crate::ledger::{Entry, Ledger, Outcome, add, without_offsets};
 use crate::trace::{Checked, ensure};
 use crate::world::World;
 
@@ -33,8 +33,13 @@ impl World {
                 windows.entry(window).or_default().merge(&totals);
             }
         }
-        // A ledger's entries do not say how many logs the program had counted by then.
-        let row = |(window, row): (&i64, &SummaryRow)| (*window, Totals { incarnation: 0, ..row.totals });
+        self.env.database.audit_readmitted()?;
+        for (window, _, key, reading) in self.env.database.readmitted()? {
+            add(windows.entry(window).or_default(), (0, key.2), &reading);
+        }
+        let windows: BTreeMap<i64, Totals> =
+            windows.iter().map(|(window, totals)| (*window, without_offsets(totals))).collect();
+        let row = |(window, row): (&i64, &SummaryRow)| (*window, without_offsets(&row.totals));
         let summary: BTreeMap<i64, Totals> = tables.summary.iter().map(row).collect();
         ensure!(summary == windows, "the summary is {summary:?}, the log gives {windows:?}");
         tables.summary.keys().try_for_each(|window| self.env.database.audit_window(*window))?;

@@ -4,12 +4,14 @@
 //! by weights that the seed sets, and time passes a little; when none is due, time moves on to the next. First the safety
 //! phase, with faults; then the faults are off, everything must drain, and the tables must be right ([`crate::verdict`]).
 
-use crate::database::PartitionRow;
+use crate::database::{PartitionRow, Session};
 use crate::env::{Env, NEVER};
 use crate::plan::{Fault, Plan};
 use crate::process::{Process, Start, Task};
 use crate::producers::Producers;
+use crate::readmit::Readmission;
 use crate::trace::{Checked, Trace, ensure};
+use crate::verification::Verification;
 
 /// How long the drain may take, ms: longer than any lease, backoff and idle time-out together.
 const DRAIN_MS: i64 = 120_000;
@@ -29,6 +31,8 @@ enum Turn {
     DatabaseBack,
     KafkaBack,
     Task(usize, Task),
+    Readmission(usize),
+    Verification,
 }
 
 /// A place for a process.
@@ -48,7 +52,12 @@ pub struct World {
     faults: Vec<(Fault, i64, i64)>,
     pub(crate) database_back_ms: i64,
     pub(crate) kafka_back_ms: i64,
-    instances: u64,
+    pub(crate) instances: u64,
+    /// Runs of `readmit`, and the one of `verify` with its connection.
+    pub(crate) readmissions: Vec<Readmission>,
+    pub(crate) verification: Option<(Session, Verification)>,
+    /// What the run of `readmit` that ended last has taken.
+    pub(crate) taken: usize,
     /// A process that ends is started again.
     restarts: bool,
     /// Processes that were asked to end when nothing was wrong: they must leave nothing behind.
@@ -83,6 +92,9 @@ impl World {
             database_back_ms: NEVER,
             kafka_back_ms: NEVER,
             instances: 0,
+            readmissions: Vec::new(),
+            verification: None,
+            taken: 0,
             restarts: true,
             leaving: Vec::new(),
             bounded: false,
@@ -100,12 +112,16 @@ impl World {
         }
         self.calm_down();
         self.run_until("drain", Self::is_settled)?;
+        if self.env.plan.has(Fault::Readmit) {
+            self.readmit_all()?;
+        }
         self.terminate_all();
         self.run_until("end", |world| world.all_have_exited())?;
         if self.env.plan.bounded_end {
             self.bounded_run()?;
         }
-        self.judge()
+        self.judge()?;
+        self.verify_all()
     }
 
     pub fn trace(&self) -> &Trace {
@@ -143,6 +159,7 @@ impl World {
         for process in &mut self.processes {
             (process.paused_until_ms, process.starved) = (0, (usize::MAX, 0));
         }
+        self.readmissions.iter_mut().for_each(|run| run.killed_ms = NEVER);
         for slot in self.slots.iter_mut().filter(|slot| slot.start_ms != NEVER) {
             slot.start_ms = slot.start_ms.min(now_ms + 1_000);
         }
@@ -157,7 +174,7 @@ impl World {
         }
     }
 
-    fn run_until(&mut self, phase: &str, done: impl Fn(&Self) -> bool) -> Checked {
+    pub(crate) fn run_until(&mut self, phase: &str, done: impl Fn(&Self) -> bool) -> Checked {
         let until_ms = self.env.now_ms() + DRAIN_MS;
         while !done(self) {
             for _ in 0..LOOK_EVERY {
@@ -197,6 +214,7 @@ impl World {
 
     /// Finds what is due; if nothing is, when something will be.
     fn gather(&mut self) -> i64 {
+        let verification_due_ms = self.verification_due_ms();
         let Self { env, turns, processes, .. } = self;
         let now_ms = env.now_ms();
         let mut soonest_ms = NEVER;
@@ -220,6 +238,10 @@ impl World {
         for (index, slot) in self.slots.iter().enumerate() {
             offer(Turn::Start(index), slot.start_ms, 4);
         }
+        for (index, run) in self.readmissions.iter().enumerate() {
+            offer(Turn::Readmission(index), run.due_ms(env), 4);
+        }
+        offer(Turn::Verification, verification_due_ms, 1);
         for (index, process) in processes.iter().enumerate() {
             process.visit(env, |task, due_ms| {
                 offer(Turn::Task(index, task), due_ms, env.plan.weights[task.kind()]);
@@ -257,6 +279,8 @@ impl World {
                 self.kafka_back_ms = NEVER;
             }
             Turn::Task(index, task) => self.give_turn(index, task)?,
+            Turn::Readmission(index) => self.step_readmission(index),
+            Turn::Verification => self.step_verification()?,
         }
         Ok(())
     }
@@ -302,7 +326,11 @@ impl World {
 
     /// Whether all that there is has been read, written and closed, and the work is shared out.
     fn is_settled(&self) -> bool {
-        self.is_silent() && self.env.database.is_calm(self.env.now_ms()) && self.unsettled().is_none()
+        let beside = self.readmissions.is_empty() && self.verification.is_none();
+        beside
+            && self.is_silent()
+            && self.env.database.is_calm(self.env.now_ms())
+            && self.unsettled().is_none()
     }
 
     /// A partition that PostgreSQL does not have to its end.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weather::engine::watermark::NONE;
 use weather::engine::window::Totals;
+use weather::reading::Reading;
 
-use super::{Database, Part, PartitionRow};
+use super::{Database, Key, Part, PartitionRow, READMITTED};
 use crate::kafka::{Kafka, Log, Slot, Truth};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, add, without_offsets};
 use crate::trace::{Checked, ensure};
 
 /// A partition was taken.
@@ -31,6 +32,12 @@ impl Database {
         parts: &[Part],
         summary: &BTreeMap<i64, Totals>,
     ) -> Checked {
+        self.audit_summary(summary)?;
+        parts.iter().try_for_each(|part| self.audit_part(client, part))
+    }
+
+    /// Checks rows of the output before they are written: none loses readings.
+    pub(super) fn audit_summary(&self, summary: &BTreeMap<i64, Totals>) -> Checked {
         for (window, totals) in summary {
             let before = self.tables.summary.get(window).map_or(0, |row| row.totals.readings);
             ensure!(
@@ -39,7 +46,7 @@ impl Database {
                 totals.readings
             );
         }
-        parts.iter().try_for_each(|part| self.audit_part(client, part))
+        Ok(())
     }
 
     fn audit_part(&self, client: u64, part: &Part) -> Checked {
@@ -104,8 +111,8 @@ impl Database {
         let from = (partition, i64::MIN, i64::MIN);
         let dead_letters = self.tables.dead_letters.range(from..(partition + 1, i64::MIN, i64::MIN));
         let dead_letters: Vec<_> =
-            dead_letters.map(|((_, log, offset), reason)| ((*log, *offset), *reason)).collect();
-        let known: Vec<_> = ledger.dead_letters.iter().map(|(at, reason)| (*at, *reason)).collect();
+            dead_letters.map(|((_, log, offset), kept)| ((*log, *offset), kept.reason)).collect();
+        let known: Vec<_> = ledger.dead_letters.iter().map(|(at, refused)| (*at, refused.reason)).collect();
         ensure!(
             dead_letters == known,
             "dead letters of partition {partition}: {dead_letters:?}, the ledger {known:?}"
@@ -115,10 +122,51 @@ impl Database {
 
     /// A row of the summary is the sum of its partials.
     pub fn audit_window(&self, window: i64) -> Checked {
-        let sum = self.recomputed(window, &[]);
+        let sum = self.recomputed(window, |_| None);
         let row = self.tables.summary.get(&window).copied().unwrap_or_default();
         ensure!(row.totals == sum, "the summary of {window} says {:?}, its partials {sum:?}", row.totals);
         Ok(())
+    }
+
+    /// What readmission has added is what the marked dead letters really are, each once.
+    pub fn audit_readmitted(&self) -> Checked {
+        let (mut windows, mut stations) = (BTreeMap::<i64, Totals>::new(), BTreeMap::<_, i64>::new());
+        for (start_ms, station, key, reading) in self.readmitted()? {
+            add(windows.entry(start_ms).or_default(), (0, key.2), &reading);
+            *stations.entry((start_ms, station)).or_default() += 1;
+        }
+        let rows = self.tables.partials.range((READMITTED, i64::MIN)..(READMITTED + 1, i64::MIN));
+        let rows: Vec<_> = rows.map(|(key, totals)| (key.1, without_offsets(totals))).collect();
+        let known: Vec<_> =
+            windows.iter().map(|(window, totals)| (*window, without_offsets(totals))).collect();
+        ensure!(rows == known, "readmitted: {rows:?}, the marked dead letters {known:?}");
+        let rows = self.tables.stations.iter().filter(|(key, _)| key.0 == READMITTED);
+        let rows: BTreeMap<_, _> =
+            rows.map(|(key, totals)| ((key.1, key.2.to_string()), totals.readings)).collect();
+        let is_asked = self.by_station;
+        ensure!(
+            !is_asked || rows == stations,
+            "readmitted stations: {rows:?}, the dead letters {stations:?}"
+        );
+        Ok(())
+    }
+
+    /// The readings of the marked dead letters, with their windows, stations and keys.
+    pub fn readmitted(&self) -> Checked<Vec<(i64, String, Key, Reading)>> {
+        let marked = self.tables.dead_letters.iter().filter(|(_, kept)| kept.is_readmitted);
+        let mut readings = Vec::new();
+        for (key, kept) in marked {
+            let row = self.tables.partitions.get(&key.0).and_then(|row| row.stored.as_ref());
+            let known = row.and_then(|stored| stored.ledger.dead_letters.get(&(key.1, key.2)));
+            let reading = known.and_then(|refused| refused.reading);
+            let Some((reading, station)) = reading else {
+                return Err(crate::trace::Violation(format!("{key:?} was readmitted: {kept:?}, {known:?}")));
+            };
+            let start_ms = reading.event_time_ms - reading.event_time_ms.rem_euclid(self.window_ms);
+            let station = station.map_or_else(String::new, |number| format!("s{number}"));
+            readings.push((start_ms, station, *key, reading));
+        }
+        Ok(readings)
     }
 
     /// No window may be closed over records that were there to be read for long.

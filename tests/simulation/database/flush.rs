@@ -6,7 +6,9 @@ use weather::engine::checkpoint::encode_log_memory;
 use weather::engine::state::Position;
 use weather::engine::window::Totals;
 
-use super::{Answer, Call, Database, Part, Progressed, Request, Stored, Trouble, touched};
+use super::{
+    Answer, Call, Database, KeptDeadLetter, Part, Progressed, READMITTED, Request, Stored, Trouble, touched,
+};
 use crate::trace::{Checked, Trace};
 
 /// The statement that checks the epochs and moves the offsets.
@@ -21,7 +23,7 @@ const COMMIT: u32 = 4;
 pub(super) struct Transaction {
     /// Windows whose rows it changes.
     pub touched: BTreeSet<i64>,
-    summary: BTreeMap<i64, Totals>,
+    pub summary: BTreeMap<i64, Totals>,
 }
 
 impl Database {
@@ -44,7 +46,9 @@ impl Database {
                 }
             }
             RECOMPUTE => {
-                let sum = |window: &i64| (*window, self.recomputed(*window, parts));
+                let sum = |window: &i64| {
+                    (*window, self.recomputed(*window, |partition| own(parts, partition, *window)))
+                };
                 call.transaction.summary = call.transaction.touched.iter().map(sum).collect();
             }
             COMMIT => {
@@ -73,14 +77,10 @@ impl Database {
         })
     }
 
-    /// The sum of a window's partials: what others have committed, with what this transaction writes over it.
-    pub(super) fn recomputed(&self, window: i64, parts: &[Part]) -> Totals {
-        let own = |partition: i32| {
-            let part = parts.iter().find(|part| part.partition == partition)?;
-            part.windows.iter().find(|w| w.start_ms == window).map(|w| w.totals)
-        };
+    /// The sum of a window's partials: what others have committed, with what a transaction writes over it.
+    pub(super) fn recomputed(&self, window: i64, own: impl Fn(i32) -> Option<Totals>) -> Totals {
         let mut sum = Totals::default();
-        for partition in self.tables.partitions.keys() {
+        for partition in [READMITTED].iter().chain(self.tables.partitions.keys()) {
             let stored = || self.tables.partials.get(&(*partition, window)).copied();
             if let Some(totals) = own(*partition).or_else(stored) {
                 sum.merge(&totals);
@@ -104,14 +104,24 @@ impl Database {
             }
             for dead_letter in &part.dead_letters {
                 let key = (part.partition, dead_letter.incarnation, dead_letter.offset);
-                self.tables.dead_letters.entry(key).or_insert(dead_letter.reason);
+                self.tables.dead_letters.entry(key).or_insert_with(|| KeptDeadLetter::new(dead_letter));
             }
         }
-        for (window, totals) in &transaction.summary {
-            let row = self.tables.summary.entry(*window).or_default();
-            row.totals = *totals;
+        self.store_summary(&transaction.summary);
+    }
+
+    /// Writes rows of the output.
+    pub(super) fn store_summary(&mut self, summary: &BTreeMap<i64, Totals>) {
+        for (window, totals) in summary {
+            self.tables.summary.entry(*window).or_default().totals = *totals;
         }
     }
+}
+
+/// What parts write of a window of a partition.
+fn own(parts: &[Part], partition: i32, window: i64) -> Option<Totals> {
+    let part = parts.iter().find(|part| part.partition == partition)?;
+    part.windows.iter().find(|w| w.start_ms == window).map(|w| w.totals)
 }
 
 /// A part's columns, as a claim reads them back.

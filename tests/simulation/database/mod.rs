@@ -1,33 +1,34 @@
 //! PostgreSQL as far as the processor can tell: the tables, row locks, sessions, and calls that may be lost on either way.
 //!
 //! A call is carried out statement by statement, each a step of the schedule, so that two processes' calls mix as their
-//! statements would. A statement that needs a locked row waits. What a call does is in [`leases`] and [`flush`], after
-//! the statements of `src/postgres`; whether it was right is in [`audit`].
+//! statements would. A statement that needs a locked row waits. What a call does is in [`leases`], [`flush`] and
+//! [`readmission`], after the statements of `src/postgres`; whether it was right is in [`audit`].
 //!
 //! One thing is simpler than in PostgreSQL: a statement that locks several rows takes all of them or waits, so there are
 //! no deadlocks to be detected (the real ones end as outages, which there are enough of).
 
 mod audit;
+mod calls;
 mod flush;
 mod leases;
+mod readmission;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
 use std::rc::Rc;
 
-use weather::engine::assignment::Leases;
-use weather::engine::flush_plan::{PartitionFlush, Standing};
 use weather::engine::state::{Position, Progress};
-use weather::engine::stations::{StationRow, StationTotals};
-use weather::engine::window::{Totals, Window};
-use weather::reading::Reason;
+use weather::engine::stations::StationTotals;
+use weather::engine::window::Totals;
+
+pub use calls::{Answer, CallId, ClaimedRow, Part, Reply, Request, Session, Trouble};
+pub use readmission::{KeptDeadLetter, Key, READMITTED};
 
 use crate::kafka::Kafka;
 use crate::ledger::Ledger;
-use crate::plan::Chances;
+use crate::plan::{Chances, Plan};
 use crate::prng::Prng;
 use crate::trace::{Checked, Trace};
-use flush::Transaction;
+use calls::{Call, Progressed};
 
 /// A row of `weather_partition`.
 #[derive(Debug, Clone, Default)]
@@ -70,101 +71,8 @@ pub struct Tables {
     pub stations: BTreeMap<(i32, i64, Box<str>), StationTotals>,
     /// By start of the window.
     pub summary: BTreeMap<i64, SummaryRow>,
-    /// By partition, incarnation and offset.
-    pub dead_letters: BTreeMap<(i32, i64, i64), Reason>,
+    pub dead_letters: BTreeMap<Key, KeptDeadLetter>,
     pub processes: BTreeMap<String, i64>,
-}
-
-/// What one partition adds to a flush, and the ledger of its state.
-#[derive(Debug, Clone)]
-pub struct Part {
-    pub flush: PartitionFlush,
-    pub ledger: Rc<Ledger>,
-}
-
-impl Deref for Part {
-    type Target = PartitionFlush;
-
-    fn deref(&self) -> &PartitionFlush {
-        &self.flush
-    }
-}
-
-/// A call of a process.
-#[derive(Debug, Clone)]
-pub enum Request {
-    Connect,
-    AddPartitions(Vec<i32>),
-    Beat { owner: String, owned: Vec<(i32, i64)>, shares: bool },
-    Claim { owner: String, wanted: Vec<i32> },
-    OpenWindows { partition: i32, after_ms: i64 },
-    Release { owner: String, owned: Vec<(i32, i64)> },
-    Leave { owner: String },
-    Finish { out_of_orderness_ms: i64, partitions: Vec<i32> },
-    Positions,
-    Flush(Vec<Part>),
-    Standing(Vec<i32>),
-}
-
-/// What a claim gives for each partition that was free.
-#[derive(Debug, Clone)]
-pub struct ClaimedRow {
-    pub partition: i32,
-    pub epoch: i64,
-    pub epoch_before: i64,
-    pub stored: Option<Stored>,
-}
-
-/// Where each partition's state stands.
-pub type Positions = BTreeMap<i32, Option<Position>>;
-
-#[derive(Debug, Clone)]
-pub enum Answer {
-    Connected(Session),
-    Done,
-    Leases(Leases),
-    Claimed(Vec<ClaimedRow>),
-    Windows(Vec<Window>, Vec<StationRow>),
-    Positions(Positions),
-    Standing(Vec<Standing>),
-}
-
-/// Why a call failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// Nobody knows whether it was carried out.
-    Outage,
-    Fenced,
-}
-
-pub type Reply = Result<Answer, Trouble>;
-
-/// A connection: good until the server goes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session(u32);
-
-/// Names a call, to ask for its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CallId(u64);
-
-#[derive(Debug)]
-struct Call {
-    id: CallId,
-    client: u64,
-    request: Request,
-    /// Statements carried out.
-    statement: u32,
-    due_ms: i64,
-    /// The client does not learn of it.
-    unheard: bool,
-    transaction: Transaction,
-}
-
-/// What carrying out one statement comes to.
-enum Progressed {
-    /// The next statement follows.
-    Further,
-    Ended(Reply),
 }
 
 #[derive(Debug)]
@@ -178,12 +86,17 @@ pub struct Database {
     window_ms: i64,
     lease_ms: i64,
     latency_ms: i64,
+    /// There are tables of stations.
+    by_station: bool,
     session: Session,
     calls: Vec<Call>,
     answers: BTreeMap<CallId, (u64, Reply)>,
     next_call: u64,
     row_locks: BTreeMap<i32, CallId>,
     window_locks: BTreeMap<i64, CallId>,
+    /// Of dead letters and of the partials of readmitted readings.
+    dead_letter_locks: BTreeMap<Key, CallId>,
+    partial_locks: BTreeMap<i64, CallId>,
     /// Since when nothing but crashes has kept a process from saying what it knows, ms.
     undisturbed_since_ms: i64,
     /// How old an unread record must be for a window not to be closed over it, ms.
@@ -196,21 +109,27 @@ pub struct Database {
 const BACKUPS: usize = 6;
 
 impl Database {
-    pub fn new(window_ms: i64, lease_ms: i64, latency_ms: i64, grace_ms: i64) -> Self {
+    pub fn new(plan: &Plan) -> Self {
+        // Longest that it may take from a record's arrival to a row that is not idle, if nobody is held up: an owner that
+        // was killed is missed for the length of its lease.
+        let grace_ms = plan.lease_ms + 2 * plan.flush_interval_ms + 2_000;
         Self {
             tables: Tables::default(),
             backups: vec![Tables::default()],
             up: true,
             clock_offset_ms: 0,
-            window_ms,
-            lease_ms,
-            latency_ms,
+            window_ms: plan.settings.window_ms,
+            lease_ms: plan.lease_ms,
+            latency_ms: plan.latency_ms,
+            by_station: plan.max_stations.is_some(),
             session: Session(0),
             calls: Vec::new(),
             answers: BTreeMap::new(),
             next_call: 0,
             row_locks: BTreeMap::new(),
             window_locks: BTreeMap::new(),
+            dead_letter_locks: BTreeMap::new(),
+            partial_locks: BTreeMap::new(),
             undisturbed_since_ms: 0,
             grace_ms,
             writers: BTreeMap::new(),
@@ -246,7 +165,8 @@ impl Database {
             statement: 0,
             due_ms: now_ms + rng.between(0, wait_ms),
             unheard: late,
-            transaction: Transaction::default(),
+            transaction: Default::default(),
+            portion: Default::default(),
         });
         id
     }
@@ -254,6 +174,16 @@ impl Database {
     /// Whether the answer of a call is there.
     pub fn answered(&self, call: CallId) -> bool {
         self.answers.contains_key(&call)
+    }
+
+    /// Whether a connection is still good.
+    pub fn is_connected(&self, session: Session) -> bool {
+        self.up && session == self.session
+    }
+
+    /// A connection as things are now, if there is a server.
+    pub fn connect(&self) -> Option<Session> {
+        self.up.then_some(self.session)
     }
 
     /// The answer of a call, once.
@@ -287,11 +217,12 @@ impl Database {
             (Request::Release { owned, .. }, 0) => owned.iter().any(|(partition, _)| locked(partition)),
             (Request::Claim { wanted, .. }, 0) => wanted.iter().any(locked),
             (Request::Flush(parts), flush::ADVANCE) => parts.iter().any(|part| locked(&part.partition)),
-            (Request::Flush(_), flush::LOCK_ROWS) => call
-                .transaction
-                .touched
-                .iter()
-                .any(|window| self.window_locks.get(window).is_some_and(|holder| *holder != call.id)),
+            (Request::Readmit { .. }, readmission::LOCK_PARTIALS) => {
+                is_held(&self.partial_locks, &call.transaction.touched, call.id)
+            }
+            (Request::Flush(_), flush::LOCK_ROWS) | (Request::Readmit { .. }, readmission::LOCK_ROWS) => {
+                is_held(&self.window_locks, &call.transaction.touched, call.id)
+            }
             _ => false,
         }
     }
@@ -351,6 +282,7 @@ impl Database {
             }
             Request::Standing(partitions) => self.standing(partitions),
             Request::Flush(_) => return self.flush(call, now_ms, trace),
+            Request::Readmit { .. } => return self.readmit(call, trace),
         };
         Ok(Progressed::Ended(Ok(answer)))
     }
@@ -358,6 +290,8 @@ impl Database {
     fn unlock(&mut self, call: CallId) {
         self.row_locks.retain(|_, holder| *holder != call);
         self.window_locks.retain(|_, holder| *holder != call);
+        self.dead_letter_locks.retain(|_, holder| *holder != call);
+        self.partial_locks.retain(|_, holder| *holder != call);
     }
 
     /// A client is gone: what it sent may still be carried out, or not.
@@ -383,6 +317,8 @@ impl Database {
         }
         self.row_locks.clear();
         self.window_locks.clear();
+        self.dead_letter_locks.clear();
+        self.partial_locks.clear();
     }
 
     pub fn come_back(&mut self, now_ms: i64) {
@@ -422,6 +358,11 @@ impl Database {
         let owner = |row| if valid(row) { row.owner.as_deref() } else { None };
         self.tables.partitions.iter().map(|(partition, row)| (*partition, owner(row))).collect()
     }
+}
+
+/// Whether another call holds one of these windows.
+fn is_held(locks: &BTreeMap<i64, CallId>, windows: &BTreeSet<i64>, call: CallId) -> bool {
+    windows.iter().any(|window| locks.get(window).is_some_and(|holder| *holder != call))
 }
 
 /// The windows that parts touch, ascending.

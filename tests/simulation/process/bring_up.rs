@@ -114,6 +114,7 @@ impl Launch {
                 let at = file.state.progress.next_offset;
                 env.trace.note("going on from the file", &[who[0], who[1], who[2], at]);
                 ensure!(!ledger.void, "a checkpoint of a state that nobody ever had was taken up");
+                self.audit_file(&file, &ledger)?;
                 let (state, pending, changed) = resume(file, &claimed);
                 return self.launch(state, (pending, changed), ledger, shared, env).map(Some);
             }
@@ -132,6 +133,21 @@ impl Launch {
             Rc::make_mut(&mut ledger).void = true;
         }
         self.launch(state, Default::default(), ledger, shared, env).map(Some)
+    }
+
+    /// A file continues what the table has, and the table has all that the file counts as confirmed.
+    fn audit_file(&self, file: &Checkpoint, ledger: &Ledger) -> Checked {
+        let stored = self.claimed.row.stored.as_ref().map(|stored| &*stored.ledger);
+        let confirmed = file.state.progress.flushed();
+        let has = stored.map(Ledger::position);
+        ensure!(
+            stored.is_none_or(|stored| ledger.continues(stored))
+                && has.unwrap_or(ledger.origin()) >= confirmed,
+            "partition {}: the file that is used has {confirmed:?} confirmed and is at {:?}, but the table is at {has:?}",
+            self.partition,
+            file.state.progress.position()
+        );
+        Ok(())
     }
 
     fn start_anew(&mut self, shared: &Shared, env: &mut Env) -> Checked<Option<Unit>> {
@@ -157,16 +173,13 @@ impl Launch {
         let (partition, epoch) = (self.partition, self.claimed.row.epoch);
         let end_offset = shared.bounded.as_ref().and_then(|run| run.end_of(partition));
         ensure!(
-            pending
-                .iter()
-                .all(|dead_letter| ledger.dead_letters.get(&(dead_letter.incarnation, dead_letter.offset))
-                    == Some(&dead_letter.reason)),
+            pending.iter().all(|dead_letter| ledger.has(dead_letter)),
             "the checkpoint of partition {partition} has dead letters that its state does not count"
         );
         let confirmed = self.claimed.stations.clone();
         let resume = |limit| Stations::resume(limit, confirmed, changed, &state.windows);
         let stations = env.plan.max_stations.map(resume);
         let taken = Taken { partition, epoch, state, pending, stations, ledger, end_offset };
-        Unit::new(taken, shared.settings, env.plan.idle_timeout_ms, env.now_ms())
+        Unit::new(taken, shared.settings, &env.plan, env.now_ms())
     }
 }

@@ -17,6 +17,7 @@ use super::source::Source;
 use crate::env::{Env, NEVER};
 use crate::kafka::Records;
 use crate::ledger::{Judging, Ledger};
+use crate::plan::Plan;
 use crate::trace::{Checked, Violation, ensure};
 
 /// What a source tells, in the order of its log.
@@ -127,7 +128,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    pub fn new(taken: Taken, settings: Settings, idle_timeout_ms: i64, now_ms: i64) -> Checked<Self> {
+    pub fn new(taken: Taken, settings: Settings, plan: &Plan, now_ms: i64) -> Checked<Self> {
         let Taken { partition, epoch, state, pending, stations, ledger, end_offset } = taken;
         ledger.agrees(&state, settings.window_ms)?;
         if let Some(stations) = &stations {
@@ -135,7 +136,12 @@ impl Unit {
         }
         let source = Source::new(partition, state.progress.next_offset, state.log);
         let (writer, published) = snapshot::channel(&state);
-        let core = Partition::new(settings, state).by_station(stations);
+        let mut core = Partition::new(settings, state).by_station(stations);
+        if !plan.changing_delay {
+            let before = core.state().clone();
+            core.settle();
+            ensure!(*core.state() == before, "taken up as {:?}, not as {before:?}", core.state());
+        }
         let mut outbox = Outbox::default();
         outbox.extend(pending);
         Ok(Self {
@@ -145,7 +151,7 @@ impl Unit {
             end_offset,
             writer,
             dead_letters: Vec::new(),
-            silence: Silence::new(idle_timeout_ms, &core, now_ms),
+            silence: Silence::new(plan.idle_timeout_ms, &core, now_ms),
             aggregated_ms: now_ms,
             reading: true,
             recognised: false,
