@@ -200,6 +200,16 @@ impl Stations {
         self.tables.iter().map(Table::row_count).sum()
     }
 
+    /// Stations with a name of their own in the newest window.
+    pub fn newest_count(&self) -> usize {
+        self.tables.last().map_or(0, Table::named_count)
+    }
+
+    /// Readings of all windows that count for [`OTHERS`].
+    pub fn overflow(&self) -> i64 {
+        self.tables.iter().map(Table::overflow).sum()
+    }
+
     /// Memory that is reserved for them.
     pub fn reserved_bytes(&self) -> usize {
         self.tables.iter().map(Table::reserved_bytes).sum()

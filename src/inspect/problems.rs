@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::inspect::findings::Findings;
 use crate::inspect::report::{InspectedPartition, Problem, Report, Severity};
 use crate::postgres::overview::Overview;
+use crate::postgres::readmission::{self, Readmittable};
 use crate::postgres::schema::SCHEMA_VERSION;
 use crate::telemetry::human::{Grouped, Span};
 
@@ -239,15 +240,16 @@ fn left_out(report: &Report, problems: &mut Vec<Problem>) {
 
 /// What is not lost, although it is in no window.
 fn readmittable(tables: &Overview, problems: &mut Vec<Problem>) {
-    let count: i64 = tables.readmittable.iter().map(|(_, count)| count).sum();
-    if count > 0 {
-        let parts = tables.readmittable.iter().map(|(reason, count)| format!("{} {reason}", Grouped(*count)));
-        let parts = parts.collect::<Vec<_>>().join(", ");
-        problems.push(Problem::note(
-            format!("{} dead letters may be taken into their windows: {parts}", Grouped(count)),
-            "`weather readmit` does that; `weather readmit --dry-run` shows how many",
-        ));
-    }
+    let Some(command) = readmission::command(&tables.readmittable) else { return };
+    let count = |of: &Readmittable| {
+        let least = if of.or_more { "at least " } else { "" };
+        format!("{least}{} {}", Grouped(of.count), of.reason)
+    };
+    let counts: Vec<String> = tables.readmittable.iter().map(count).collect();
+    problems.push(Problem::note(
+        format!("dead letters that can be taken into their windows: {}", counts.join(", ")),
+        format!("{command} (with --dry-run, it only counts)"),
+    ));
 }
 
 fn totals(report: &Report, problems: &mut Vec<Problem>) {

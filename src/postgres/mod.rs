@@ -9,6 +9,7 @@
 //! - `dead_letters`: dead letters, as columns.
 //! - `partials`: what each partition has taken into a window, as columns and back.
 //! - [`station_partials`]: the same by station.
+//! - [`station_list`]: stations that are searched for, for the dashboard.
 //! - [`evidence`]: what the tables say, to be compared with the topic.
 //! - [`station_evidence`]: whether stations add up to their windows.
 //! - [`clusters`]: which Kafka cluster the offsets are of, and going over to another one.
@@ -33,6 +34,7 @@ pub mod repair;
 pub mod schema;
 pub mod session;
 pub mod station_evidence;
+pub mod station_list;
 pub mod station_partials;
 pub mod summary;
 pub mod upkeep;

@@ -6,7 +6,7 @@ use crate::engine::state::{LogIdentity, Progress};
 use crate::error::Error;
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::{log_of, progress_of};
-use crate::postgres::readmission;
+use crate::postgres::readmission::{self, Readmittable};
 use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::Session;
 use crate::postgres::upkeep::{self, OldSnapshot};
@@ -24,7 +24,7 @@ pub struct Overview {
     /// Processes with a lease, and how many seconds it has left; below 0: since when it has expired.
     pub processes: Vec<(String, f64)>,
     /// Dead letters that may be taken into their windows, by reason.
-    pub readmittable: Vec<(String, i64)>,
+    pub readmittable: Vec<Readmittable>,
     /// The output.
     pub windows: Option<Windows>,
     /// The transaction that has kept PostgreSQL's upkeep back for longest.

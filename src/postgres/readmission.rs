@@ -18,6 +18,7 @@ use crate::postgres::partials::{self, PartialColumns, partial_columns, window_of
 use crate::postgres::session::Session;
 use crate::postgres::station_partials;
 use crate::postgres::write::{LOCK_ROWS, MAKE_ROWS, RECOMPUTE};
+use crate::reading::Reason;
 use crate::time::timestamp;
 
 /// The partition under which readmitted readings are in `weather_partial`: no process owns it, so none overwrites it.
@@ -93,9 +94,21 @@ const PARTIALS: &str = concat!(
 );
 
 /// Dead letters that may be taken: whole, not marked, and refused for what time or another clock can change.
-const COUNT: &str = "\
-SELECT reason, count(*) FROM weather_dead_letter WHERE topic = $1 AND reason IN ('late', 'future', 'out_of_range')
-    AND readmitted_at IS NULL AND payload_bytes = octet_length(payload) GROUP BY reason ORDER BY reason";
+/// Reasons of dead letters that `weather readmit` takes unless others are asked for.
+pub const REASONS: [Reason; 3] = [Reason::Late, Reason::Future, Reason::OutOfRange];
+/// Of each reason, no more dead letters than this are counted: people only need to know that there are many.
+const MAX_COUNTED: i64 = 100_000;
+
+/// Dead letters of one reason that may be taken into their windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Readmittable {
+    /// Why they were rejected.
+    pub reason: &'static str,
+    /// How many there are, or have been counted.
+    pub count: i64,
+    /// Whether there are more.
+    pub or_more: bool,
+}
 
 /// Begins a transaction and locks a portion of dead letters behind `after`, for these reasons.
 pub async fn lock(
@@ -181,10 +194,35 @@ pub async fn take(
     session.call(client.batch_execute("COMMIT")).await
 }
 
-/// Dead letters that may be taken, by reason: those that `weather readmit` takes unless other reasons are asked for.
-pub async fn count(session: &Session, topic: &str) -> Result<Vec<(String, i64)>, Failure> {
-    let rows = session.call(session.client.query(COUNT, &[&topic])).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+/// Dead letters that may be taken, by reason, without those of which there are none. An index has just these, so the many
+/// that may not be taken cost nothing.
+pub async fn count(session: &Session, topic: &str) -> Result<Vec<Readmittable>, Failure> {
+    // The reasons are written out, as only then is it clear from the statement alone that the index has these rows.
+    let count_of = |reason: Reason| {
+        format!(
+            "(SELECT count(*) FROM (SELECT FROM weather_dead_letter WHERE topic = $1 AND reason = '{}' \
+             AND readmitted_at IS NULL AND payload_bytes = octet_length(payload) LIMIT {}) AS counted)",
+            reason.as_str(),
+            MAX_COUNTED + 1
+        )
+    };
+    let query = format!("SELECT {}", REASONS.map(count_of).join(", "));
+    let row = session.call(session.client.query_one(&query, &[&topic])).await?;
+    let mut found = Vec::new();
+    for (i, reason) in REASONS.iter().enumerate() {
+        let count: i64 = row.try_get(i)?;
+        if count > 0 {
+            let or_more = count > MAX_COUNTED;
+            found.push(Readmittable { reason: reason.as_str(), count: count.min(MAX_COUNTED), or_more });
+        }
+    }
+    Ok(found)
+}
+
+/// The command that takes them.
+pub fn command(found: &[Readmittable]) -> Option<String> {
+    let reasons: Vec<&str> = found.iter().map(|of| of.reason).collect();
+    (!reasons.is_empty()).then(|| format!("weather readmit --reason {}", reasons.join(",")))
 }
 
 /// What was only counted of floods, and so was never kept.

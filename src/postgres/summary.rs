@@ -24,8 +24,20 @@ pub struct SummaryRow {
     pub is_final: bool,
 }
 
+/// A row with its extremes, in the order of `reading::Metric`; None where the table has none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowRow {
+    /// The row.
+    pub summary: SummaryRow,
+    /// The least value of each metric; of the wind speed none is kept.
+    pub minima: [Option<f64>; METRICS],
+    /// The greatest value of each metric.
+    pub maxima: [Option<f64>; METRICS],
+}
+
 const NEWEST: &str = "\
-SELECT window_start, window_end, avg_temp, avg_humidity, avg_wind_speed, reading_count, is_final FROM weather_summary
+SELECT window_start, window_end, avg_temp, avg_humidity, avg_wind_speed, reading_count, is_final,
+    min_temp, min_humidity, max_temp, max_humidity, max_wind_speed FROM weather_summary
 WHERE window_start IS NOT NULL AND window_end IS NOT NULL ORDER BY window_start DESC LIMIT $1";
 
 impl SummaryRow {
@@ -43,7 +55,15 @@ impl SummaryRow {
 }
 
 /// The newest windows, ascending, at most `limit`.
-pub async fn newest(session: &Session, limit: i64) -> Result<Vec<SummaryRow>, Failure> {
+pub async fn newest(session: &Session, limit: i64) -> Result<Vec<WindowRow>, Failure> {
     let rows = session.call(session.client.query(NEWEST, &[&limit])).await?;
-    rows.iter().rev().map(SummaryRow::from_columns).collect()
+    rows.iter().rev().map(window_of).collect()
+}
+
+fn window_of(row: &Row) -> Result<WindowRow, Failure> {
+    Ok(WindowRow {
+        summary: SummaryRow::from_columns(row)?,
+        minima: [row.try_get(7)?, row.try_get(8)?, None],
+        maxima: [row.try_get(9)?, row.try_get(10)?, row.try_get(11)?],
+    })
 }

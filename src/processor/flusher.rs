@@ -245,6 +245,7 @@ impl Flusher {
             dead_letters.map(|dead_letter| Sample::of(part.partition, dead_letter)).collect()
         };
         self.stats.wrote(batch, work.iter().flat_map(sample));
+        self.stats.station_rows.add(work.iter().map(|part| part.stations.len()).sum());
     }
 
     /// Lets go of the partitions of this flush that this process has lost. What there is to wait out if there are none:

@@ -79,6 +79,7 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
     let status = Arc::new(ProcessorStatus::new(&config, &identity, &stats, &registry, &cluster, &database));
     let _serving = http::start(config.listen, &status)?;
+    let _remembering = status.remember();
     let watched = Arc::clone(&status);
     let _live = Live::start(move || watched.live_line());
     let mut asked = shutdown.clone();

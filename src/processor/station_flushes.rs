@@ -40,7 +40,7 @@ impl StationFlushes {
             return true;
         };
         let pace = Pace {
-            changed: gauge.changed(),
+            changed: gauge.counts().changed,
             partitions,
             waited_ms: u64::try_from(last.at.elapsed().as_millis()).unwrap_or(u64::MAX),
             interval_ms: u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX),

@@ -67,7 +67,7 @@ impl ProducerStatus {
 }
 
 impl Site for ProducerStatus {
-    async fn answer(&self, path: &str) -> Option<Answer> {
+    async fn answer(&self, path: &str, _: &str) -> Option<Answer> {
         Some(match path {
             // The request is being answered, so the runtime works.
             "/livez" => Answer::health(&Health::default()),

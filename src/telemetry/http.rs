@@ -52,8 +52,8 @@ const MORE_PORTS: u16 = 100;
 
 /// What is served: an answer for each path.
 pub trait Site: Send + Sync + 'static {
-    /// The answer to a GET of this path (without its query); None = there is no such page.
-    fn answer(&self, path: &str) -> impl Future<Output = Option<Answer>> + Send;
+    /// The answer to a GET of this path with this query, which may be empty; None = there is no such page.
+    fn answer(&self, path: &str, query: &str) -> impl Future<Output = Option<Answer>> + Send;
 }
 
 /// An answer.
@@ -82,7 +82,8 @@ impl Answer {
         Self::text(status, &health.to_string())
     }
 
-    fn text(status: u16, line: &str) -> Self {
+    /// A line of text with this status.
+    pub fn text(status: u16, line: &str) -> Self {
         Self { status, ..Self::ok("text/plain; charset=utf-8", format!("{line}\n")) }
     }
 
@@ -235,7 +236,7 @@ async fn converse<S: Site>(mut stream: TcpStream, site: &S, unsent: &Semaphore, 
     let answering = async {
         let (mut answer, head_only) = match request {
             Err(refusal) => (refusal, false),
-            Ok(Request { path, head_only }) => match site.answer(path).await {
+            Ok(Request { path, query, head_only }) => match site.answer(path, query).await {
                 Some(answer) => (answer, head_only),
                 None => (Answer::text(404, "page not found"), head_only),
             },
@@ -289,6 +290,7 @@ async fn drain(stream: &mut TcpStream) {
 #[derive(Debug)]
 struct Request<'a> {
     path: &'a str,
+    query: &'a str,
     head_only: bool,
 }
 
@@ -338,7 +340,9 @@ impl<'a> Request<'a> {
                 "unexpected host name; this address serves requests to localhost only (use --listen 0.0.0.0:PORT for others)",
             ));
         }
-        Ok(Self { path: target.split(['?', '#']).next().unwrap_or_default(), head_only })
+        let target = target.split('#').next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Ok(Self { path, query, head_only })
     }
 }
 

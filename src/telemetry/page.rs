@@ -1,6 +1,7 @@
 //! The dashboard: one page without outside assets, put together from markup, style and script at compile time.
 //!
-//! It gets everything it shows from `/progress`, and sets all of it as text: payloads of dead letters are untrusted. The
+//! It gets everything it shows from `/progress` and `/stations`, and sets all of it as text: payloads of dead letters and names
+//! of stations are untrusted. The
 //! content security policy lets only this style and this script in, by a number used once.
 
 use std::collections::hash_map::RandomState;
@@ -10,7 +11,8 @@ use crate::telemetry::http::Answer;
 
 const MARKUP: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/script.js");
+const SCRIPT: &str =
+    concat!(include_str!("page/charts.js"), include_str!("page/stations.js"), include_str!("page/script.js"));
 
 /// The page with its policy.
 pub fn answer() -> Answer {

@@ -26,6 +26,21 @@ const HOSTILE: [&str; 6] = [
     "javascript:window.pwned=1 \u{202e}${window.pwned=1} {{constructor.constructor('window.pwned=1')()}}",
 ];
 
+/// Names of stations that would do something, or hide something, and what the page shows of each.
+fn hostile_stations() -> Vec<(String, String)> {
+    let long = "n".repeat(300);
+    let as_it_is = |name: &str| (name.to_owned(), name.to_owned());
+    vec![
+        as_it_is("<img src=x onerror=\"window.pwned = 1\">"),
+        as_it_is("</script><script>window.pwned = 1</script>"),
+        as_it_is("' OR 1=1 --"),
+        as_it_is("%_\\"),
+        ("evil\u{202e}gpj.exe".to_owned(), "evil\\u202egpj.exe".to_owned()),
+        ("nul\0nul".to_owned(), "nul\u{fffd}nul".to_owned()),
+        (long.clone(), long[..256].to_owned()),
+    ]
+}
+
 /// A browser with one window.
 struct Browser {
     driver: Process,
@@ -186,8 +201,16 @@ async fn start() -> (Pipeline, Weather, Weather, String) {
         .await;
     let live = pipeline.producer(&["--interval", "20ms"]);
     let folder = pipeline.checkpoints.path().to_str().expect("as expected");
-    let own =
-        ["--database-url", pipeline.database.url(), "--checkpoint-dir", folder, "--listen", "127.0.0.1:0"];
+    let own = [
+        "--database-url",
+        pipeline.database.url(),
+        "--checkpoint-dir",
+        folder,
+        "--listen",
+        "127.0.0.1:0",
+        "--by",
+        "station",
+    ];
     let common = ["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic];
     let processor = Weather::spawn(common.iter().chain(&own));
     let line = processor.wait_for_line("listening", LIMIT).await;
@@ -195,9 +218,58 @@ async fn start() -> (Pipeline, Weather, Weather, String) {
     processor.wait_for_line("write OK", LIMIT).await;
     let lines = Folder::new("hostile");
     let file = lines.path().join("lines");
-    std::fs::write(&file, HOSTILE.join("\n")).expect("as expected");
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("as expected").as_millis();
+    let readings = hostile_stations().into_iter().map(|(name, _)| {
+        let name = simd_json::to_string(&name).expect("as expected");
+        format!("{{\"station\":{name},\"timestamp\":{now},\"temperature\":21.5,\"humidity\":40}}")
+    });
+    let lines_of_all = HOSTILE.map(str::to_owned).into_iter().chain(readings).collect::<Vec<_>>();
+    std::fs::write(&file, lines_of_all.join("\n")).expect("as expected");
     pipeline.produce(&["--source", file.to_str().expect("as expected")]).await;
     (pipeline, live, processor, url)
+}
+
+/// The table of stations finds what is typed, sorts, and shows every name as text.
+async fn check_stations(browser: &Browser) {
+    let names = || -> Vec<String> {
+        let cells = browser.script(
+            "return [...document.querySelectorAll('#station-rows tr')].map((r) => r.cells[0].textContent)",
+        );
+        let cells = cells.as_array().expect("as expected").iter();
+        cells.map(|c| c.as_str().expect("as expected").to_owned()).collect()
+    };
+    let search = |text: &str| {
+        let text = simd_json::to_string(text).expect("as expected");
+        browser.script(&format!(
+            "const box = document.getElementById('search'); box.value = {text}; box.dispatchEvent(new Event('input'))"
+        ));
+    };
+    for (name, shown) in hostile_stations() {
+        search(&name[..name.len().min(256)]);
+        let found = poll(LIMIT, || (names() == [shown.clone()]).then_some(())).await;
+        assert!(found.is_some(), "{name:?} is shown as {:?}", names());
+    }
+    search("STATION-00");
+    let found = poll(LIMIT, || {
+        let names = names();
+        (names.len() == 10 && names.iter().all(|name| name.starts_with("station-00"))).then_some(())
+    });
+    assert!(found.await.is_some(), "{:?}", names());
+    browser.script("document.querySelector('#stations [data-sort=temperature]').click()");
+    let sorted = poll(LIMIT, || {
+        let cells = browser.script(
+            "return [...document.querySelectorAll('#station-rows tr')].map((r) => Number(r.cells[1].textContent))",
+        );
+        let numbers: Vec<f64> =
+            cells.as_array().expect("as expected").iter().filter_map(|c| c.cast_f64()).collect();
+        (numbers.len() == 10 && numbers.is_sorted_by(|a, b| a >= b)).then_some(())
+    });
+    assert!(sorted.await.is_some(), "the greatest temperature comes first");
+    let lines = browser.script("return document.querySelectorAll('#station-rows svg polyline').length");
+    assert!(lines.as_usize().expect("as expected") >= 10, "{lines}");
+    search("");
+    assert!(poll(LIMIT, || (names().len() > 100).then_some(())).await.is_some(), "{}", names().len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +282,7 @@ async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
         let ready = browser.script(
             "if (!window.shown) return false; const weather = JSON.parse(window.shown).weather; \
              return weather.windows.length > 5 && \
-             weather.dead_letters.filter((l) => (l.payload || '').includes('pwned')).length === 6",
+             weather.dead_letters.filter((l) => (l.payload || '').includes('pwned')).length === 6 && weather.readmit !== null",
         );
         ready.as_bool().unwrap_or(false).then_some(())
     });
@@ -223,7 +295,10 @@ async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
          return { shown: JSON.parse(window.shown), state: text('state'), lag: text('lag'), topic: text('topic'), \
            totals: cells('totals'), partitions: cells('partitions'), windows: cells('windows'), letters: cells('dead-letters'), \
            temp: text('now-temp'), open: document.querySelectorAll('#chart-temp .open-window').length, \
-           points: document.querySelector('#chart-wind polyline').getAttribute('points').split(' ').length }",
+           points: document.querySelector('#chart-wind polyline').getAttribute('points').split(' ').length, \
+           band: document.querySelector('#chart-temp polygon').getAttribute('points').split(' ').length, \
+           lines: ['line-read', 'line-lag'].map((id) => document.querySelector(`#${id} polyline`) !== null), \
+           readmit: text('readmit') }",
     );
     let weather = both.get("shown").expect("as expected").get("weather").expect("as expected");
     let text = |field: &str| both.get_str(field).expect("as expected").to_owned();
@@ -264,6 +339,10 @@ async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
     assert!(open > 0);
     assert_eq!(both.get_usize("open"), Some(open));
     assert_eq!(both.get_usize("points"), Some(windows.len()));
+    assert_eq!(both.get_usize("band"), Some(2 * windows.len()), "minima and maxima");
+    let lines = both.get_array("lines").expect("as expected");
+    assert!(lines.iter().all(|is_drawn| is_drawn.as_bool() == Some(true)), "{lines:?}");
+    assert!(text("readmit").contains("weather readmit --reason late"), "{}", text("readmit"));
 
     // The payloads are shown as they are, and did nothing.
     let letters: Vec<String> = rows("letters").into_iter().skip(1).map(|row| row[3].clone()).collect();
@@ -278,6 +357,8 @@ async fn shows_what_progress_says_and_runs_nothing_that_strangers_send() {
         (harm.get_str("pwned"), harm.get_usize("scripts"), harm.get_usize("foreign")),
         (Some(""), Some(1), Some(0))
     );
+
+    check_stations(&browser).await;
 
     // It updates itself, and fits every width.
     let before = browser.script("return window.shown");

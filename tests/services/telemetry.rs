@@ -16,8 +16,13 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// `weather process` with its endpoint, and where that listens.
 pub(crate) async fn spawn(pipeline: &Pipeline) -> (Weather, String) {
+    spawn_with(pipeline, &[]).await
+}
+
+/// The same with more arguments.
+async fn spawn_with(pipeline: &Pipeline, more: &[&str]) -> (Weather, String) {
     let folder = pipeline.checkpoints.path().to_str().expect("a plain name");
-    let processor = Weather::spawn([
+    let own = [
         "process",
         "--brokers",
         &pipeline.brokers,
@@ -29,7 +34,8 @@ pub(crate) async fn spawn(pipeline: &Pipeline) -> (Weather, String) {
         folder,
         "--listen",
         "127.0.0.1:0",
-    ]);
+    ];
+    let processor = Weather::spawn(own.iter().chain(more));
     let address = address(&processor).await;
     (processor, address)
 }
@@ -58,8 +64,12 @@ fn send(address: &str, request: &[u8]) -> String {
 }
 
 fn progress(address: &str) -> OwnedValue {
-    let (status, body) = get(address, "/progress");
-    assert_eq!(status, 200);
+    document(address, "/progress")
+}
+
+fn document(address: &str, path: &str) -> OwnedValue {
+    let (status, body) = get(address, path);
+    assert_eq!(status, 200, "{path}: {body}");
     simd_json::to_owned_value(&mut body.into_bytes()).expect("JSON")
 }
 
@@ -223,6 +233,71 @@ async fn metrics_progress_and_health_tell_the_truth() {
     assert!(!format!("{progress}").contains(&Postgres::shared().password()), "no secrets");
     processor.sigterm();
     processor.succeed(LIMIT).await;
+}
+
+/// The greatest averages of the newest window, as SQL has them.
+const WARMEST: &str = "SELECT station, avg_temp, reading_count FROM weather_station_summary
+    WHERE window_start = (SELECT max(window_start) FROM weather_summary) ORDER BY avg_temp DESC, station LIMIT 200";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stations_are_listed_in_part_and_counted_in_total() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::new("station_page").await;
+    pipeline.produce(&["--count", "30000", "--rate", "0", "--stations", "700", "--late-ratio", "0.02"]).await;
+    let (processor, address) = spawn_with(&pipeline, &["--by", "station", "--max-stations", "90"]).await;
+    let all = "SELECT coalesce(sum(reading_count), 0)::bigint FROM weather_station_partial";
+    let settled = poll(LIMIT, || {
+        let samples = check_exposition(&get(&address, "/metrics").1);
+        let read = total(&samples, "weather_records_total") == 30_000.0;
+        (read && total(&samples, "weather_unwritten_station_rows") == 0.0).then_some(samples)
+    });
+    let samples = settled.await.expect("everything is read and written");
+    let named = "SELECT count(*) FROM weather_station_partial WHERE station <> '*'
+        AND window_start = (SELECT max(window_start) FROM weather_station_partial)";
+    assert_eq!(total(&samples, "weather_stations"), pipeline.database.number(named).await as f64);
+    let others = format!("{all} WHERE station = '*'");
+    let overflow = pipeline.database.number(&others).await;
+    assert!(overflow > 0);
+    assert_eq!(total(&samples, "weather_station_overflow_readings"), overflow as f64);
+    assert!(total(&samples, "weather_written_station_rows_total") >= total(&samples, "weather_station_rows"));
+    assert!(!samples.keys().any(|series| series.contains("station-")), "no label for a station");
+    let totals = progress(&address);
+    let totals = totals.get("weather").and_then(|weather| weather.get("stations")).expect("totals");
+    assert_eq!(totals.get_i64("overflow"), Some(overflow));
+
+    let page = document(&address, "/stations?sort=temperature&order=desc");
+    let listed: Vec<(String, i64)> =
+        page.get_array("stations").expect("rows").iter().map(name_and_count).collect();
+    let expected = pipeline.database.query(WARMEST, &[]).await;
+    let expected: Vec<(String, i64)> = expected.iter().map(|row| (row.get(0), row.get(2))).collect();
+    assert_eq!(listed.len(), 200, "no more than the limit");
+    assert_eq!(listed, expected);
+    assert!(page.get_i64("matching").expect("a number") > 500);
+    let one = document(&address, "/stations?search=STATION-06&sort=readings");
+    let names: Vec<_> = one.get_array("stations").expect("rows").iter().map(name_and_count).collect();
+    assert!(!names.is_empty() && names.iter().all(|(name, _)| name.starts_with("station-06")), "{names:?}");
+    for nothing in ["%25", "_", "%27%20OR%201=1--", "%00", "%ff"] {
+        let found = document(&address, &format!("/stations?search={nothing}"));
+        assert_eq!(found.get_i64("matching"), Some(0), "{nothing} is no pattern");
+    }
+    assert_eq!(get(&address, "/stations?sort=price").0, 400);
+
+    let late = "SELECT count(*) FROM weather_dead_letter WHERE reason = 'late'";
+    let late = pipeline.database.number(late).await;
+    let told = poll(LIMIT, || {
+        let progress = progress(&address);
+        let readmittable = progress.get("weather")?.get_array("readmittable")?.first()?.get_i64("count")?;
+        (readmittable == late)
+            .then(|| progress.get("weather").and_then(|w| w.get_str("readmit").map(str::to_owned)))
+    });
+    assert_eq!(told.await.flatten().as_deref(), Some("weather readmit --reason late"));
+    processor.sigterm();
+    processor.succeed(LIMIT).await;
+}
+
+fn name_and_count(station: &OwnedValue) -> (String, i64) {
+    let name = station.get_str("station").expect("a name").to_owned();
+    (name, station.get_i64("readings").expect("a number"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

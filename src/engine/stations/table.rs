@@ -153,6 +153,16 @@ impl Table {
         self.changed.len()
     }
 
+    /// Stations with a name of their own.
+    pub(super) fn named_count(&self) -> usize {
+        self.named
+    }
+
+    /// Readings that count for [`OTHERS`].
+    pub(super) fn overflow(&self) -> i64 {
+        self.find(OTHERS, hash(OTHERS.as_bytes())).map_or(0, |index| self.rows[index].totals.readings)
+    }
+
     pub(super) fn row_count(&self) -> usize {
         self.rows.len()
     }

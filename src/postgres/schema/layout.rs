@@ -180,11 +180,18 @@ pub(super) const ADDED_COLUMNS: [(&str, &str, &str); 15] = [
 pub(super) const UNIQUE_WINDOW: &str = "weather_summary_window";
 
 /// Indexes: name, table and columns. The words before it are chosen when it is created.
-const INDEXES: [(&str, &str, &str); 4] = [
+const INDEXES: [(&str, &str, &str); 5] = [
     ("idx_window_start", "weather_summary", "(window_start)"),
     (UNIQUE_WINDOW, "weather_summary", "(window_start, window_end)"),
     ("weather_summary_open", "weather_summary", "(window_end) WHERE NOT is_final"),
     ("weather_dead_letter_recorded", "weather_dead_letter", "(recorded_at)"),
+    // How many dead letters could be readmitted is counted while people watch.
+    (
+        "weather_dead_letter_readmittable",
+        "weather_dead_letter",
+        "(topic, reason) WHERE readmitted_at IS NULL AND payload_bytes = octet_length(payload) \
+         AND reason IN ('late', 'future', 'out_of_range')",
+    ),
 ];
 
 /// Keeps the row of each window that lies last in its table, as appending puts the newest last. Given to the user to run,

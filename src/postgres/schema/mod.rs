@@ -21,6 +21,7 @@ use crate::reading::Format;
 pub use days::Days;
 use found::Found;
 pub use layout::SCHEMA_VERSION;
+pub(super) use stations::MEASURES;
 pub use units::Units;
 
 /// Why set-up can fail.

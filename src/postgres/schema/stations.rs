@@ -28,7 +28,7 @@ macro_rules! measures {
 
 /// What a view says of many rows of sums: averages, extremes and the number of readings. An extreme is NULL where a part of
 /// the readings was counted before extremes were kept.
-pub(super) const MEASURES: &str = measures!();
+pub(in crate::postgres) const MEASURES: &str = measures!();
 
 /// One row a station, window and partition. The key is in the order in which people ask: one station over a time.
 pub(super) const PARTIAL: (&str, &str) = (

@@ -137,15 +137,26 @@ impl ProcessorStatus {
 
     /// Totals alone: a label for each station would be as many series as there are stations.
     fn stations(&self, out: &mut Exposition) {
-        if let Some((rows, unwritten)) = self.registry.station_rows() {
-            out.gauge("weather_station_rows", "Stations of all windows that are held, each partition's own.")
-                .value(rows);
-            out.gauge(
-                "weather_unwritten_station_rows",
-                "Those of them that PostgreSQL does not have as they are.",
-            )
-            .value(unwritten);
-        }
+        let Some(counts) = self.registry.station_counts() else { return };
+        out.gauge("weather_stations", "Stations in the newest window of each partition, added up.")
+            .value(counts.newest);
+        out.gauge("weather_station_rows", "Stations of all windows that are held, each partition's own.")
+            .value(counts.rows);
+        out.gauge(
+            "weather_unwritten_station_rows",
+            "Those of them that PostgreSQL does not have as they are.",
+        )
+        .value(counts.changed);
+        out.counter(
+            "weather_written_station_rows_total",
+            "Rows of weather_station_partial that confirmed flushes wrote.",
+        )
+        .value(self.stats.station_rows.get());
+        out.gauge(
+            "weather_station_overflow_readings",
+            "Readings of the windows that are held which count for station *, beyond --max-stations.",
+        )
+        .value(counts.overflow);
     }
 
     fn writing(&self, out: &mut Exposition) {

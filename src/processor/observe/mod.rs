@@ -3,7 +3,8 @@
 //! - [`stats`], [`rates`]: what the tasks note while they work.
 //! - [`status`]: all of it in one place, with health; shown by `site` (HTTP), `exposition` (`/metrics`), `progress`
 //!   (`/progress`) and `live_line` (a terminal).
-//! - `summary_cache`: the newest rows of the table, for the dashboard.
+//! - [`history`]: rates and lag of the last ten minutes.
+//! - [`tables`], [`station_page`]: what the dashboard shows of the tables; `/stations`.
 //! - [`advice`]: what refused records carry, and the flag that reads them.
 //! - [`intake_log`]: warnings about records that are rejected, and the counts at the end.
 //! - [`batch_log`]: `Batch {id}:`, rows and `write OK` on standard output.
@@ -11,11 +12,13 @@
 pub mod advice;
 pub mod batch_log;
 mod exposition;
+pub mod history;
 pub mod intake_log;
 mod live_line;
 mod progress;
 pub mod rates;
 mod site;
+pub mod station_page;
 pub mod stats;
 pub mod status;
-mod summary_cache;
+pub mod tables;

@@ -34,6 +34,8 @@ pub struct Stats {
     pub append_to_visible: Latency,
     /// Flushes that failed and were retried.
     pub failed_flushes: Count,
+    /// Rows of `weather_station_partial` that confirmed flushes wrote.
+    pub station_rows: Count,
     /// Partitions that were dropped because another process had taken them.
     pub fenced: Count,
     /// How fast readings come and go.
@@ -79,7 +81,13 @@ pub struct Count(AtomicU64);
 impl Count {
     /// One more.
     pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// Adds this many.
+    pub fn add(&self, more: usize) {
+        // A count of rows is within 64 bits.
+        self.0.fetch_add(more as u64, Ordering::Relaxed);
     }
 
     /// How many.
@@ -177,6 +185,7 @@ impl Stats {
             checkpoint: Latency::default(),
             append_to_visible: Latency::default(),
             failed_flushes: Count::default(),
+            station_rows: Count::default(),
             fenced: Count::default(),
             rates: Rates::default(),
             flushing: Heartbeat::new("flush"),

@@ -13,8 +13,10 @@ use crate::engine::watermark;
 use crate::kafka::cluster::Cluster;
 use crate::postgres::connector::Connector;
 use crate::processor::identity::Identity;
+use crate::processor::observe::history::{History, Remembering};
+use crate::processor::observe::station_page::StationPage;
 use crate::processor::observe::stats::{Phase, SAMPLES, Sample, Stats};
-use crate::processor::observe::summary_cache::SummaryCache;
+use crate::processor::observe::tables::Tables;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::reading::Format;
 use crate::telemetry::health::Health;
@@ -27,7 +29,10 @@ pub struct ProcessorStatus {
     pub(super) registry: Arc<Registry>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) database: Arc<Connector>,
-    pub(super) windows: SummaryCache,
+    pub(super) tables: Tables,
+    /// Where stations are kept apart.
+    pub(super) stations: Option<StationPage>,
+    pub(super) history: Arc<History>,
     /// This process's name among those that share the topic.
     pub(super) process: String,
     pub(super) window_ms: i64,
@@ -86,17 +91,26 @@ impl ProcessorStatus {
         cluster: &Arc<Cluster>,
         database: &Arc<Connector>,
     ) -> Self {
+        let window_ms = milliseconds(config.window);
         Self {
             stats: Arc::clone(stats),
             registry: Arc::clone(registry),
             cluster: Arc::clone(cluster),
             database: Arc::clone(database),
-            windows: SummaryCache::new(Arc::clone(database)),
+            tables: Tables::new(database, &config.kafka.topic),
+            stations: config.by_station.map(|_| StationPage::new(Arc::clone(database), window_ms)),
+            history: Arc::default(),
             process: identity.name().to_owned(),
-            window_ms: milliseconds(config.window),
+            window_ms,
             format: Arc::clone(&config.format),
             started: Instant::now(),
         }
+    }
+
+    /// Keeps the history of rates and lag as long as the answer is kept.
+    pub fn remember(self: &Arc<Self>) -> Remembering {
+        let status = Arc::clone(self);
+        Remembering::start(&self.history, move || (status.rates(), status.registry.lag()))
     }
 
     /// The partitions that this process owns, ascending.

@@ -15,7 +15,7 @@ use crate::engine::dead_letter::{DeadLetter, Outbox, Shares};
 use crate::engine::intake::Lacking;
 use crate::engine::partition::Confirmation;
 use crate::engine::state::{Position, Progress, State};
-use crate::engine::stations::StationRow;
+use crate::engine::stations::{StationRow, Stations};
 use crate::processor::observe::rates::Look;
 use crate::processor::partition::snapshot::Reader;
 use crate::telemetry::log::Outage;
@@ -106,25 +106,59 @@ pub struct FlushImage {
     pub stations: Vec<StationRow>,
 }
 
-/// How many stations a partition has, and how many changed since the last confirmed flush; as of a moment ago.
+/// Numbers of stations, without any name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StationCounts {
+    /// Stations of all windows that are held.
+    pub rows: usize,
+    /// Those of them that PostgreSQL does not have as they are.
+    pub changed: usize,
+    /// Stations with a name of their own in the newest window.
+    pub newest: usize,
+    /// Readings of all windows that are held which count for no station of their own.
+    pub overflow: i64,
+}
+
+impl StationCounts {
+    /// Of the stations that are held.
+    pub fn of(stations: &Stations) -> Self {
+        Self {
+            rows: stations.row_count(),
+            changed: stations.changed_count(),
+            newest: stations.newest_count(),
+            overflow: stations.overflow(),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            changed: self.changed + other.changed,
+            newest: self.newest + other.newest,
+            overflow: self.overflow + other.overflow,
+        }
+    }
+}
+
+/// The numbers of a partition's stations, as of a moment ago.
 #[derive(Debug, Clone, Default)]
-pub struct StationGauge(Arc<(AtomicUsize, AtomicUsize)>);
+pub struct StationGauge(Arc<([AtomicUsize; 3], AtomicI64)>);
 
 impl StationGauge {
     /// Relaxed in all: what is written follows from the state, these only tell when it is worth it.
-    pub fn set(&self, rows: usize, changed: usize) {
-        self.0.0.store(rows, Ordering::Relaxed);
-        self.0.1.store(changed, Ordering::Relaxed);
+    pub fn set(&self, counts: StationCounts) {
+        let (numbers, overflow) = &*self.0;
+        for (number, value) in numbers.iter().zip([counts.rows, counts.changed, counts.newest]) {
+            number.store(value, Ordering::Relaxed);
+        }
+        overflow.store(counts.overflow, Ordering::Relaxed);
     }
 
-    /// Stations of all windows that are held.
-    pub fn rows(&self) -> usize {
-        self.0.0.load(Ordering::Relaxed)
-    }
-
-    /// Those of them that PostgreSQL does not have as they are.
-    pub fn changed(&self) -> usize {
-        self.0.1.load(Ordering::Relaxed)
+    /// All of them; each is right, but they may be of two moments.
+    pub fn counts(&self) -> StationCounts {
+        let ([rows, changed, newest], overflow) = &*self.0;
+        let [rows, changed, newest] = [rows, changed, newest].map(|number| number.load(Ordering::Relaxed));
+        StationCounts { rows, changed, newest, overflow: overflow.load(Ordering::Relaxed) }
     }
 }
 
@@ -230,11 +264,19 @@ impl Registry {
         self.lock().values().map(counts).collect()
     }
 
-    /// Stations of all partitions, and those that PostgreSQL does not have as they are; None where they are not kept apart.
-    pub fn station_rows(&self) -> Option<(usize, usize)> {
+    /// Records in Kafka that have not been read, of all partitions together.
+    pub fn lag(&self) -> i64 {
+        let lag = |owned: &Arc<PartitionHandle>| {
+            (owned.high_watermark.get() - owned.published.progress().next_offset).max(0)
+        };
+        self.lock().values().map(lag).sum()
+    }
+
+    /// Numbers of the stations of all partitions together; None where they are not kept apart.
+    pub fn station_counts(&self) -> Option<StationCounts> {
         let all = self.lock();
         let gauges = all.values().filter_map(|owned| owned.stations.as_ref());
-        gauges.map(|gauge| (gauge.rows(), gauge.changed())).reduce(|a, b| (a.0 + b.0, a.1 + b.1))
+        gauges.map(StationGauge::counts).reduce(StationCounts::plus)
     }
 
     /// Adds a partition that was just taken.

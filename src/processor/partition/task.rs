@@ -25,7 +25,8 @@ use crate::kafka::batch::{BatchError, Cause, Expander};
 use crate::kafka::fetcher::{Event, Feed, Turn};
 use crate::processor::partition::decode::{self, Read};
 use crate::processor::partition::handle::{
-    CheckpointImage, FlushImage, HighWatermark, Oldest, SharedOutbox, StationGauge, TaskCommand,
+    CheckpointImage, FlushImage, HighWatermark, Oldest, SharedOutbox, StationCounts, StationGauge,
+    TaskCommand,
 };
 use crate::processor::partition::snapshot::Writer;
 use crate::retry::Backoff;
@@ -340,7 +341,7 @@ impl PartitionTask {
         let changed_from = self.partition.take_changed().map_err(Broken)?;
         self.writer.publish(self.partition.state(), changed_from);
         if let Some((gauge, stations)) = self.stations.as_ref().zip(self.partition.stations()) {
-            gauge.set(stations.row_count(), stations.changed_count());
+            gauge.set(StationCounts::of(stations));
         }
         Ok(())
     }

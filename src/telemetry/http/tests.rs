@@ -9,9 +9,10 @@ const LARGE: usize = MAX_UNSENT_KIB * 1024 / 4;
 struct Example;
 
 impl Site for Example {
-    async fn answer(&self, path: &str) -> Option<Answer> {
+    async fn answer(&self, path: &str, query: &str) -> Option<Answer> {
         match path {
             "/hello" => Some(Answer::ok("text/plain", "hello".into())),
+            "/query" => Some(Answer::ok("text/plain", query.to_owned())),
             "/never" => std::future::pending().await,
             "/large" => Some(Answer::ok("text/plain", "x".repeat(LARGE))),
             _ => None,
@@ -49,6 +50,8 @@ async fn answers_get_and_head() {
         answer.contains("Content-Security-Policy: default-src 'none'") && answer.contains("nosniff"),
         "{answer}"
     );
+    let answer = ask(address, b"GET /query?search=a%20b&sort=?#x HTTP/1.1\r\n\r\n").await;
+    assert!(answer.ends_with("\r\n\r\nsearch=a%20b&sort=?"), "{answer}");
     let answer = ask(address, b"HEAD /hello HTTP/1.0\r\n\r\n").await;
     assert!(answer.ends_with("\r\n\r\n") && answer.contains("Content-Length: 5\r\n"), "{answer}");
     let answer = ask(address, b"GET http://127.0.0.1/hello HTTP/1.1\nHost: 127.0.0.1\n\n").await;

@@ -3,20 +3,29 @@
 
 const PERIOD_MS = 1000;
 const PATIENCE_MS = 8000;
-const SVG = "http://www.w3.org/2000/svg";
-const CHART = { left: 38, right: 8, top: 8, bottom: 20 };
 const BATCHES = 6;
+const MANY = 100000;
+// Of the wind speed, no least value is kept.
 const METRICS = [
-  { id: "temp", field: "avg_temp", name: "temperature" },
-  { id: "humidity", field: "avg_humidity", name: "humidity" },
-  { id: "wind", field: "avg_wind_speed", name: "wind_speed" },
+  { id: "temp", average: "avg_temp", least: "min_temp", greatest: "max_temp", name: "temperature" },
+  { id: "humidity", average: "avg_humidity", least: "min_humidity", greatest: "max_humidity", name: "humidity" },
+  { id: "wind", average: "avg_wind_speed", greatest: "max_wind_speed", name: "wind_speed" },
 ];
 
 const byId = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const rate = (n) => (n > 0 && n < 10 ? n.toFixed(1) : whole.format(n));
 const clock = (time) => (time ? time.slice(11, 19) : "–");
+const words = (name) => name.replaceAll("_", " ");
+const day = (time) => time.slice(0, 10);
 const minute = (time) => time.slice(0, 16).replace("T", " ");
+
+// A time of day; with its date where that is not today's.
+function moment(time, now, precision) {
+  if (!time) return "–";
+  const clockTime = time.slice(11, precision === "minutes" ? 16 : 19);
+  return day(time) === day(now) ? clockTime : `${day(time)} ${clockTime}`;
+}
 
 function setText(id, text) {
   const element = byId(id);
@@ -31,13 +40,6 @@ function span(seconds) {
   if (seconds < 7200) return `${(seconds / 60).toFixed(0)} min`;
   if (seconds < 172800) return `${(seconds / 3600).toFixed(0)} h`;
   return `${(seconds / 86400).toFixed(0)} d`;
-}
-
-function make(name, attributes, text) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
 }
 
 // A cell is a text, or { text, className }.
@@ -60,67 +62,36 @@ function table(id, head, rows) {
   byId(id).replaceChildren(...lines);
 }
 
-function chart(svg, metric, unit, windows) {
-  const { left, right, top, bottom } = CHART;
-  const { clientWidth: width, clientHeight: height } = svg;
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const points = windows
-    .filter((w) => w[metric.field] !== null)
-    .map((w) => ({ from: Date.parse(w.start), to: Date.parse(w.end), value: w[metric.field], open: !w.is_final }));
-  if (points.length === 0) {
-    svg.replaceChildren(make("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no windows yet"));
-    return;
-  }
-  const first = points[0].from;
-  const last = points[points.length - 1].to;
-  let low = Math.min(...points.map((p) => p.value));
-  let high = Math.max(...points.map((p) => p.value));
-  const margin = Math.max((high - low) * 0.1, 0.5);
-  low -= margin;
-  high += margin;
-  const x = (ms) => left + ((ms - first) / (last - first)) * (width - left - right);
-  const y = (value) => top + ((high - value) / (high - low)) * (height - top - bottom);
-  const parts = [];
-  for (const point of points.filter((p) => p.open)) {
-    const at = { x: x(point.from), y: top, width: Math.max(x(point.to) - x(point.from), 2), height: height - top - bottom };
-    parts.push(make("rect", { ...at, class: "open-window" }));
-  }
-  for (const share of [0, 0.5, 1]) {
-    const value = low + (high - low) * share;
-    parts.push(make("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "grid" }));
-    parts.push(make("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(1)));
-  }
-  const middle = (point) => x((point.from + point.to) / 2);
-  const line = points.map((p) => `${middle(p).toFixed(1)},${y(p.value).toFixed(1)}`).join(" ");
-  parts.push(make("polyline", { points: line, class: `line ${metric.id}` }));
-  for (const point of points.length > 24 ? points.slice(-1) : points) {
-    const dot = make("circle", { cx: middle(point), cy: y(point.value), r: 3, class: `dot ${metric.id}` });
-    parts.push(dot);
-  }
-  const label = (ms) => new Date(ms).toISOString().slice(last - first > 86400000 ? 5 : 11, 16).replace("T", " ");
-  parts.push(make("text", { x: left, y: height - 4 }, label(first)));
-  parts.push(make("text", { x: width - right, y: height - 4, "text-anchor": "end" }, label(last)));
-  svg.replaceChildren(...parts);
-  const newest = points[points.length - 1];
-  svg.setAttribute("aria-label", `${points.length} windows, the newest ${newest.value.toFixed(2)} ${unit}`);
+function showLines(history) {
+  const minutes = (history.lag.length * history.step_seconds) / 60;
+  const label = (what, values, format) =>
+    `${what} in the last ${minutes.toFixed(0)} min: at most ${format(Math.max(0, ...values))}`;
+  const line = (id, what, values, format) => sparkline(byId(id), values, label(what, values, format), 0);
+  line("line-read", "readings read per second", history.read_per_second, rate);
+  line("line-written", "readings written per second", history.written_per_second, rate);
+  line("line-lag", "lag", history.lag, whole.format);
 }
 
-function showCharts(weather) {
+function showCharts(weather, now) {
   const { windows, units } = weather;
   const newest = windows[windows.length - 1];
   const open = windows.filter((w) => !w.is_final).length;
   setText("charts-note", `${windows.length} windows of ${span(weather.window_seconds)}, ${open} open, UTC`);
   for (const metric of METRICS) {
-    const value = newest ? newest[metric.field] : null;
+    const value = newest ? newest[metric.average] : null;
     setText(`now-${metric.id}`, value === null ? "–" : `${value.toFixed(2)} ${units[metric.name]}`);
-    chart(byId(`chart-${metric.id}`), metric, units[metric.name], windows);
+    chart(byId(`chart-${metric.id}`), metric, units[metric.name], windows, now);
   }
-  const average = (value) => (value === null ? "–" : value.toFixed(3));
+  const number = (value, digits) => (value === null ? "–" : value.toFixed(digits));
+  const columns = METRICS.flatMap((metric) => [
+    { field: metric.average, head: `${metric.name.replace("_", " ")} ${units[metric.name]}`, digits: 3 },
+    ...[metric.least, metric.greatest].filter(Boolean).map((field) => ({ field, head: field.slice(0, 3), digits: 1 })),
+  ]);
   const rows = windows.slice().reverse().map((w) => [
-    minute(w.start), average(w.avg_temp), average(w.avg_humidity), average(w.avg_wind_speed),
+    minute(w.start), ...columns.map(({ field, digits }) => number(w[field], digits)),
     whole.format(w.readings), w.is_final ? "final" : "open",
   ]);
-  table("windows", ["window", ...METRICS.map((metric) => units[metric.name]), "readings", ""], rows);
+  table("windows", ["window (UTC)", ...columns.map(({ head }) => head), "readings", ""], rows);
 }
 
 function showTotals(totals) {
@@ -128,14 +99,14 @@ function showTotals(totals) {
   const count = (name, n, className) => [{ text: name, className: className || "" }, whole.format(n)];
   const leftOut = Object.entries(totals.left_out).flatMap(([metric, causes]) =>
     Object.entries(causes).filter(([, n]) => n > 0)
-      .map(([cause, n]) => count(`${metric} ${cause}`.replaceAll("_", " "), n, "indent")));
+      .map(([cause, n]) => count(words(`${metric} ${cause}`), n, "indent")));
   table("totals", null, [
     count("read", totals.records),
     count("aggregated", totals.aggregated),
     ...leftOut,
     count("duplicate", totals.duplicates),
     count("rejected", rejected.reduce((sum, [, n]) => sum + n, 0)),
-    ...rejected.map(([reason, n]) => count(reason.replaceAll("_", " "), n, "indent")),
+    ...rejected.map(([reason, n]) => count(words(reason), n, "indent")),
     count("counted, not stored", totals.sampled_out, "indent"),
     [{ text: "lost", className: "" }, { text: whole.format(totals.lost), className: totals.lost > 0 ? "warn" : "" }],
   ]);
@@ -151,32 +122,37 @@ function showLatency(latency) {
   ]);
 }
 
-function showPartitions(weather) {
+function showPartitions(weather, now) {
   const owned = weather.partitions.length;
   const all = Object.keys(weather.owners).length;
   setText("owned", `${owned} of ${all} here, ${weather.processes} process${weather.processes === 1 ? "" : "es"}`);
   const rows = weather.partitions.map((p) => [
-    String(p.partition), whole.format(p.next_offset), { text: whole.format(p.lag), className: p.lag > 100000 ? "warn" : "" },
-    whole.format(p.unflushed), p.watermark ? minute(p.watermark).slice(5) + p.watermark.slice(16, 19) : "–",
+    String(p.partition), whole.format(p.next_offset), { text: whole.format(p.lag), className: p.lag > MANY ? "warn" : "" },
+    whole.format(p.unflushed), moment(p.watermark, now),
     String(p.open_windows), whole.format(p.late), span(p.checkpoint_age_seconds),
     p.problem ? { text: p.problem, className: "text warn" } : { text: p.idle ? "idle" : "", className: "text" },
   ]);
-  const head = ["partition", "next offset", "lag", "not written", "watermark", "open", "late", "checkpoint", ""];
+  const head = ["partition", "next offset", "lag", "not written", "watermark (UTC)", "open windows", "late", "checkpoint age", ""];
   table("partitions", head, rows);
 }
 
-function showDeadLetters(deadLetters) {
+function showDeadLetters(weather) {
+  const deadLetters = weather.dead_letters;
   setText("dead-letters-note", deadLetters.length ? "" : "none since start");
+  const counts = weather.readmittable.map((of) => `${of.or_more ? "at least " : ""}${whole.format(of.count)} ${words(of.reason)}`);
+  byId("readmit").hidden = counts.length === 0;
+  setText("readmit-counts", counts.join(", "));
+  setText("readmit-command", weather.readmit || "");
   const rows = deadLetters.slice().reverse().map((letter) => [
-    letter.reason.replaceAll("_", " "), `${letter.partition} / ${letter.offset}`, whole.format(letter.payload_bytes),
+    words(letter.reason), `${letter.partition} / ${letter.offset}`, whole.format(letter.payload_bytes),
     { text: letter.payload === null ? "(no value)" : letter.payload, className: "payload" },
   ]);
   table("dead-letters", ["reason", "partition / offset", "bytes", { text: "payload", className: "text" }], rows);
 }
 
-function showBatches(batches) {
+function showBatches(batches, now) {
   const rows = batches.slice(-BATCHES).reverse().map((batch) => [
-    whole.format(batch.id), clock(batch.at), whole.format(batch.records), String(batch.rows),
+    whole.format(batch.id), moment(batch.at, now), whole.format(batch.records), String(batch.rows),
     String(batch.dead_letters), span(batch.seconds), span(batch.visible_after_seconds),
   ]);
   table("batches", ["batch", "at (UTC)", "records", "rows", "dead letters", "took", "visible after"], rows);
@@ -192,34 +168,54 @@ function show(progress) {
   state.className = weather.ready ? "good" : "bad";
   showList("problems", weather.problems);
   showList("advice", weather.advice);
+  byId("refused").hidden = weather.advice.length === 0;
   setText("read-rate", rate(weather.read_per_second));
   setText("written-rate", rate(weather.written_per_second));
   setText("lag", whole.format(weather.lag));
-  setText("watermark", clock(weather.watermark));
-  setText("watermark-age", weather.watermark ? `${span(ago(weather.watermark))} behind the clock` : "");
-  setText("last-write", weather.last_write ? `${span(Math.max(ago(weather.last_write), 0))}` : "–");
+  showLines(weather.history);
+  showWatermark(weather.watermark, progress.timestamp);
+  setText("last-write", weather.last_write ? span(Math.max(ago(weather.last_write), 0)) : "–");
   setText("flushes", `ago, ${whole.format(weather.flushes)} flushes`);
   setText("visible", weather.latency.append_to_visible.count ? span(weather.latency.append_to_visible.p99) : "–");
-  showCharts(weather);
+  showCharts(weather, progress.timestamp);
+  showStationTotals(weather, progress.timestamp);
   showTotals(weather.totals);
   showLatency(weather.latency);
-  showPartitions(weather);
-  showDeadLetters(weather.dead_letters);
-  showBatches(weather.batches);
+  showPartitions(weather, progress.timestamp);
+  showDeadLetters(weather);
+  showBatches(weather.batches, progress.timestamp);
   const usage = weather.usage ? `, ${(weather.usage.resident_bytes / 1048576).toFixed(1)} MiB, ` +
     `${weather.usage.cpu_seconds.toFixed(1)} CPU-s` : "";
   setText("footer", `weather ${weather.version}, ${weather.process}, up ${span(weather.uptime_seconds)}${usage}, ` +
-    `${progress.sink.description}; as of ${clock(progress.timestamp)} UTC`);
+    `${progress.sink.description}; as of ${minute(progress.timestamp)}${progress.timestamp.slice(16, 19)} UTC`);
 }
 
+function showWatermark(watermark, now) {
+  setText("watermark", clock(watermark));
+  const behind = watermark ? `${span((Date.parse(now) - Date.parse(watermark)) / 1000)} behind the clock` : "";
+  const date = watermark && day(watermark) !== day(now) ? `${day(watermark)}, ` : "";
+  setText("watermark-age", date + behind);
+}
+
+// Texts; what is between backquotes is something to type.
 function showList(id, texts) {
   const list = byId(id);
   list.hidden = texts.length === 0;
   list.replaceChildren(...texts.map((text) => {
     const item = document.createElement("li");
-    item.textContent = text;
+    text.split("`").forEach((part, at) => {
+      const element = document.createElement(at % 2 === 1 ? "code" : "span");
+      element.textContent = part;
+      item.append(element);
+    });
     return item;
   }));
+}
+
+// A hidden page asks for nothing; it updates as soon as it is shown again.
+function whenVisible(work) {
+  if (document.hidden) document.addEventListener("visibilitychange", () => work(), { once: true });
+  else work();
 }
 
 async function update() {
@@ -234,12 +230,8 @@ async function update() {
     byId("state").className = "bad";
     setText("state", "no response; retrying");
   }
-  // A hidden page does not poll; it updates as soon as it is shown again.
-  if (document.hidden) {
-    document.addEventListener("visibilitychange", update, { once: true });
-  } else {
-    setTimeout(update, PERIOD_MS);
-  }
+  if (document.hidden) whenVisible(update);
+  else setTimeout(update, PERIOD_MS);
 }
 
 update();
