@@ -5,10 +5,10 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What runs at once at most, in the units below: four heavy tests or eight light ones, for a machine of two cores.
-const UNITS: u32 = 8;
+/// What runs at once at most, in the units below: four heavy tests or twelve light ones, for a machine of two cores.
+const UNITS: u32 = 12;
 const LIGHT: u32 = 1;
-const HEAVY: u32 = 2;
+const HEAVY: u32 = 3;
 
 static TURNS: Semaphore = Semaphore::const_new(UNITS as usize);
 
