@@ -15,7 +15,7 @@ pub const MAX_STATIONS: usize = 10_000;
 
 /// Why a dead letter cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Refusal {
+pub enum Obstacle {
     /// Only the beginning of its value was kept, or there was no value.
     Cut,
     /// It would be refused again, for this reason.
@@ -26,7 +26,7 @@ pub enum Refusal {
 
 /// What dead letters are judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct Criteria {
     /// Length of a window, ms.
     pub window_ms: i64,
     /// Later event times are still in the future, ms since 1970.
@@ -59,7 +59,7 @@ pub struct Taken {
 
 /// Takes dead letters, one after the other.
 pub struct Readmission {
-    rules: Rules,
+    criteria: Criteria,
     parser: Parser,
     /// Those of the dead letter at hand.
     readings: Vec<NamedReading>,
@@ -68,10 +68,10 @@ pub struct Readmission {
 }
 
 impl Readmission {
-    /// By these rules, of records in this format.
-    pub fn new(rules: Rules, format: Arc<Format>) -> Self {
+    /// By these criteria, of records in this format.
+    pub fn new(criteria: Criteria, format: Arc<Format>) -> Self {
         let parser = Parser::new(format);
-        Self { rules, parser, readings: Vec::new(), deltas: Deltas::default(), taken: Vec::new() }
+        Self { criteria, parser, readings: Vec::new(), deltas: Deltas::default(), taken: Vec::new() }
     }
 
     /// Takes a dead letter; how many readings it has.
@@ -83,9 +83,9 @@ impl Readmission {
         offset: i64,
         payload: Option<&[u8]>,
         payload_bytes: i64,
-    ) -> Result<usize, Refusal> {
-        let whole = payload.filter(|payload| payload.len() as i64 == payload_bytes).ok_or(Refusal::Cut)?;
-        let window_ms = self.rules.window_ms;
+    ) -> Result<usize, Obstacle> {
+        let whole = payload.filter(|payload| payload.len() as i64 == payload_bytes).ok_or(Obstacle::Cut)?;
+        let window_ms = self.criteria.window_ms;
         let named = |reading: Reading, station: Option<&str>| NamedReading {
             start_ms: start_of(reading.event_time_ms, window_ms),
             station: station.map(Box::from),
@@ -96,20 +96,21 @@ impl Readmission {
             let readings = &mut self.readings;
             self.parser
                 .parse_list(whole, None, |reading, station| readings.push(named(reading, station)))
-                .map_err(Refusal::Still)?;
+                .map_err(Obstacle::Still)?;
         } else {
             let (reading, station) = self.parser.parse_with_station(whole, None);
-            self.readings.push(named(reading.map_err(Refusal::Still)?, station));
+            self.readings.push(named(reading.map_err(Obstacle::Still)?, station));
         }
-        let rules = self.rules;
-        if self.readings.iter().any(|named| named.reading.event_time_ms > rules.future_ms) {
-            return Err(Refusal::Still(Reason::Future));
+        let criteria = self.criteria;
+        if self.readings.iter().any(|named| named.reading.event_time_ms > criteria.future_ms) {
+            return Err(Obstacle::Still(Reason::Future));
         }
         let is_inside = |start_ms: i64| {
-            rules.from_ms.is_none_or(|from| start_ms >= from) && rules.to_ms.is_none_or(|to| start_ms < to)
+            criteria.from_ms.is_none_or(|from| start_ms >= from)
+                && criteria.to_ms.is_none_or(|to| start_ms < to)
         };
         if !self.readings.iter().map(|named| named.start_ms).all(is_inside) {
-            return Err(Refusal::Outside);
+            return Err(Obstacle::Outside);
         }
         for named in &self.readings {
             self.deltas.add(named.start_ms, offset, &named.reading);
@@ -153,15 +154,15 @@ mod tests {
     const BASE: i64 = 1_748_736_000_000;
 
     fn readmission(from_ms: Option<i64>, to_ms: Option<i64>) -> Readmission {
-        let rules = Rules { window_ms: HOUR, future_ms: BASE + 10 * HOUR, from_ms, to_ms };
-        Readmission::new(rules, Format::shared())
+        let criteria = Criteria { window_ms: HOUR, future_ms: BASE + 10 * HOUR, from_ms, to_ms };
+        Readmission::new(criteria, Format::shared())
     }
 
     fn dead_letter(time_ms: i64) -> Vec<u8> {
         format!(r#"{{"timestamp":{time_ms},"temperature":5}}"#).into_bytes()
     }
 
-    fn take(readmission: &mut Readmission, payload: &[u8]) -> Result<usize, Refusal> {
+    fn take(readmission: &mut Readmission, payload: &[u8]) -> Result<usize, Obstacle> {
         readmission.take(7, Some(payload), payload.len() as i64)
     }
 
@@ -182,13 +183,13 @@ mod tests {
     fn what_cannot_be_taken_is_left_with_its_cause() {
         let mut readmission = readmission(Some(BASE), Some(BASE + HOUR));
         let whole = dead_letter(BASE);
-        assert_eq!(readmission.take(7, Some(&whole), whole.len() as i64 + 1), Err(Refusal::Cut));
-        assert_eq!(readmission.take(7, None, 0), Err(Refusal::Cut));
-        assert_eq!(take(&mut readmission, b"x"), Err(Refusal::Still(Reason::Malformed)));
+        assert_eq!(readmission.take(7, Some(&whole), whole.len() as i64 + 1), Err(Obstacle::Cut));
+        assert_eq!(readmission.take(7, None, 0), Err(Obstacle::Cut));
+        assert_eq!(take(&mut readmission, b"x"), Err(Obstacle::Still(Reason::Malformed)));
         let future = dead_letter(BASE + 11 * HOUR);
-        assert_eq!(take(&mut readmission, &future), Err(Refusal::Still(Reason::Future)));
-        assert_eq!(take(&mut readmission, &dead_letter(BASE - 1)), Err(Refusal::Outside));
-        assert_eq!(take(&mut readmission, &dead_letter(BASE + HOUR)), Err(Refusal::Outside));
+        assert_eq!(take(&mut readmission, &future), Err(Obstacle::Still(Reason::Future)));
+        assert_eq!(take(&mut readmission, &dead_letter(BASE - 1)), Err(Obstacle::Outside));
+        assert_eq!(take(&mut readmission, &dead_letter(BASE + HOUR)), Err(Obstacle::Outside));
         assert_eq!(readmission.taken().windows, []);
         assert_eq!(take(&mut readmission, &dead_letter(BASE + HOUR - 1)), Ok(1));
     }

@@ -33,7 +33,7 @@ pub struct Value {
 
 /// What became of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Comparison {
     /// Both sides say the same.
     Equal,
     /// They do not, in these values; none if the row itself is on one side only.
@@ -75,23 +75,23 @@ pub fn totals(table: &Totals, log: &Totals) -> Vec<Value> {
 }
 
 /// Compares one window of one partition.
-pub fn window(reach: &Reach, start_ms: i64, table: Option<&Totals>, log: Option<&Totals>) -> Verdict {
+pub fn window(reach: &Reach, start_ms: i64, table: Option<&Totals>, log: Option<&Totals>) -> Comparison {
     let is_before = |t: &Totals| {
         let first = Position { incarnation: t.incarnation, offset: t.first_offset };
         !t.is_traced() || first < reach.from
     };
     match (table, log) {
-        (Some(table), _) if !reach.is_whole && is_before(table) => Verdict::Unknown,
+        (Some(table), _) if !reach.is_whole && is_before(table) => Comparison::Unknown,
         (Some(table), Some(log)) => match totals(table, log) {
-            values if values.is_empty() => Verdict::Equal,
-            values => Verdict::Differs(values),
+            values if values.is_empty() => Comparison::Equal,
+            values => Comparison::Differs(values),
         },
         // Its records may all have been late.
         (None, Some(_)) if !reach.is_whole && reach.sure_from_ms.is_none_or(|sure| start_ms < sure) => {
-            Verdict::Unknown
+            Comparison::Unknown
         }
-        (None, None) => Verdict::Equal,
-        _ => Verdict::Differs(Vec::new()),
+        (None, None) => Comparison::Equal,
+        _ => Comparison::Differs(Vec::new()),
     }
 }
 
@@ -210,17 +210,21 @@ mod tests {
         let (old, new) = (totals_of(&[(3, 10), (70, 20)]), totals_of(&[(70, 20)]));
         let whole = reach(0, true, None);
         let cut = reach(50, false, Some(2_000));
-        assert_eq!(window(&whole, 0, Some(&old), Some(&old)), Verdict::Equal);
-        assert_eq!(window(&cut, 0, Some(&old), Some(&new)), Verdict::Unknown);
-        assert_eq!(window(&cut, 0, Some(&new), Some(&new)), Verdict::Equal);
-        assert!(matches!(window(&cut, 0, Some(&new), Some(&old)), Verdict::Differs(_)));
-        assert_eq!(window(&cut, 0, Some(&new), None), Verdict::Differs(vec![]), "no reading of it");
-        assert_eq!(window(&cut, 2_000, None, Some(&new)), Verdict::Differs(vec![]), "its row is missing");
-        assert_eq!(window(&cut, 1_000, None, Some(&new)), Verdict::Unknown, "they may have been late");
-        assert_eq!(window(&whole, 1_000, None, Some(&new)), Verdict::Differs(vec![]));
+        assert_eq!(window(&whole, 0, Some(&old), Some(&old)), Comparison::Equal);
+        assert_eq!(window(&cut, 0, Some(&old), Some(&new)), Comparison::Unknown);
+        assert_eq!(window(&cut, 0, Some(&new), Some(&new)), Comparison::Equal);
+        assert!(matches!(window(&cut, 0, Some(&new), Some(&old)), Comparison::Differs(_)));
+        assert_eq!(window(&cut, 0, Some(&new), None), Comparison::Differs(vec![]), "no reading of it");
+        assert_eq!(window(&cut, 2_000, None, Some(&new)), Comparison::Differs(vec![]), "its row is missing");
+        assert_eq!(window(&cut, 1_000, None, Some(&new)), Comparison::Unknown, "they may have been late");
+        assert_eq!(window(&whole, 1_000, None, Some(&new)), Comparison::Differs(vec![]));
         let first = Totals::from_first_words(&[1, 1, 0, 1, 20, 0, 1]);
-        assert_eq!(window(&cut, 0, Some(&first), Some(&new)), Verdict::Unknown, "it does not say since when");
-        assert_eq!(window(&whole, 0, Some(&first), Some(&new)), Verdict::Equal);
+        assert_eq!(
+            window(&cut, 0, Some(&first), Some(&new)),
+            Comparison::Unknown,
+            "it does not say since when"
+        );
+        assert_eq!(window(&whole, 0, Some(&first), Some(&new)), Comparison::Equal);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub enum Zone {
     /// As far ahead of UTC all year round, in ms.
     Fixed(i64),
     /// As a place keeps its clocks.
-    Place(Place),
+    Region(Region),
 }
 
 impl Zone {
@@ -72,7 +72,7 @@ impl Zone {
         let bytes = std::fs::read(&path).map_err(|e| format!("a zone file that can be read ({e})"))?;
         let place =
             file::read(&bytes).ok_or_else(|| format!("a zone: {} is not a zone file", path.display()))?;
-        Ok(Zone::Place(Place { name: text.to_owned(), ..place }))
+        Ok(Zone::Region(Region { name: text.to_owned(), ..place }))
     }
 
     /// Whether every day here since 2000 begins and ends with a window of this length in ms, aligned to 1970 UTC.
@@ -82,7 +82,7 @@ impl Zone {
             && DAY_MS % window_ms == 0
             && match self {
                 Zone::Fixed(ahead_ms) => fits(*ahead_ms),
-                Zone::Place(place) => place.since(DAYS_FROM_MS).all(fits),
+                Zone::Region(place) => place.since(DAYS_FROM_MS).all(fits),
             }
     }
 
@@ -91,7 +91,7 @@ impl Zone {
     pub(super) fn to_utc(&self, local_ms: i64, cursor: &mut Cursor) -> i64 {
         match self {
             Zone::Fixed(ahead_ms) => local_ms.saturating_sub(*ahead_ms),
-            Zone::Place(place) => place.to_utc(local_ms, cursor),
+            Zone::Region(place) => place.to_utc(local_ms, cursor),
         }
     }
 }
@@ -106,7 +106,7 @@ impl fmt::Display for Zone {
                 let minutes = ahead_ms.abs() / 60_000;
                 write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
             }
-            Zone::Place(place) => f.write_str(&place.name),
+            Zone::Region(place) => f.write_str(&place.name),
         }
     }
 }
@@ -121,7 +121,7 @@ pub(super) struct Cursor {
 
 /// The offsets of a place by its local time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Region {
     /// In the IANA database; letters, digits and `/_-+` only.
     name: String,
     /// `(local ms from which it holds, ms ahead of UTC)`, ascending; the first holds before its time, too.
@@ -130,7 +130,7 @@ pub struct Place {
     repeats_from_ms: i64,
 }
 
-impl Place {
+impl Region {
     /// `changes`: `(UTC ms, ms ahead of UTC from there)`, ascending; `first_ms`: the offset before all of them.
     fn new(first_ms: i64, changes: &[(i64, i64)], repeats_from_ms: i64) -> Self {
         let mut offsets = vec![(i64::MIN, first_ms)];

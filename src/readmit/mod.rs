@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::config::Readmit;
-use crate::engine::readmission::{Readmission, Refusal, Rules};
+use crate::engine::readmission::{Criteria, Obstacle, Readmission};
 use crate::error::{Error, Result};
 use crate::postgres::connector::address;
 use crate::postgres::failure::{Failure, FailureKind};
@@ -31,7 +31,7 @@ struct Counts {
     dead_letters: i64,
     readings: usize,
     windows: BTreeSet<i64>,
-    refused: BTreeMap<Refusal, i64>,
+    refused: BTreeMap<Obstacle, i64>,
 }
 
 /// Takes what can be taken, and prints what became of it.
@@ -56,13 +56,13 @@ async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
     let mut session = Session::open(&config.database).await.map_err(|failure| refused(config, &failure))?;
     let identity = schema::made_for(&session, &config.topic).await.map_err(|e| setup_error(config, e))?;
     let format = identity.format(&config.format).map_err(|e| setup_error(config, e))?;
-    let rules = Rules {
+    let criteria = Criteria {
         window_ms: identity.window_ms,
         future_ms: now_ms().saturating_add(milliseconds(config.max_future)),
         from_ms: config.between.from_ms,
         to_ms: config.between.to_ms,
     };
-    let mut readmission = Readmission::new(rules, format);
+    let mut readmission = Readmission::new(criteria, format);
     let (mut after, mut backoff) = (Key::FIRST, Backoff::default());
     loop {
         match portion(config, &identity, &session, &mut readmission, after, counts).await {
@@ -155,12 +155,12 @@ impl Counts {
     }
 }
 
-fn cause(refusal: Refusal) -> String {
+fn cause(refusal: Obstacle) -> String {
     match refusal {
-        Refusal::Cut => "only the first 4 KiB of the payload were kept, or there was none".to_owned(),
-        Refusal::Outside => "outside of --from and --to".to_owned(),
-        Refusal::Still(Reason::Future) => "still in the future".to_owned(),
-        Refusal::Still(reason) => {
+        Obstacle::Cut => "only the first 4 KiB of the payload were kept, or there was none".to_owned(),
+        Obstacle::Outside => "outside of --from and --to".to_owned(),
+        Obstacle::Still(Reason::Future) => "still in the future".to_owned(),
+        Obstacle::Still(reason) => {
             format!("still {} by the format in force (--fields and the like)", reason.as_str())
         }
     }

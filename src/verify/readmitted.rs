@@ -18,7 +18,7 @@ pub(super) async fn compare(
     all_kept: bool,
 ) -> Result<(Vec<Difference>, Option<Unknown>), Failure> {
     let mut readmission = Readmission::new(
-        readmission::Rules {
+        readmission::Criteria {
             window_ms: rules.settings.window_ms,
             // They were not in the future when they were taken.
             future_ms: i64::MAX,

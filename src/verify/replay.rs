@@ -14,7 +14,7 @@ use crate::engine::partition::{Confirmation, Partition, Settings};
 use crate::engine::state::{Position, Progress, State};
 use crate::engine::verification::clock::clock;
 use crate::engine::verification::dead_letters::{DeadLetters, StoredDeadLetter};
-use crate::engine::verification::{Reach, Verdict, counts, excuse, window};
+use crate::engine::verification::{Comparison, Reach, counts, excuse, window};
 use crate::engine::watermark;
 use crate::engine::window::Window;
 use crate::kafka::batch::{BatchError, Expander};
@@ -243,9 +243,9 @@ impl Replay {
             let row = rows.next_if(|w| w.start_ms == start_ms).map(|w| &w.totals);
             let again = log.next_if(|w| w.start_ms == start_ms).map(|w| &w.totals);
             match window(&self.reach, start_ms, row, again) {
-                Verdict::Equal => self.findings.equal(again),
-                Verdict::Unknown => self.findings.unknown(start_ms, row),
-                Verdict::Differs(values) => self.findings.differs(start_ms, row, again, values),
+                Comparison::Equal => self.findings.equal(again),
+                Comparison::Unknown => self.findings.unknown(start_ms, row),
+                Comparison::Differs(values) => self.findings.differs(start_ms, row, again, values),
             }
         }
     }

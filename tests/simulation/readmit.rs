@@ -3,7 +3,7 @@
 //! What a portion is and becomes is in `database/readmission.rs`; here is what the run remembers from one to the next, and
 //! what it does when PostgreSQL is gone.
 
-use weather::engine::readmission::Rules;
+use weather::engine::readmission::Criteria;
 use weather::reading::Reason;
 use weather::retry::Backoff;
 use weather::time::milliseconds;
@@ -31,7 +31,7 @@ pub struct Readmission {
     /// Dead letters that it knows to be taken.
     pub taken: usize,
     reasons: Vec<Reason>,
-    rules: Rules,
+    criteria: Criteria,
     session: Option<Session>,
     after: Option<Key>,
     backoff: Backoff,
@@ -39,14 +39,20 @@ pub struct Readmission {
 }
 
 impl Readmission {
-    /// For these reasons, by these rules.
-    pub fn start(instance: u64, reasons: Vec<Reason>, rules: Rules, killed_ms: i64, env: &mut Env) -> Self {
+    /// For these reasons, by these criteria.
+    pub fn start(
+        instance: u64,
+        reasons: Vec<Reason>,
+        criteria: Criteria,
+        killed_ms: i64,
+        env: &mut Env,
+    ) -> Self {
         Self {
             instance,
             killed_ms,
             taken: 0,
             reasons,
-            rules,
+            criteria,
             session: None,
             after: None,
             backoff: Backoff::default(),
@@ -101,8 +107,8 @@ impl Readmission {
     }
 
     fn take(&self, env: &mut Env) -> Step {
-        let (after, reasons, rules) = (self.after, self.reasons.clone(), self.rules);
-        Step::Taking(env.call(self.instance, self.session, Request::Readmit { after, reasons, rules }))
+        let (after, reasons, criteria) = (self.after, self.reasons.clone(), self.criteria);
+        Step::Taking(env.call(self.instance, self.session, Request::Readmit { after, reasons, criteria }))
     }
 
     /// What was asked for may have been done all the same: then those dead letters are marked.

@@ -1,6 +1,6 @@
 //! What people run beside the pipeline: `weather readmit` and `weather verify`.
 
-use weather::engine::readmission::Rules;
+use weather::engine::readmission::Criteria;
 use weather::reading::Reason;
 
 use crate::database::{READMITTED, Tables};
@@ -33,22 +33,22 @@ impl World {
         let skew_ms = env.rng.between(-env.plan.skew_ms, env.plan.skew_ms);
         let from_ms = env.rng.chance(200).then(|| now_ms - env.rng.between(0, 5_000));
         let to_ms = env.rng.chance(200).then(|| now_ms - env.rng.between(0, 5_000));
-        let rules = Rules { from_ms, to_ms, ..self.rules(skew_ms) };
+        let criteria = Criteria { from_ms, to_ms, ..self.criteria(skew_ms) };
         let killed = self.env.rng.chance(400);
         let killed_ms = if killed { now_ms + self.env.rng.between(0, 1_000) } else { NEVER };
-        self.readmit(reasons, rules, killed_ms);
+        self.readmit(reasons, criteria, killed_ms);
     }
 
-    fn rules(&self, skew_ms: i64) -> Rules {
+    fn criteria(&self, skew_ms: i64) -> Criteria {
         let settings = &self.env.plan.settings;
         let future_ms = self.env.now_ms() + skew_ms + settings.max_future_ms;
-        Rules { window_ms: settings.window_ms, future_ms, from_ms: None, to_ms: None }
+        Criteria { window_ms: settings.window_ms, future_ms, from_ms: None, to_ms: None }
     }
 
-    fn readmit(&mut self, reasons: Vec<Reason>, rules: Rules, killed_ms: i64) {
+    fn readmit(&mut self, reasons: Vec<Reason>, criteria: Criteria, killed_ms: i64) {
         self.instances += 1;
         self.env.trace.note("readmission started", &[self.instances as i64]);
-        let run = Readmission::start(self.instances, reasons, rules, killed_ms, &mut self.env);
+        let run = Readmission::start(self.instances, reasons, criteria, killed_ms, &mut self.env);
         self.readmissions.push(run);
     }
 
@@ -64,26 +64,26 @@ impl World {
 
     /// With nothing else wrong: everything that can be is readmitted by one run, and nothing by the next.
     pub(crate) fn readmit_all(&mut self) -> Checked {
-        let rules = self.rules(0);
+        let criteria = self.criteria(0);
         for again in [false, true] {
-            self.readmit(READMITTABLE.to_vec(), rules, NEVER);
+            self.readmit(READMITTABLE.to_vec(), criteria, NEVER);
             self.run_until("readmission", |world| world.readmissions.is_empty())?;
-            let left = self.left_out(&rules);
+            let left = self.left_out(&criteria);
             ensure!(left.is_none(), "{left:?} could be readmitted and was not");
             ensure!(!again || self.taken == 0, "{} dead letters were readmitted by a second run", self.taken);
         }
         Ok(())
     }
 
-    /// A dead letter that these rules admit and that is not marked.
-    fn left_out(&self, rules: &Rules) -> Option<(i32, i64, i64)> {
+    /// A dead letter that these criteria admit and that is not marked.
+    fn left_out(&self, criteria: &Criteria) -> Option<(i32, i64, i64)> {
         let tables = &self.env.database.tables;
         let is_reading = |key: &(i32, i64, i64)| {
             let stored = tables.partitions.get(&key.0).and_then(|row| row.stored.as_ref());
             let known = stored.and_then(|stored| stored.ledger.dead_letters.get(&(key.1, key.2)));
             known
                 .and_then(|refused| refused.reading)
-                .is_some_and(|(reading, _)| reading.event_time_ms <= rules.future_ms)
+                .is_some_and(|(reading, _)| reading.event_time_ms <= criteria.future_ms)
         };
         let left = tables.dead_letters.iter().find(|(key, kept)| !kept.is_readmitted && is_reading(key));
         left.map(|(key, _)| *key)

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use weather::engine::checkpoint::decode_log_memory;
 use weather::engine::dead_letter::DeadLetter;
 use weather::engine::partition::{Confirmation, Incoming, Partition, Settings};
-use weather::engine::readmission::{Readmission, Rules};
+use weather::engine::readmission::{Criteria, Readmission};
 use weather::engine::state::{LogIdentity, Progress, State};
 use weather::engine::verification::clock::clock;
 use weather::engine::verification::dead_letters::{DeadLetters, StoredDeadLetter};
 use weather::engine::verification::reach::{LogNow, reach};
-use weather::engine::verification::{Reach, Verdict, counts, excuse, totals, window};
+use weather::engine::verification::{Comparison, Reach, counts, excuse, totals, window};
 use weather::engine::window::{Totals, Window};
 use weather::reading::{Format, Reason};
 
@@ -165,9 +165,9 @@ impl Verification {
 
     /// As `src/verify/readmitted.rs` does.
     fn compare_readmitted(&mut self, tables: &Tables) {
-        let rules =
-            Rules { window_ms: self.settings.window_ms, future_ms: i64::MAX, from_ms: None, to_ms: None };
-        let mut readmission = Readmission::new(rules, Format::shared());
+        let criteria =
+            Criteria { window_ms: self.settings.window_ms, future_ms: i64::MAX, from_ms: None, to_ms: None };
+        let mut readmission = Readmission::new(criteria, Format::shared());
         let mut expected: BTreeMap<i64, Totals> = BTreeMap::new();
         for (key, kept) in tables.dead_letters.iter().filter(|(_, kept)| kept.is_readmitted) {
             if readmission.take(key.2, kept.payload.as_deref(), kept.payload_bytes).is_err() {
@@ -308,9 +308,11 @@ impl Replay {
         for start_ms in starts {
             let (row, again) = (rows.get(&start_ms), log.get(&start_ms));
             match window(&self.reach, start_ms, row, again) {
-                Verdict::Equal => self.equal.push(start_ms),
-                Verdict::Unknown => self.unknown.push(format!("window {start_ms}")),
-                Verdict::Differs(values) => self.differences.push(format!("window {start_ms}: {values:?}")),
+                Comparison::Equal => self.equal.push(start_ms),
+                Comparison::Unknown => self.unknown.push(format!("window {start_ms}")),
+                Comparison::Differs(values) => {
+                    self.differences.push(format!("window {start_ms}: {values:?}"))
+                }
             }
         }
     }

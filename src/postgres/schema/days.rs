@@ -103,7 +103,7 @@ impl Days {
     /// Whether PostgreSQL means the same zone by its name: it takes a few names of zones for abbreviations, which have one
     /// offset.
     async fn is_known(&self, session: &Session) -> Result<bool, Failure> {
-        let Zone::Place(_) = self.zone else { return Ok(true) };
+        let Zone::Region(_) = self.zone else { return Ok(true) };
         let query = "SELECT now() AT TIME ZONE $1::text IS NOT NULL \
                      AND NOT EXISTS (SELECT 1 FROM pg_timezone_abbrevs WHERE abbrev = upper($1::text))";
         match session.call(session.client.query_one(query, &[&self.zone.to_string()])).await {
@@ -119,8 +119,8 @@ impl Days {
             Zone::Fixed(0) => String::from("window_start::date"),
             Zone::Fixed(ahead_ms) => format!("(window_start + interval '{ahead_ms} milliseconds')::date"),
             // No name of a zone has a quote in it.
-            place @ Zone::Place(_) => {
-                format!("(window_start AT TIME ZONE 'UTC' AT TIME ZONE '{place}')::date")
+            region @ Zone::Region(_) => {
+                format!("(window_start AT TIME ZONE 'UTC' AT TIME ZONE '{region}')::date")
             }
         };
         let View { name, table, keys } = view;

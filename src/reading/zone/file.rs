@@ -4,7 +4,7 @@
 //! `CET-1CEST,M3.5.0,M10.5.0/3`), which is written out for 400 years: then the calendar repeats itself. Leap seconds and
 //! abbreviations are left aside. Every number of the file is checked against its length.
 
-use super::{CYCLE_MS, Place};
+use super::{CYCLE_MS, Region};
 use crate::reading::timestamp::{days_in_month, days_since_1970};
 
 const HEADER: usize = 44;
@@ -17,7 +17,7 @@ const FIRST_RULE_YEAR: i64 = 1969;
 const FARTHEST_MS: i64 = 316_000_000_000_000;
 
 /// `None`: no zone file, or a broken one.
-pub(super) fn read(bytes: &[u8]) -> Option<Place> {
+pub(super) fn read(bytes: &[u8]) -> Option<Region> {
     let first = Block::read(bytes, 4)?;
     let (block, rule) = match bytes.get(4)? {
         0 | b'1' => (first, None),
@@ -40,7 +40,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Place> {
             repeats_from_ms = days_since_1970(year + 1, 1, 2)? * DAY_S * 1_000 + CYCLE_MS;
         }
     }
-    Some(Place::new(before_ms, &changes, repeats_from_ms))
+    Some(Region::new(before_ms, &changes, repeats_from_ms))
 }
 
 /// The year of an instant.

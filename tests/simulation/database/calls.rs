@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use weather::engine::assignment::Leases;
 use weather::engine::flush_plan::{PartitionFlush, Standing};
-use weather::engine::readmission::Rules;
+use weather::engine::readmission::Criteria;
 use weather::engine::state::Position;
 use weather::engine::stations::StationRow;
 use weather::engine::window::Window;
@@ -68,7 +68,7 @@ pub enum Request {
     Readmit {
         after: Option<Key>,
         reasons: Vec<Reason>,
-        rules: Rules,
+        criteria: Criteria,
     },
 }
 

@@ -107,8 +107,8 @@ impl Database {
 
     /// Locks dead letters that no other run holds, and decides which of them are taken.
     fn lock_dead_letters(&mut self, call: &mut Call) {
-        let Request::Readmit { after, reasons, rules } = &call.request else { return };
-        let mut readmission = Readmission::new(*rules, Format::shared());
+        let Request::Readmit { after, reasons, criteria } = &call.request else { return };
+        let mut readmission = Readmission::new(*criteria, Format::shared());
         let is_asked = |(key, kept): &(&Key, &KeptDeadLetter)| {
             after.is_none_or(|after| **key > after) && !kept.is_readmitted && reasons.contains(&kept.reason)
         };
