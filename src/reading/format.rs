@@ -123,7 +123,7 @@ impl Limits {
     }
 
     /// A number as it was sent, in fixed point → a value in the output unit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn judge(
         &self,
         sent: Option<i64>,

@@ -5,10 +5,27 @@
 //! it can do without: a number with at most six decimals is an integer of millionths already. (The float next to it is
 //! off by less than 1e-8 of a millionth within [`MAX_FIXED`], so rounding gives the same.) A test compares both.
 
+use super::SCALE;
 use super::units::MAX_FIXED;
-use super::{SCALE, words};
+use super::words::{self, Short};
 
-const POWERS_OF_TEN: [u64; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
+const POWERS_OF_TEN: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+/// A millionth in units of the last digit, by how many digits are behind the sixth.
+const UNITS: [u64; 13] = [
+    1,
+    10,
+    100,
+    1_000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+    1_000_000_000,
+    10_000_000_000,
+    100_000_000_000,
+    1_000_000_000_000,
+];
 /// Every power of ten that a float holds exactly.
 const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
@@ -42,6 +59,34 @@ pub(super) fn float_from_text(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|value| value.is_finite())
 }
 
+/// The number that stands at `at`, in JSON's grammar, as fixed point, `None` beyond [`MAX_FIXED`]; and how many bytes it
+/// takes. `None`: none there, or one that only the general parser reads.
+///
+/// Does not look for an exponent: whatever stands behind the number, the caller has to compare.
+#[inline(always)]
+pub(super) fn fixed_at(text: &[u8], at: usize) -> Option<(Option<i64>, usize)> {
+    let Some((short, word, sign)) = short_at(text, at) else {
+        let rest = text.get(at..)?;
+        let decimal = Decimal::read(rest)?;
+        return Some((decimal.fixed(rest), decimal.length));
+    };
+    if short.whole > 1 && word as u8 == b'0' {
+        return None;
+    }
+    // Eight digits stand for so many ten-millions; there are at most five behind the point, so nothing is cut off.
+    let fixed = (short.digits * POWERS_OF_TEN[short.whole & 7] / 100).cast_signed();
+    Some((Some((fixed ^ -sign) + sign), short.length + sign as usize))
+}
+
+/// A number short enough for one word, the word without its sign, and 1 for a minus, else 0.
+#[inline(always)]
+fn short_at(text: &[u8], at: usize) -> Option<(Short, u64, i64)> {
+    let word = words::word_at(text, at)?;
+    let sign = u8::from(word as u8 == b'-');
+    let word = word >> (8 * sign);
+    Some((words::short_number(word)?, word, i64::from(sign)))
+}
+
 /// The digits of a JSON number without an exponent, of at most [`MAX_DIGITS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decimal {
@@ -57,35 +102,8 @@ pub(super) struct Decimal {
 impl Decimal {
     /// Reads the number at the start of `text`, in JSON's grammar. `None`: none there, one with an exponent, or one that
     /// is too long.
-    #[inline(always)]
     pub(super) fn read(text: &[u8]) -> Option<Self> {
-        Self::read_at(text, 0)
-    }
-
-    /// Reads the number that stands at `start`; looking at the bytes around it makes it quicker.
-    #[inline(always)]
-    pub(super) fn read_at(text: &[u8], start: usize) -> Option<Self> {
-        let is_negative = text.get(start) == Some(&b'-');
-        let first = start + usize::from(is_negative);
-        let Some(short) = words::short_number(text, first) else {
-            return Self::read_long(text, start, first);
-        };
-        let has_zero_in_front = short.whole > 1 && text.get(first) == Some(&b'0');
-        let is_number = short.whole > 0 && short.decimals != Some(0) && !has_zero_in_front;
-        if !is_number || matches!(text.get(short.end), Some(b'e' | b'E')) {
-            return None;
-        }
-        Some(Self {
-            is_negative,
-            digits: short.digits,
-            decimals: short.decimals.unwrap_or(0),
-            length: short.end - start,
-            is_integer: short.decimals.is_none(),
-        })
-    }
-
-    fn read_long(text: &[u8], start: usize, first: usize) -> Option<Self> {
-        let is_negative = first > start;
+        let first = usize::from(text.first() == Some(&b'-'));
         let (mut digits, mut at) = words::digits(text, first, 0);
         let whole = at - first;
         if whole == 0 || (whole > 1 && text.get(first) == Some(&b'0')) {
@@ -104,7 +122,7 @@ impl Decimal {
         if whole + decimals > MAX_DIGITS || matches!(text.get(at), Some(b'e' | b'E')) {
             return None;
         }
-        Some(Self { is_negative, digits, decimals, length: at - start, is_integer })
+        Some(Self { is_negative: first == 1, digits, decimals, length: at, is_integer })
     }
 
     /// The number as fixed point, as [`fixed_from_float`] of what simd-json makes of `text`, where it was read.
@@ -115,7 +133,27 @@ impl Decimal {
             let fixed = i64::try_from(millionths).ok().filter(|fixed| *fixed <= MAX_FIXED)?;
             return Some(if self.is_negative { -fixed } else { fixed });
         }
-        fixed_from_float(self.float(text)?)
+        match self.rounded() {
+            Some(fixed) => Some(fixed).filter(|fixed| fixed.abs() <= MAX_FIXED),
+            None => fixed_from_float(self.float(text)?),
+        }
+    }
+
+    /// The digits, more than six of them behind the point, cut down to millionths and rounded: what [`fixed_from_float`]
+    /// gives, unless they are so near to a half that only the float says how it rounds.
+    ///
+    /// The float is the nearest to the number, and times 1e6 again the nearest: within 2^-52 of the exact product, that
+    /// is 2^-20 below 2^32. So where the rest is farther than 2^-19 from a half, both are on the same side of it.
+    #[inline]
+    fn rounded(self) -> Option<i64> {
+        let &unit = UNITS.get(self.decimals - 6)?;
+        let (whole, rest) = (self.digits / unit, self.digits % unit);
+        let from_half = (2 * rest).abs_diff(unit);
+        if whole >= 1 << 32 || from_half <= unit >> 18 {
+            return None;
+        }
+        let fixed = (whole + u64::from(2 * rest > unit)).cast_signed();
+        Some(if self.is_negative { -fixed } else { fixed })
     }
 
     /// The float nearest to the number at the start of `text`, where it was read.

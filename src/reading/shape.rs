@@ -10,12 +10,13 @@
 //! it leaves to them. A differential fuzz compares both.
 
 use super::format::{Format, MissingTimestamp};
-use super::number::Decimal;
+use super::number::{Decimal, fixed_at};
 use super::plan::{Clock, MetricPlan, Plan, event_time, sent_text, time_of_text};
 use super::timestamp::{self, Time};
 use super::units::Conversion;
+use super::words::{self, Literal};
 use super::zone::Cursor;
-use super::{Cause, Metric, Reading, words};
+use super::{Cause, Metric, Reading};
 use fields::Fields;
 
 mod fields;
@@ -113,6 +114,8 @@ struct Shape {
     /// All literals, one after the other.
     literals: Vec<u8>,
     steps: Vec<Step>,
+    /// Where the literal behind the last value begins.
+    tail_from: usize,
     /// What became of the metrics that have no step.
     absent: [Option<Cause>; 3],
     has_time: bool,
@@ -124,8 +127,7 @@ struct Shape {
 /// A literal, and the value behind it.
 #[derive(Debug, Clone, Copy)]
 struct Step {
-    /// Where in `literals` the literal ends.
-    end: u16,
+    literal: Literal,
     value: Value,
     is_station: bool,
 }
@@ -151,6 +153,7 @@ impl Shape {
         let mut shape = Self {
             literals: Vec::new(),
             steps: Vec::new(),
+            tail_from: 0,
             absent,
             has_time: plan.time.is_some(),
             hits: 0,
@@ -179,6 +182,7 @@ impl Shape {
             }
             node += 1;
         }
+        shape.tail_from = shape.literals.len();
         shape.literals.extend_from_slice(body.get(literal_from..)?);
         shape.fields = Fields::of(&shape.literals, &shape.steps);
         Some(shape)
@@ -203,9 +207,10 @@ impl Shape {
             (None, None) if is_text => Value::Text,
             (None, None) => Value::Number,
         };
+        let from = self.literals.len();
         self.literals.extend_from_slice(literal);
-        let end = u16::try_from(self.literals.len()).ok()?;
-        self.steps.push(Step { end, value, is_station: plan.station == Some(node) });
+        let literal = Literal::new(&self.literals, from, self.literals.len())?;
+        self.steps.push(Step { literal, value, is_station: plan.station == Some(node) });
         (self.steps.len() <= MAX_STEPS).then_some(())
     }
 
@@ -213,11 +218,12 @@ impl Shape {
     #[inline]
     fn read(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> Option<()> {
         let mut draft = self.draft(into);
-        let (mut at, mut literal_at) = (0, 0);
+        let mut at = 0;
         for step in &self.steps {
-            at = self.step(step, &mut literal_at, body, at, &mut draft, reader)?;
+            at = step.literal.after(body, at, &self.literals)?;
+            at = step.value(body, at, &mut draft, reader)?;
         }
-        if after(body, at, self.literals.get(literal_at..)?)? != body.len() {
+        if !words::is(body.get(at..)?, self.literals.get(self.tail_from..)?) {
             return None;
         }
         self.finish(draft, reader)
@@ -231,11 +237,16 @@ impl Shape {
         let mut unseen = fields.all();
         loop {
             let field = fields.next(&mut unseen, &self.literals, body.get(at..)?)?;
-            let mut literal_at = field.from;
-            for step in self.steps.get(field.steps.clone())? {
-                at = self.step(step, &mut literal_at, body, at, &mut draft, reader)?;
+            at += field.name_to - field.from;
+            let mut steps = self.steps.get(field.steps.clone())?.iter();
+            if let Some(first) = steps.next() {
+                at = first.value(body, at, &mut draft, reader)?;
             }
-            at = after(body, at, self.literals.get(literal_at..field.to)?)?;
+            for step in steps {
+                at = step.literal.after(body, at, &self.literals)?;
+                at = step.value(body, at, &mut draft, reader)?;
+            }
+            at = field.tail.after(body, at, &self.literals)?;
             if unseen == 0 {
                 break;
             }
@@ -248,53 +259,6 @@ impl Shape {
     fn draft<'r>(&self, into: &'r mut Reading) -> Draft<'r> {
         (into.metrics, into.left_out) = ([None; 3], self.absent);
         Draft { reading: into, event_time_ms: None, station: None }
-    }
-
-    /// Reads a literal and the value behind it; where they end.
-    #[inline(always)]
-    fn step(
-        &self,
-        step: &Step,
-        literal_at: &mut usize,
-        body: &[u8],
-        at: usize,
-        draft: &mut Draft<'_>,
-        reader: &mut Reader<'_>,
-    ) -> Option<usize> {
-        let end = usize::from(step.end);
-        let at = after(body, at, self.literals.get(*literal_at..end)?)?;
-        *literal_at = end;
-        let rest = body.get(at..)?;
-        let length = match step.value {
-            Value::Number => Decimal::read_at(body, at)?.length,
-            Value::Text => text_length(rest)?,
-            Value::TimeNumber => {
-                let decimal = Decimal::read_at(body, at)?;
-                let time = Time::Instant(epoch(decimal, rest)?);
-                draft.event_time_ms = Some(event_time(time, Clock::Zone, reader.format, reader.cursor).ok()?);
-                decimal.length
-            }
-            Value::TimeText(clock) => {
-                let text = plain_text(rest)?;
-                let time = time_of_text(text).ok()?;
-                draft.event_time_ms = Some(event_time(time, clock, reader.format, reader.cursor).ok()?);
-                text.len()
-            }
-            Value::MetricNumber(metric, conversion) => {
-                let decimal = Decimal::read_at(body, at)?;
-                reader.take(draft.reading, metric, conversion, Ok(decimal.fixed(rest)));
-                decimal.length
-            }
-            Value::MetricText(metric, conversion) => {
-                let text = plain_text(rest)?;
-                reader.take(draft.reading, metric, conversion, sent_text(text));
-                text.len()
-            }
-        };
-        if step.is_station && reader.wants_station {
-            draft.station = Some((at, at + name_length(step.value, rest)?));
-        }
-        Some(at + length)
     }
 
     #[inline]
@@ -310,17 +274,61 @@ impl Shape {
     }
 }
 
+impl Step {
+    /// Reads the value that stands at `at`; where it ends.
+    #[inline(always)]
+    fn value(&self, body: &[u8], at: usize, draft: &mut Draft<'_>, reader: &mut Reader<'_>) -> Option<usize> {
+        let rest = body.get(at..)?;
+        let length = match self.value {
+            Value::Number => fixed_at(body, at)?.1,
+            Value::Text => text_length(rest)?,
+            Value::TimeNumber => {
+                let (ms, length) = match words::thirteen_digits(body, at) {
+                    // Milliseconds of 2001 to 2286: what most send.
+                    Some(ms) => (ms.cast_signed(), 13),
+                    None => {
+                        let decimal = Decimal::read(rest)?;
+                        let time = Time::Instant(epoch(decimal, rest)?);
+                        (event_time(time, Clock::Zone, reader.format, reader.cursor).ok()?, decimal.length)
+                    }
+                };
+                draft.event_time_ms = Some(ms);
+                length
+            }
+            Value::TimeText(clock) => {
+                let (time, length) = match timestamp::whole_seconds(rest) {
+                    Some((local_ms, [b'"', ..])) => (Time::Local(local_ms), 19),
+                    _ => {
+                        let text = plain_text(rest)?;
+                        (time_of_text(text).ok()?, text.len())
+                    }
+                };
+                draft.event_time_ms = Some(event_time(time, clock, reader.format, reader.cursor).ok()?);
+                length
+            }
+            Value::MetricNumber(metric, conversion) => {
+                let (fixed, length) = fixed_at(body, at)?;
+                reader.take(draft.reading, metric, conversion, Ok(fixed));
+                length
+            }
+            Value::MetricText(metric, conversion) => {
+                let text = plain_text(rest)?;
+                reader.take(draft.reading, metric, conversion, sent_text(text));
+                text.len()
+            }
+        };
+        if self.is_station && reader.wants_station {
+            draft.station = Some((at, at + name_length(self.value, rest)?));
+        }
+        Some(at + length)
+    }
+}
+
 /// What was read of a record so far. The reading is written where it stays: its copies would wait for the stores before.
 struct Draft<'r> {
     reading: &'r mut Reading,
     event_time_ms: Option<i64>,
     station: Option<(usize, usize)>,
-}
-
-/// Where `literal` ends, if it stands at `at`.
-#[inline(always)]
-fn after(body: &[u8], at: usize, literal: &[u8]) -> Option<usize> {
-    words::begins_with(body.get(at..)?, literal).then_some(at + literal.len())
 }
 
 impl<'f> Reader<'f> {
@@ -340,7 +348,7 @@ impl<'f> Reader<'f> {
     }
 
     /// Puts a metric into a reading, or the cause that keeps it out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(
         &self,
         reading: &mut Reading,

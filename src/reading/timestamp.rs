@@ -14,6 +14,7 @@
 //! Invariant: no input overflows, and only text can fail.
 
 use super::number::{float_from_text, round_half_away};
+use super::words;
 
 /// The last millisecond of the year 9999, the latest event time that a reading may have.
 pub const MAX_MS: i64 = 253_402_300_799_999;
@@ -96,21 +97,40 @@ fn number(text: &str) -> Option<i64> {
 }
 
 fn iso_8601(text: &[u8]) -> Option<Time> {
+    if let Some((local_ms, rest)) = whole_seconds(text) {
+        return with_offset(local_ms, rest);
+    }
     let (date, rest) = text.split_at_checked(10)?;
     let midnight_ms = days_of_date(date)? * DAY_MS;
     match rest {
         [] => Some(Time::Local(midnight_ms)),
         [b'T' | b't' | b' ', rest @ ..] => {
             let (clock_ms, rest) = clock(rest)?;
-            let local_ms = midnight_ms + clock_ms;
-            Some(if rest.is_empty() {
-                Time::Local(local_ms)
-            } else {
-                Time::Instant(local_ms - offset(rest)?)
-            })
+            with_offset(midnight_ms + clock_ms, rest)
         }
         _ => None,
     }
+}
+
+/// `YYYY-MM-DD hh:mm:ss` without a fraction, all in one: most texts are this, or begin with it. `None`: look closer.
+#[inline]
+pub(super) fn whole_seconds(text: &[u8]) -> Option<(i64, &[u8])> {
+    let ([y0, y2, month, day, hours, minutes, seconds], between) = words::date_and_time(text)?;
+    let rest = text.get(19..)?;
+    if !matches!(between, b'T' | b't' | b' ') || hours > 23 || minutes > 59 || seconds > 59 {
+        return None;
+    }
+    if let [b'.' | b',', ..] = rest {
+        return None;
+    }
+    let days = days_since_1970(i64::from(y0) * 100 + i64::from(y2), i64::from(month), i64::from(day))?;
+    let seconds = (i64::from(hours) * 60 + i64::from(minutes)) * 60 + i64::from(seconds);
+    Some((days * DAY_MS + seconds * 1_000, rest))
+}
+
+/// What a clock showed, and the text behind that.
+fn with_offset(local_ms: i64, rest: &[u8]) -> Option<Time> {
+    Some(if rest.is_empty() { Time::Local(local_ms) } else { Time::Instant(local_ms - offset(rest)?) })
 }
 
 /// `YYYY-MM-DD` in the proleptic Gregorian calendar.

@@ -123,7 +123,7 @@ impl Conversion {
     }
 
     /// The same amount in the other unit. `value` is at most [`MAX_FIXED`] either way.
-    #[inline]
+    #[inline(always)]
     pub(super) fn apply(self, value: i64) -> i64 {
         if self.denominator == 1 && self.numerator == 1 {
             return value + self.before + self.after;

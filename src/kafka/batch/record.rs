@@ -37,13 +37,17 @@ pub(super) const LONGEST_VARINT: usize = 10;
 /// A varint at the front of `bytes`, and how many bytes it takes; `None` if it is cut off or longer than any number.
 #[inline]
 pub(super) fn varint(bytes: &[u8]) -> Option<(i64, usize)> {
-    let first = *bytes.first()?;
-    if first < 0x80 {
-        return Some((unzigzag(u64::from(first)), 1));
+    // Lengths and deltas are mostly of one or two bytes.
+    match *bytes {
+        [first @ 0..0x80, ..] => Some((unzigzag(u64::from(first)), 1)),
+        [first, second @ 0..0x80, ..] => {
+            Some((unzigzag(u64::from(first & 0x7F) | u64::from(second) << 7), 2))
+        }
+        _ => long_varint(bytes),
     }
-    long_varint(bytes)
 }
 
+#[inline(never)]
 fn long_varint(bytes: &[u8]) -> Option<(i64, usize)> {
     let mut number = 0_u64;
     for (index, byte) in bytes.iter().take(LONGEST_VARINT).enumerate() {

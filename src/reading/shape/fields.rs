@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::Step;
+use super::{Literal, Step};
 
 /// One bit each says which were seen.
 const MAX_FIELDS: usize = u64::BITS as usize;
@@ -29,10 +29,13 @@ pub(super) struct Fields {
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) from: usize,
-    pub(super) to: usize,
-    pub(super) steps: Range<usize>,
     /// Where the literal with its name ends.
-    name_to: usize,
+    pub(super) name_to: usize,
+    pub(super) steps: Range<usize>,
+    /// What stands behind its last value.
+    pub(super) tail: Literal,
+    /// Where it ends.
+    to: usize,
     /// The first bytes of that literal, and which bits of eight bytes they are.
     begins: u64,
     mask: u64,
@@ -48,10 +51,10 @@ impl Fields {
         let mut first_step = 0;
         let closed = loop {
             let FieldEnd { to, at, next } = field_end(literals, from)?;
-            let behind = steps.partition_point(|step| usize::from(step.end) <= at);
+            let behind = steps.partition_point(|step| step.literal.to() <= at);
             // Blanks before a number belong to the field.
             let last = steps.get(first_step..behind)?.last();
-            let to = last.map_or(to, |step| to.max(usize::from(step.end)));
+            let to = last.map_or(to, |step| to.max(step.literal.to()));
             fields.push(Field::new(literals, from, to, steps, first_step..behind)?);
             first_step = behind;
             let Some(next) = next else { break to };
@@ -77,7 +80,7 @@ impl Fields {
 
     /// Where the first field begins.
     pub(super) fn open(&self, literals: &[u8], body: &[u8]) -> Option<usize> {
-        super::after(body, 0, literals.get(..self.opened)?)
+        after(body, 0, literals.get(..self.opened)?)
     }
 
     /// The field that stands at the start of `rest`, one of the unseen.
@@ -102,7 +105,7 @@ impl Fields {
     /// Where the next field begins, if a separator stands at `at`.
     #[inline]
     pub(super) fn separate(&self, literals: &[u8], body: &[u8], at: usize) -> Option<usize> {
-        super::after(body, at, literals.get(self.separator.clone())?)
+        after(body, at, literals.get(self.separator.clone())?)
     }
 
     /// Whether the record ends at `at` as it should.
@@ -113,14 +116,23 @@ impl Fields {
 
 impl Field {
     fn new(literals: &[u8], from: usize, to: usize, steps: &[Step], range: Range<usize>) -> Option<Self> {
-        let name_to = steps.get(range.clone())?.first().map_or(to, |step| usize::from(step.end));
+        let own = steps.get(range.clone())?;
+        let name_to = own.first().map_or(to, |step| step.literal.to());
+        let tail_from = own.last().map_or(to, |step| step.literal.to());
         let literal = literals.get(from..name_to)?;
         let mask = match literal.len() {
             length @ 0..8 => (1 << (8 * length)) - 1,
             _ => u64::MAX,
         };
-        Some(Self { from, to, steps: range, name_to, begins: beginning(literal) & mask, mask })
+        let tail = Literal::new(literals, tail_from, to)?;
+        Some(Self { from, name_to, steps: range, tail, to, begins: beginning(literal) & mask, mask })
     }
+}
+
+/// Where `literal` ends, if it stands at `at`.
+#[inline]
+fn after(body: &[u8], at: usize, literal: &[u8]) -> Option<usize> {
+    body.get(at..)?.starts_with(literal).then_some(at + literal.len())
 }
 
 /// The first eight bytes as a number, zeros where there are fewer.
