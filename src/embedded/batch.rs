@@ -6,8 +6,8 @@
 //!                         17 CRC-32C (4)        27 first timestamp (8)    53 first sequence (4)
 //!                                               35 newest timestamp (8)   57 number of records (4), records
 //! ```
-//! The checksum covers everything from the attributes on, so a broker may set base offset and leader epoch. Refusals
-//! follow Apache Kafka's order and codes; what it checks and this broker does not is the inside: single records, and
+//! The checksum covers everything from the attributes on, so a broker may set base offset and leader epoch. Batches are
+//! refused in Apache Kafka's order and with its codes. Unlike Kafka, this broker does not check single records, nor
 //! timestamps far in the future.
 
 use super::codes::ErrorCode;
@@ -16,11 +16,11 @@ use crate::kafka::crc32c::crc32c;
 
 /// Bytes before the records.
 pub(super) const HEADER_BYTES: usize = 61;
-/// The part of them that `length` does not count.
+/// Bytes of the header that `length` does not count.
 const LENGTH_END: usize = 12;
 /// Where the bytes that the checksum covers begin.
 const CHECKED_FROM: usize = 21;
-/// Shortest thing that Kafka takes for a batch of any format.
+/// The shortest batch that Kafka accepts, in any format.
 const SHORTEST: i32 = 14;
 
 const MAGIC: i8 = 2;
@@ -28,7 +28,7 @@ const CODEC_MASK: i16 = 0b111;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 
-/// What the broker has to know of a batch.
+/// What the broker needs to know about a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) base_offset: i64,
@@ -96,8 +96,7 @@ fn first_batch(records: &[u8]) -> Result<Option<usize>, ErrorCode> {
     Ok((size <= records.len()).then_some(size))
 }
 
-/// Checks what a producer sent for one partition, exactly one batch that holds together, and cuts off half a batch that
-/// may follow it.
+/// Checks what a producer sent for one partition: exactly one consistent batch. Half a batch that follows is cut off.
 ///
 /// # Errors
 /// The code with which Kafka refuses it.
@@ -142,8 +141,8 @@ pub(super) fn place(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
 
 /// Offset and timestamp (ms) of the first record at `timestamp_ms` or later and at `start_offset` or later.
 ///
-/// A compressed batch is taken as a whole, from its first record: a reader that asks for a time gets somewhat older
-/// records, never fewer.
+/// A compressed batch counts as a whole, from its first record: a reader that seeks to a time gets somewhat older records,
+/// never fewer.
 pub(super) fn first_record_since(batch: &[u8], timestamp_ms: i64, start_offset: i64) -> Option<(i64, i64)> {
     let header = Header::read(batch).ok().filter(|header| header.max_timestamp_ms >= timestamp_ms)?;
     if header.attributes & CODEC_MASK != 0 {
@@ -164,13 +163,13 @@ pub(super) fn first_record_since(batch: &[u8], timestamp_ms: i64, start_offset: 
     None
 }
 
-/// A batch made by hand, for what a usual producer never sends: transaction markers, other codecs, rests of
+/// A batch made by hand, for what an ordinary producer never sends: transaction markers, other codecs, the remains of
 /// compaction. [`Broker::append_unchecked`](super::Broker::append_unchecked) puts it into a log.
 #[derive(Debug, Clone)]
 pub struct RawBatch {
     /// Codec in the low three bits (0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd), 16 transactional, 32 control.
     pub attributes: i16,
-    /// Offsets that the batch takes, less one.
+    /// Number of offsets in the batch, minus one.
     pub last_offset_delta: i32,
     /// Timestamp of all its records, milliseconds since 1970.
     pub timestamp_ms: i64,
@@ -182,7 +181,7 @@ pub struct RawBatch {
     pub producer: (i64, i16, i32),
 }
 
-/// Stands for no particular producer.
+/// Marks a batch without an idempotent producer.
 pub const NO_PRODUCER: (i64, i16, i32) = (-1, -1, -1);
 
 impl RawBatch {

@@ -1,4 +1,4 @@
-//! The error codes of Kafka's protocol that this broker answers with, by itself or because a test requested it.
+//! The error codes of Kafka's protocol that this broker returns, by itself or because a test requested it.
 
 /// An error code as it is in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum ErrorCode {
     RequestTimedOut = 7,
     /// A batch is larger than the topic takes.
     MessageTooLarge = 10,
-    /// What is to be kept with an offset is too long.
+    /// The metadata of a committed offset is too long.
     OffsetMetadataTooLarge = 12,
     /// No broker keeps the offsets of this group, or the transactions of this producer.
     CoordinatorNotAvailable = 15,
@@ -52,7 +52,7 @@ pub enum ErrorCode {
     InvalidConfig = 40,
     /// The controller is another broker.
     NotController = 41,
-    /// The broker has all the partitions that it will hold.
+    /// The broker has reached its maximum number of partitions.
     PolicyViolation = 44,
     /// A batch is not the one that comes next from its producer.
     OutOfOrderSequence = 45,

@@ -1,8 +1,8 @@
 //! One client's connection: frames in, answers out, one after the other.
 //!
-//! Kafka handles the requests of a connection in turn, so a client that sends several at once gets the answers in order,
-//! and a fetch that waits holds up what comes behind it. So does this broker. Memory for a request is allocated as its
-//! bytes arrive, not by its length field; a frame that is too long or makes no sense ends the connection.
+//! Like Kafka, this broker handles the requests of a connection one at a time: a client that sends several gets the answers
+//! in order, and a waiting fetch delays the requests after it. Memory for a request is allocated as its bytes arrive, not
+//! by its length field; a frame that is too long or malformed ends the connection.
 
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::api::{Api, Request};
 
-/// Longest frame of a request that carries no batches.
+/// Maximum frame of a request without batches.
 const MAX_PLAIN_BYTES: usize = 1 << 20;
-/// Room for a frame that a connection keeps between requests.
+/// Buffer that a connection keeps between requests.
 const KEEP_BYTES: usize = 256 << 10;
-/// Answers are gathered up to this size; larger batches go to the socket without a copy.
+/// Answers are buffered up to this size; larger batches go to the socket without a copy.
 const WRITE_BYTES: usize = 16 << 10;
 
 /// What the broker has seen; tests assert on it.
@@ -88,10 +88,10 @@ impl Drop for Open {
     }
 }
 
-/// Serves a client until it goes, does wrong, or a fault ends it.
+/// Serves a client until it disconnects, violates the protocol, or a fault ends it.
 pub(super) async fn serve(stream: TcpStream, broker: Arc<Shared>) {
     let open = Open::new(broker);
-    // Whatever ends it, the client sees a closed connection; nobody else needs to know.
+    // In every case the client sees a closed connection; nobody else needs to know.
     let _ = converse(stream, &open.0).await;
 }
 
@@ -139,10 +139,10 @@ async fn read_frame(
     Ok(())
 }
 
-/// Returns when the client closes the connection, while an answer is held back.
+/// Returns when the client closes the connection, while an answer is withheld.
 async fn hung_up(reader: &mut OwnedReadHalf) {
     if let Ok(1..) = reader.peek(&mut [0]).await {
-        // The next request is there already, and nothing behind it can be seen before it is read.
+        // The next request has already arrived, so a close behind it cannot be seen yet.
         std::future::pending::<()>().await;
     }
 }

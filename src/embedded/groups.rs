@@ -1,7 +1,7 @@
 //! The offsets that consumer groups have committed.
 //!
-//! Only what a group without members needs: an offset for each partition. Their number is bounded, and so are the names of
-//! groups; the offsets of a deleted topic are removed at the next request for them.
+//! Only what a group without members needs: one offset a partition. Their number and the length of group names are bounded;
+//! the offsets of a deleted topic are removed when they are next requested.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::codes::ErrorCode;
 
 /// Longest name of a group, in bytes.
 const MAX_NAME: usize = 249;
-/// Most offsets of all groups together.
+/// Maximum number of offsets, of all groups together.
 const MAX_OFFSETS: usize = 20_000;
 
 /// Group, topic, partition.
@@ -30,7 +30,7 @@ impl Groups {
         self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an offset.
+    /// Stores an offset.
     pub(super) fn commit(
         &self,
         group: &str,

@@ -1,8 +1,8 @@
 //! Accepts connections, and closes them all on command.
 //!
-//! One task owns the listening socket and all connections' tasks; the holder of the broker sends it commands and is told
-//! when they are done, so that a test continues only after the connections are really closed. When the task ends, so does
-//! every connection.
+//! One task owns the listening socket and the tasks of all connections. The owner of the broker sends it commands and waits
+//! until they are done, so that a test continues only after the connections are really closed. When the task ends, every
+//! connection ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use tokio::task::JoinSet;
 use super::Shared;
 use super::connection::serve;
 
-/// Pause after a failed accept, which is most likely for want of file descriptors.
+/// Pause after a failed accept, most likely because file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The commands to the task.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Close all connections; new ones are welcome.
+    /// Close all connections; new ones are accepted.
     DropConnections,
-    /// Leave new connections in the system's queue: to a client they are open, and silent.
+    /// Leave new connections in the system's queue: the client sees them open, but gets no answer.
     Pause,
-    /// Accept again, first those that waited.
+    /// Accept again, beginning with the connections that waited.
     Resume,
     /// Close the socket and all connections: new ones are refused.
     Close,
@@ -35,7 +35,7 @@ pub(super) enum Command {
 /// A command, and where to report that it is done.
 pub(super) type Order = (Command, oneshot::Sender<()>);
 
-/// Runs until the sender of orders is gone.
+/// Runs until the sender of commands is dropped.
 pub(super) async fn run(listener: TcpListener, broker: Arc<Shared>, mut orders: mpsc::Receiver<Order>) {
     let mut listener = Some(listener);
     let mut paused = false;
@@ -54,7 +54,7 @@ pub(super) async fn run(listener: TcpListener, broker: Arc<Shared>, mut orders: 
                     }
                     Command::Listen(again) => listener = Some(again),
                 }
-                // Nobody waits any more if the caller was cancelled.
+                // The caller may have been cancelled.
                 let _ = done.send(());
             }
             stream = accept(listener.as_ref()), if !paused => {

@@ -1,8 +1,8 @@
 //! One partition's log: whole batches in offset order, from the log start offset to the end offset.
 //!
 //! Invariants: the batches' offset ranges rise and do not overlap; each lies below `end_offset`, and ends at
-//! `start_offset` or above. There are no replicas, so the high watermark is the end offset. The log does no I/O and
-//! knows no limit: [`Store`](super::store::Store) counts bytes over all logs and decides which to shorten.
+//! `start_offset` or above. There are no replicas, so the high watermark is the end offset. The log does no I/O and has
+//! no size limit: [`Store`](super::store::Store) counts the bytes of all logs and decides which one to shorten.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -16,8 +16,8 @@ use super::sequence::Sequences;
 /// Stands for a leader's epoch that the client does not know.
 pub(super) const ANY_EPOCH: i32 = -1;
 
-/// Memory of a stored batch besides its bytes: the entry here, the shared allocation's head and its
-/// rounding. Counted, so that many tiny batches cannot go past the broker's limit.
+/// Memory of a stored batch besides its bytes: the entry here, and the header and rounding of the shared allocation.
+/// Counted, so that many tiny batches cannot exceed the broker's limit.
 pub(super) const ENTRY_BYTES: usize = 128;
 
 /// A batch in the log.
@@ -52,7 +52,7 @@ pub(super) struct Log {
     waiters: Vec<Weak<Notify>>,
 }
 
-/// What a fetch wants of one partition.
+/// What a fetch requests from one partition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) partition: i32,
@@ -116,10 +116,10 @@ impl Log {
         self.entries.iter().map(Entry::size).sum()
     }
 
-    /// Puts a batch at the end; the bytes that it takes.
+    /// Appends a batch; returns the bytes that it takes.
     pub(super) fn append(&mut self, mut bytes: Arc<[u8]>, header: batch::Header, order: u64) -> usize {
         let base_offset = self.end_offset;
-        // Nobody else holds the batch yet, so this changes it in place.
+        // The batch has no other owner yet, so it is changed in place.
         batch::place(Arc::make_mut(&mut bytes), base_offset, self.leader_epoch);
         self.sequences.note(&header, base_offset);
         let last_offset = base_offset.saturating_add(header.last_offset_delta.max(0).into());
@@ -193,7 +193,7 @@ impl Log {
         self.entries.front().map(|entry| entry.order)
     }
 
-    /// Deletes the oldest batch, as retention does; the bytes that are free now.
+    /// Deletes the oldest batch, as retention does; returns the bytes that were freed.
     pub(super) fn drop_oldest(&mut self) -> usize {
         let Some(entry) = self.entries.pop_front() else { return 0 };
         let next = self.entries.front().map_or(self.end_offset, |entry| entry.base_offset);
@@ -201,15 +201,15 @@ impl Log {
         entry.size()
     }
 
-    /// Moves the log start offset up to `before` and deletes the batches that end below it; the bytes that are free.
+    /// Raises the log start offset to `before` and deletes the batches that end below it; returns the bytes that were freed.
     pub(super) fn delete_before(&mut self, before: i64) -> usize {
         self.start_offset = self.start_offset.max(before.min(self.end_offset));
         let count = self.entries.partition_point(|entry| entry.last_offset < self.start_offset);
         self.entries.drain(..count).map(|entry| entry.size()).sum()
     }
 
-    /// Cuts the log so that it ends at `offset`, as a new leader does that had no more; the bytes that are free now.
-    /// Going below the start, it begins there.
+    /// Truncates the log to end at `offset`, as a new leader that had no more does; returns the bytes that were freed. If
+    /// that is below the start, the log begins there.
     pub(super) fn truncate(&mut self, offset: i64) -> usize {
         let offset = offset.max(0);
         if offset >= self.end_offset {
@@ -223,9 +223,9 @@ impl Log {
         self.entries.drain(keep..).map(|entry| entry.size()).sum()
     }
 
-    /// Has the waiter notified at the next change.
+    /// Registers a waiter, to be notified at the next change.
     pub(super) fn wait(&mut self, waiter: &Arc<Notify>) {
-        // Those that gave up are cleared away here, so the list is no longer than the number of fetches under way.
+        // Waiters that gave up are removed here, so the list is no longer than the number of fetches under way.
         self.waiters.retain(|other| other.strong_count() > 0);
         self.waiters.push(Arc::downgrade(waiter));
     }
@@ -299,7 +299,7 @@ mod tests {
         let freed = log.drop_oldest();
         assert_eq!((log.start_offset(), log.size()), (3, all - freed));
         assert_eq!(log.read(&at(2), 1, true).unwrap_err(), ErrorCode::OffsetOutOfRange);
-        // Into a batch: it stays, as do the offsets before.
+        // In the middle of a batch: the whole batch stays.
         assert!(log.delete_before(9) > 0);
         assert_eq!(log.start_offset(), 9);
         assert_eq!(base_offsets(&log.read(&at(9), 1, true).unwrap()), [4]);

@@ -1,9 +1,8 @@
-//! A Kafka broker inside the process: for `weather demo`, for trying things out and for tests. Not a server to keep data
-//! in: everything is in memory, the oldest records are deleted when the limit is reached, and nothing is left when it
-//! stops.
+//! A Kafka broker inside the process: for `weather demo`, for trying things out and for tests. It does not persist data:
+//! everything is in memory, the oldest records are deleted when the limit is reached, and all is gone when it stops.
 //!
-//! Why: the producer and the processor run against it unchanged, over a real socket and Kafka's own protocol, within
-//! milliseconds and without a JVM; and it can fail on demand ([`Faults`]).
+//! Why: the producer and the processor run against it unchanged, over a real socket and Kafka's own protocol. It starts
+//! within milliseconds, without a JVM, and can fail on demand ([`Faults`]).
 //!
 //! ```text
 //! listener    accepts, owns the connections      testing/  faults, and changes of its logs, for tests
@@ -14,12 +13,12 @@
 //! ```
 //!
 //! Invariants
-//! - Loopback only. No bytes from a socket make it panic. What a connection can hold is limited: one request of
+//! - Loopback only. No bytes from a socket make it panic. The memory of a connection is limited: one request of
 //!   `max_request_bytes`, and the batches of one answer until the client has read them.
 //! - It advertises exactly the requests and versions that are implemented.
-//! - A batch is stored as it came, except for base offset and leader epoch, and is only stored when its checksum is
-//!   right, and once if an idempotent producer sends it again. Offsets are given at append, without gaps. The high
-//!   watermark is the end of the log.
+//! - A batch is stored as it came, except for base offset and leader epoch, only if its checksum is right, and only once
+//!   if an idempotent producer sends it again. Offsets are assigned at append, without gaps. The high watermark is the end
+//!   of the log.
 //!
 //! Absent on purpose: replicas, members of consumer groups, transactions, fetch sessions, SASL and TLS, topic
 //! configurations, retention by time, disk.
@@ -55,15 +54,15 @@ pub use testing::{Fault, Faults, Rule};
 /// The broker's number in the cluster.
 const NODE_ID: i32 = 1;
 
-/// What a broker is started with.
+/// The settings of a broker.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The port on 127.0.0.1; 0 takes a free one.
     pub port: u16,
     /// The address that clients are told to connect to, if not the broker's own: that of a proxy before it.
     pub advertised: Option<SocketAddr>,
-    /// Bytes that the stored batches of all partitions may take, with what it takes to keep them. The newest batch is
-    /// kept even if it alone is larger.
+    /// Maximum bytes of the stored batches of all partitions, with their overhead. The newest batch is kept even if it
+    /// alone is larger.
     pub limit_bytes: usize,
     /// Largest batch, as Kafka's `max.message.bytes`.
     pub max_message_bytes: usize,
@@ -97,7 +96,7 @@ struct Shared {
     port: AtomicU16,
     store: store::Store,
     groups: groups::Groups,
-    /// Tells this broker's cluster from others.
+    /// Identifies this broker's cluster.
     cluster_id: String,
     /// Relaxed: the names only have to differ.
     next_producer_id: AtomicI64,
@@ -139,7 +138,7 @@ impl Broker {
     /// Starts a broker on the current tokio runtime.
     ///
     /// # Errors
-    /// The port is taken, or no socket is to be had.
+    /// The port is taken, or no socket is available.
     pub async fn start(options: Options) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let shared = Arc::new(Shared {
@@ -165,12 +164,12 @@ impl Broker {
     /// Creates a topic.
     ///
     /// # Errors
-    /// It exists, or the name or the number of partitions is not one that Kafka takes.
+    /// It exists, or Kafka would not accept the name or the number of partitions.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), ErrorCode> {
         self.shared.store.create_topic(name, partitions, false)
     }
 
-    /// Deletes a topic and its records. Created again, it begins at offset 0.
+    /// Deletes a topic and its records. If it is created again, it begins at offset 0.
     ///
     /// # Errors
     /// There is no such topic.
@@ -181,7 +180,7 @@ impl Broker {
     /// Raises a topic's number of partitions to `total`.
     ///
     /// # Errors
-    /// There is no such topic, or it has as many.
+    /// There is no such topic, or it has at least as many.
     pub fn add_partitions(&self, name: &str, total: i32) -> Result<(), ErrorCode> {
         self.shared.store.add_partitions(name, total)
     }
@@ -252,7 +251,7 @@ impl Broker {
     /// Listens on another, free port after [`stop`](Self::stop), with the same records: the broker has moved.
     ///
     /// # Errors
-    /// No socket is to be had.
+    /// No socket is available.
     pub async fn restart_elsewhere(&self) -> std::io::Result<()> {
         self.listen((Ipv4Addr::LOCALHOST, 0).into()).await
     }
@@ -267,7 +266,7 @@ impl Broker {
     /// Returns when the task has done it.
     async fn order(&self, command: Command) {
         let (done, wait) = oneshot::channel();
-        // Both fail only if the task is gone, which is when the runtime shuts down.
+        // Both fail only if the task has ended, because the runtime shuts down.
         if self.orders.send((command, done)).await.is_ok() {
             let _ = wait.await;
         }

@@ -1,9 +1,9 @@
-//! What makes a producer idempotent: the broker remembers the last batches of each, and recognizes repeated ones.
+//! What makes a producer idempotent: the broker remembers the last batches of each producer and recognizes repeated ones.
 //!
-//! As in Kafka, the last five batches of each producer and partition: one of them is acknowledged again with its old
-//! offset; any other that is not the next is refused. An unknown producer may begin anywhere, because the broker may have
-//! forgotten it. Each log has its own memory, which is bounded: if there are too many producers, the one that was silent
-//! longest is forgotten.
+//! As in Kafka, these are the last five batches of each producer and partition. One of them is acknowledged again with its
+//! old offset; any other that is not the next is refused. An unknown producer may begin at any number, because the broker
+//! may have forgotten it. Each log remembers a limited number of producers: of too many, the one that was silent longest is
+//! forgotten.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,7 +14,7 @@ use super::codes::ErrorCode;
 const REMEMBERED: usize = 5;
 /// Producers remembered.
 const MAX_PRODUCERS: usize = 1_000;
-/// The highest sequence number; 0 comes after it.
+/// The highest sequence number; the next is 0.
 const HIGHEST: i32 = i32::MAX;
 
 /// A batch that was appended.
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(sequences.check(&header((7, 1), 70, 1)), Err(ErrorCode::OutOfOrderSequence));
         sequences.note(&header((7, 1), 0, 1), 200);
         assert_eq!(sequences.check(&header((7, 0), 70, 1)), Err(ErrorCode::InvalidProducerEpoch));
-        // What was cut off may come again.
+        // A batch that was cut off may be sent again.
         sequences.cut(200);
         assert_eq!(sequences.check(&header((7, 1), 0, 1)), Ok(None));
     }

@@ -1,11 +1,11 @@
 //! All topics of the broker behind one lock, under one limit of bytes.
 //!
-//! The lock is held for map look-ups and pushes, never over a checksum, a copy of a batch or an await, so one is enough
-//! for the two or three cores that this broker is for. A change of a log notifies the fetches that wait for it
-//! after the lock is released.
+//! The lock is held only for map look-ups and pushes, never during a checksum, a copy of a batch or an await, so one is
+//! enough for the two or three cores that this broker is meant for. When a log changes, waiting fetches are notified after
+//! the lock is released.
 //!
-//! Limit: when the stored batches of all partitions together (with what it takes to keep them) exceed it, the batch
-//! that was appended first is deleted, wherever it is, until they fit; only the newest batch of all is never deleted.
+//! Limit: while the stored batches of all partitions together (with their overhead) exceed it, the batch that was appended
+//! first is deleted, in whichever partition it is. Only the newest batch of all is never deleted.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -43,7 +43,7 @@ struct State {
 pub(super) struct Appended {
     pub(super) base_offset: i64,
     pub(super) log_start_offset: i64,
-    /// The newest timestamp of a batch that was here already, as Kafka says it of these alone; else -1.
+    /// The newest timestamp of a batch that was stored before, since Kafka returns it for those only; else -1.
     pub(super) known_time_ms: i64,
 }
 
@@ -68,11 +68,11 @@ pub(super) enum TopicName<'a> {
     Id([u8; 16]),
 }
 
-/// What all of a fetch's partitions have to give: one result for each, in the order asked.
+/// The results of a fetch: one for each partition, in the order of the request.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) slices: Vec<Result<Slice, ErrorCode>>,
-    /// There is enough, or an error, so that the answer must not wait.
+    /// There are enough bytes, or an error, so the answer must not wait.
     pub(super) complete: bool,
 }
 
@@ -135,7 +135,7 @@ impl Store {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a topic, or only checks whether it could.
+    /// Creates a topic, or only checks whether it could be created.
     pub(super) fn create_topic(
         &self,
         name: &str,
@@ -230,7 +230,7 @@ impl Store {
         self.lock().log(topic, partition).map(|log| (log.start_offset(), log.end_offset()))
     }
 
-    /// Appends a batch of a producer, unless it is here already: then where it is.
+    /// Appends a batch of a producer. If it was stored before, returns where.
     pub(super) fn append_once(
         &self,
         topic: &str,
@@ -247,7 +247,7 @@ impl Store {
         self.append_locked(state, topic, partition, batch, header)
     }
 
-    /// Appends a batch, whatever it is.
+    /// Appends a batch without any check.
     pub(super) fn append(
         &self,
         topic: &str,
@@ -280,9 +280,9 @@ impl Store {
         Ok(Appended { base_offset, log_start_offset, known_time_ms: -1 })
     }
 
-    /// Reads for a fetch; if that is not complete, `waiter` is notified at the next change of any of its partitions.
+    /// Reads for a fetch. If the result is incomplete, `waiter` is notified when any of its partitions changes.
     ///
-    /// The bytes of all partitions together keep to `max_bytes`, except that the first batch found is always given.
+    /// All partitions together return at most `max_bytes`, but at least the first batch that is found.
     pub(super) fn read(
         &self,
         topics: &[(TopicName<'_>, Vec<Wanted>)],
@@ -382,7 +382,7 @@ pub(super) fn random_id() -> [u8; 16] {
     id
 }
 
-/// Whether Kafka takes the name for a topic.
+/// Whether Kafka accepts the name for a topic.
 pub(super) fn is_valid_topic(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_TOPIC_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(legal)

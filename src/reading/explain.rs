@@ -1,7 +1,7 @@
-//! What a record was understood as, what else it carries, and what to do about it, for people.
+//! Explains a record to people: how it was read, what else it contains, and what to do.
 //!
-//! Not for the hot path: this allocates freely. It explains one record at a time, a sample; the same `Plan`
-//! decides here as in the parser, so it never says anything that the parser does not do.
+//! Not for the hot path: this allocates freely. It explains single records, as samples. It uses the same `Plan` as the
+//! parser, so it never states anything that the parser does not do.
 
 use std::fmt::Write as _;
 
@@ -52,11 +52,11 @@ pub struct Understood {
 pub struct Explanation {
     /// What counts, in the order station, timestamp, temperature, humidity, wind_speed.
     pub understood: Vec<Understood>,
-    /// Fields that may well be what is missing.
+    /// Fields that are probably what is missing.
     pub candidates: Vec<(&'static str, Field)>,
-    /// Everything else that the record carries.
+    /// All other fields of the record.
     pub others: Vec<Field>,
-    /// What is wrong with a value that is no record, as a sentence.
+    /// What is wrong with a value that is not a record, as a sentence.
     pub problem: Option<&'static str>,
     /// The `--fields` to try.
     pub fields: Option<String>,
@@ -154,7 +154,7 @@ impl Explanation {
         push("timestamp", plan.time.map(|time| time.at), None, None);
         for metric in Metric::ALL {
             if let Ok(of) = plan.metrics[metric.index()] {
-                // A record without a single metric has no reading that says why: each says so by itself.
+                // A record without any metric has no reading that states why, so each field is judged separately.
                 let cause = match &read {
                     Ok(reading) => reading.left_out[metric.index()],
                     Err(_) => {
@@ -169,7 +169,7 @@ impl Explanation {
             self.understood.iter().any(|field| metrics.contains(&field.name) && field.cause.is_none());
     }
 
-    /// Looks for what is missing among the fields that nothing is known of.
+    /// Searches the unknown fields for what is missing.
     fn guess(&mut self, plan: &Plan, fields: Vec<Field>) {
         let used: Vec<String> = self.understood.iter().map(|field| field.path.clone()).collect();
         let missing = |metric: Metric| plan.metrics[metric.index()].is_err();

@@ -1,6 +1,6 @@
-//! What users say about their records on the command line: `--fields`, `--missing-values`, `--output-units`.
+//! What users specify about their records on the command line: `--fields`, `--missing-values`, `--output-units`.
 //!
-//! Every error says what is expected, for the one line that the command line prints.
+//! Every error states what is expected, for the one line that the command line prints.
 
 use super::Metric;
 use super::number::{fixed_from_float, float_from_text};
@@ -28,7 +28,7 @@ pub(super) enum Rule {
 }
 
 impl FieldRule {
-    /// The array that it is of an element of, if it is.
+    /// The array whose elements the path is relative to, if any.
     pub(super) fn lists(&self) -> impl Iterator<Item = &Path> {
         let stated = match &self.rule {
             Rule::Metric { stated: Some(spot), .. } => spot.list.as_ref(),

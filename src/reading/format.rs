@@ -1,4 +1,4 @@
-//! A format: by which paths the fields of a reading may come, in which units and zone, and in which unit they are kept.
+//! A format: the paths at which the fields of a reading may be, their units and time zone, and the units of the averages.
 //!
 //! It consists of the fields that the user gave (`--fields`), followed by the names that are known by default
 //! (`super::names`). Of several paths of a field, the first whose field is in the record and is not null, an object or an
@@ -7,7 +7,7 @@
 //! A record is one reading, unless the user said that it has an array of them (`[]` in `--fields`): then every element of
 //! the array is read as a record, and paths without `[]` are looked for beside the array, for all of them.
 //!
-//! Readers that have a format share it; it never changes.
+//! Parsers share a format; it never changes.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub enum MissingTimestamp {
     Kafka,
 }
 
-/// The user's choices; the default is what is known without flags.
+/// The user's choices; the default is used without any flag.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     /// Paths and units, in the order in which they were given.
@@ -58,7 +58,7 @@ pub struct Format {
 /// Where a record has an array of readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct List {
-    /// Leads to the array and to the fields beside it; its slots are those of the format's tree.
+    /// Finds the array and the fields beside it; its slots are those of the format's tree.
     pub(super) outer: Tree,
     /// The array's slot; `None`: it is the record itself.
     pub(super) array: Option<Slot>,
@@ -104,7 +104,7 @@ pub(super) struct MetricName {
 pub(super) struct Limits {
     least: i64,
     most: i64,
-    /// Values from here to `most` are this: a wet hygrometer shows up to 105 %.
+    /// Values between this and `most` count as this: a wet hygrometer shows up to 105 %.
     ceiling: i64,
     output: Unit,
 }
@@ -162,7 +162,7 @@ impl Default for Format {
 }
 
 impl Format {
-    /// The names of `settings`, before those that are known anyway.
+    /// The names of `settings`, followed by those that are known by default.
     pub fn new(settings: Settings) -> Self {
         let mut builder = Builder { tree: Tree::new(), outer: None };
         let list = settings.fields.iter().flat_map(FieldRule::lists).next();
@@ -218,7 +218,7 @@ impl Format {
         self.list.is_some()
     }
 
-    /// Where that array is; an empty path is the record itself.
+    /// The path of that array; an empty path is the record itself.
     pub(super) fn list_path(&self) -> Option<&Path> {
         self.settings.fields.iter().flat_map(FieldRule::lists).next()
     }
@@ -232,7 +232,7 @@ impl Format {
 
 struct Builder {
     tree: Tree,
-    /// Of what stands beside an array of readings.
+    /// The tree of the fields beside an array of readings.
     outer: Option<Tree>,
 }
 

@@ -61,7 +61,7 @@ fn reading(text: &str) -> Expected {
 fn every_form_is_read_as_it_is_meant_or_refused_with_a_hint() {
     let (mut right, mut refused) = (0, 0);
     for form in forms() {
-        // Those with a letter repeat an earlier form without the line that it needs.
+        // Forms with a letter repeat an earlier one, without the flags that it needs.
         let number = form.name.split(' ').next().unwrap_or_default();
         let is_counted = number.starts_with(|c: char| c.is_ascii_digit()) && !number.ends_with('a');
         let format = Arc::new(Format::new(form.settings));
@@ -92,6 +92,6 @@ fn every_form_is_read_as_it_is_meant_or_refused_with_a_hint() {
             assert!(hint.contains(&expected), "{}: {hint}", form.name);
         }
     }
-    // What the README says: of 60 forms, these.
+    // As in the README: of 60 forms, these.
     assert_eq!((right, refused), (50, 10));
 }

@@ -1,11 +1,11 @@
 //! A value → its parsed nodes, by simd-json, in buffers that are kept from value to value.
 //!
-//! simd-json works in place, so the value is copied first. What a huge value made the buffers grow to is given back
-//! before the call returns; while it is parsed it may take 36 bytes for each of its own.
+//! simd-json works in place, so the value is copied first. Memory that a huge value needed is freed before the call
+//! returns; while it is parsed, it may take 36 bytes for each of its own.
 
 use simd_json::{Buffers, Node, Tape};
 
-/// After a longer value the buffers are dropped and begin small again.
+/// After a longer value the buffers are dropped and start small again.
 const KEPT_VALUE_BYTES: usize = 16 * 1024;
 /// After a value with more brackets, commas, colons, strings and scalars than this, too.
 const KEPT_STRUCTURALS: usize = 4 * 1024;
@@ -26,13 +26,13 @@ impl Default for Json {
 }
 
 impl Json {
-    /// What `use_nodes` makes of the value's nodes, none if it is no JSON, and of whether it is JSON as it stands: Python's
-    /// `NaN` and `Infinity` are forgiven.
+    /// Calls `use_nodes` with the value's nodes, none if it is not JSON, and with whether it is strictly JSON: Python's `NaN`
+    /// and `Infinity` are accepted.
     pub(super) fn parse<R>(&mut self, body: &[u8], use_nodes: impl FnOnce(&[Node<'_>], bool) -> R) -> R {
         self.scratch.clear();
         self.scratch.extend_from_slice(body);
-        // The tape borrows the value while it is filled, and is handed on empty: so its allocation outlives
-        // the borrow.
+        // The tape borrows the value while it is filled. It is emptied afterwards, so that its allocation outlives the
+        // borrow.
         let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
         let mut is_json = simd_json::fill_tape(&mut self.scratch, &mut self.buffers, &mut tape).is_ok();
         let is_repaired = !is_json && may_have_python_words(body);
@@ -54,12 +54,12 @@ impl Json {
     }
 }
 
-/// Whether a value that is no JSON may be one but for Python's `NaN` and `Infinity`.
+/// Whether a value that is not JSON might be, except for Python's `NaN` and `Infinity`.
 fn may_have_python_words(body: &[u8]) -> bool {
     matches!(body.first(), Some(b'{' | b'[')) && body.iter().any(|byte| matches!(byte, b'N' | b'I'))
 }
 
-/// Writes an empty text, which is a missing value, over each `NaN`, `Infinity` and `-Infinity` outside of texts.
+/// Replaces each `NaN`, `Infinity` and `-Infinity` outside of strings with an empty string, which is a missing value.
 pub(super) fn blank_python_words(value: &mut [u8]) {
     let mut at = 0;
     while let Some(byte) = value.get(at) {

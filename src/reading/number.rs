@@ -1,8 +1,8 @@
 //! Numbers → fixed point: the one place where a number of a reading becomes a value.
 //!
-//! What a JSON number means is what simd-json makes of it, an `f64` or an integer; its fixed point is that times 1e6,
-//! rounded half away from zero. [`Decimal`] reaches the same result from the digits themselves, without a float where
-//! it can do without: a number with at most six decimals is an integer of millionths already. (The float next to it is
+//! The meaning of a JSON number is defined by simd-json's result, an `f64` or an integer; its fixed point is that times 1e6,
+//! rounded half away from zero. [`Decimal`] computes the same from the digits themselves, without a float where none is
+//! needed: a number with at most six decimals is an integer of millionths already. (The float next to it is
 //! off by less than 1e-8 of a millionth within [`MAX_FIXED`], so rounding gives the same.) A test compares both.
 
 use super::SCALE;
@@ -31,7 +31,7 @@ const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
 ];
-/// More digits than these are left to the general parser.
+/// Numbers with more digits are left to the general parser.
 const MAX_DIGITS: usize = 18;
 
 /// A finite number as fixed point; `None` beyond [`MAX_FIXED`].
@@ -100,8 +100,8 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// Reads the number at the start of `text`, in JSON's grammar. `None`: none there, one with an exponent, or one that
-    /// is too long.
+    /// Reads the number at the start of `text`, in JSON's grammar. `None`: there is none, it has an exponent, or it is too
+    /// long.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         let first = usize::from(text.first() == Some(&b'-'));
         let (mut digits, mut at) = words::digits(text, first, 0);

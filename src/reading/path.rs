@@ -1,8 +1,8 @@
 //! The path of a field in a record, and finding all of a format's fields in one walk over a parsed record.
 //!
-//! A path is names with dots between them, and places in arrays: `wind.speed`, `obs[0][7]`. All paths of a format are
-//! merged into one [`Tree`], so that every key of a record is looked up once, whatever the number of paths. `[]` in a
-//! path stands for every element of an array ([`Spot`]): one tree leads to the array, another is walked at each element.
+//! A path consists of names, separated by dots, and array indexes: `wind.speed`, `obs[0][7]`. All paths of a format are
+//! merged into one [`Tree`], so that every key of a record is looked up only once. `[]` in a path stands for every element
+//! of an array ([`Spot`]): one tree finds the array, another is walked at each element.
 //!
 //! Invariant: the walk goes no deeper than the longest path, however deeply a record nests.
 
@@ -10,7 +10,7 @@ use std::fmt;
 
 use simd_json::Node;
 
-/// Longer paths are refused.
+/// Maximum length of a path; longer ones are refused.
 const MAX_STEPS: usize = 16;
 /// Longer keys than this share one group in a branch's index.
 const MAX_INDEXED: usize = 32;
@@ -25,7 +25,7 @@ enum Step {
     Place(usize),
 }
 
-/// A path, and the array that it starts from an element of, if users wrote `[]`.
+/// A path, and the array whose elements it is relative to, if it was written with `[]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spot {
     /// Where the array of readings is in the record; an empty path is the record itself.
@@ -86,7 +86,7 @@ impl Path {
         Spot::from_text(text).filter(|spot| spot.list.is_none()).map(|spot| spot.path)
     }
 
-    /// Whether it is the record itself.
+    /// Whether the path is the record itself.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -141,7 +141,7 @@ pub(super) struct Tree {
 struct Branch {
     /// By length, then by text.
     keys: Vec<(Box<[u8]>, Target)>,
-    /// How each of the keys begins: that distinguishes most keys of one length.
+    /// The first bytes of each key, which distinguish most keys of one length.
     beginnings: Vec<u64>,
     /// Where in `keys` those of each length begin.
     starts: Vec<u16>,
@@ -178,7 +178,7 @@ impl Tree {
         Slot::try_from(self.slots - 1).unwrap_or(Slot::MAX)
     }
 
-    /// Lets a path lead to a slot that another has, unless it leads somewhere already.
+    /// Makes a path an alias of another's slot, unless it has one already.
     pub(super) fn add_as(&mut self, path: &Path, slot: Slot) -> Slot {
         let Some((last, before)) = path.0.split_last() else { return slot };
         let mut at = 0;
@@ -194,7 +194,7 @@ impl Tree {
         *self.branches[at].target(last).slot.get_or_insert(slot)
     }
 
-    /// Prepares the look-up; to be called when all paths are in.
+    /// Prepares the look-up; call it after all paths were added.
     pub(super) fn index(&mut self) {
         for branch in &mut self.branches {
             branch.keys.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
@@ -239,7 +239,7 @@ impl Tree {
 
     fn take(&self, tape: &[Node<'_>], at: usize, target: Target, found: &mut Found) {
         if let Some(place) = target.slot.and_then(|slot| found.get_mut(usize::from(slot))) {
-            // Of a key that comes twice the last counts.
+            // If a key occurs twice, the last counts.
             *place = u32::try_from(at).unwrap_or(ABSENT);
         }
         if let Some(branch) = target.branch.and_then(|branch| self.branches.get(usize::from(branch))) {
@@ -248,7 +248,7 @@ impl Tree {
         }
     }
 
-    /// Forgets what was found below a key that comes twice.
+    /// Discards what was found below the first of two equal keys.
     fn clear(&self, branch: &Branch, found: &mut Found) {
         let keys = branch.keys.iter().map(|(_, target)| target);
         for target in keys.chain(branch.places.iter().map(|(_, target)| target)) {
@@ -270,7 +270,7 @@ fn beginning(key: &[u8]) -> u64 {
     }
 }
 
-/// How many nodes a value has within.
+/// How many nodes are inside a value.
 pub(super) fn parts(value: &Node<'_>) -> usize {
     match value {
         Node::Object { count, .. } | Node::Array { count, .. } => *count,

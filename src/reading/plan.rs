@@ -1,8 +1,8 @@
-//! What decides about a record: which of its fields is the time, which are the metrics, and in which units they are.
+//! How to read a record: which of its fields is the time, which are the metrics, and in which units they are.
 //!
-//! A plan follows from a record's names, from where it has null, objects and arrays, and from the fields that state a
-//! unit or an offset: never from the values themselves. So what is planned for one record holds for every record of
-//! the same [shape](super::shape).
+//! A plan depends on a record's names, on where it has null, objects and arrays, and on the fields that state a unit or an
+//! offset; never on other values. So the plan of one record is valid for every record of the same
+//! [shape](super::shape).
 
 use simd_json::{Node, StaticNode};
 
@@ -19,7 +19,7 @@ pub(super) struct Plan {
     pub(super) time: Option<TimePlan>,
     pub(super) metrics: [Result<MetricPlan, Cause>; 3],
     pub(super) station: Option<u32>,
-    /// Fields whose very value the plan rests on: stated units and offsets. [`ABSENT`] where there are fewer.
+    /// Fields whose values the plan depends on: stated units and offsets. [`ABSENT`] where there are fewer.
     pub(super) pinned: [u32; 4],
 }
 
@@ -82,7 +82,7 @@ impl<'r, 'v> Record<'r, 'v> {
                         Some((unit_at, Node::String(unit))) => {
                             *pinned = unit_at;
                             let unit = Unit::from_text(unit);
-                            // A unit that is not known makes the number none.
+                            // In an unknown unit, the number cannot be used.
                             unit.and_then(|unit| names.limits.conversion(unit)).ok_or(Cause::NotANumber)?
                         }
                         _ => match name.conversion {
@@ -131,7 +131,7 @@ impl<'r, 'v> Record<'r, 'v> {
 fn float_of(node: &Node<'_>) -> Option<f64> {
     match *node {
         Node::Static(StaticNode::F64(value)) => Some(value),
-        // Beyond 2^53 these lose digits, far outside of every range.
+        // Beyond 2^53 digits are lost; that is far outside of every range.
         Node::Static(StaticNode::U64(value)) => Some(value as f64),
         Node::Static(StaticNode::I64(value)) => Some(value as f64),
         _ => None,
@@ -146,7 +146,7 @@ pub(super) fn sent_number(node: &Node<'_>) -> Result<Option<i64>, Cause> {
     }
 }
 
-/// A number in quotes. What people write for "no value" is that.
+/// A number in quotes. What people write for "no value" counts as none.
 pub(super) fn sent_text(text: &str) -> Result<Option<i64>, Cause> {
     let text = text.trim_ascii();
     if let Some(decimal) =

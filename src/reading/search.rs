@@ -1,4 +1,4 @@
-//! From a parsed record to the readings in it: out of its envelope, and apart if it is a list.
+//! Finds the readings in a parsed record: inside its envelope, and each element if it is a list.
 
 use simd_json::Node;
 
@@ -6,7 +6,7 @@ use super::format::{Envelope, Format};
 use super::path::{ABSENT, Found, Slot, Tree, parts};
 use super::plan::Plan;
 
-/// Buffers that are kept from record to record.
+/// Buffers that are reused for each record.
 #[derive(Debug, Default)]
 pub(super) struct Search {
     found: Found,
@@ -25,8 +25,8 @@ pub(super) struct Candidate {
 }
 
 impl Search {
-    /// Hands out what may be readings in a parsed record: one, unless the format has a list and the record, too. None in
-    /// what is neither an object nor a list.
+    /// Returns the possible readings in a parsed record: one, unless both the format and the record have a list. None if it is
+    /// neither an object nor a list.
     pub(super) fn each(&mut self, format: &Format, nodes: &[Node<'_>], mut take: impl FnMut(Candidate)) {
         let is_record = match nodes.first() {
             Some(Node::Object { .. }) => true,

@@ -2,10 +2,10 @@
 //!
 //! A number is epoch time in the unit that its magnitude implies: seconds below 1e11 (the year 5138),
 //! milliseconds below 1e14, microseconds below 1e17, nanoseconds from there. Text is ISO 8601, or such a
-//! number in quotes. Text without an offset is a local time, in the zone that the format names: the machine's own
-//! zone never plays a part.
+//! number in quotes. Text without an offset is a local time, in the zone that the format names; the machine's own zone is
+//! never used.
 //!
-//! Every form is cut down to the millisecond, never rounded up: a reading of 12:59:59.9999 belongs to the
+//! Every form is truncated to the millisecond, never rounded up: a reading of 12:59:59.9999 belongs to the
 //! hour that ends at 13:00. (Epoch seconds in a float are first rounded to the microsecond, the resolution
 //! that a double has until the year 2242; else 1700000000.123, which it holds as …0.12299, would come out as
 //! 122 ms.)
@@ -60,12 +60,12 @@ pub(super) fn from_float(epoch: f64) -> i64 {
     }
 }
 
-/// The time that a text means.
+/// What a text states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Time {
     /// ms since 1970 in UTC.
     Instant(i64),
-    /// What a clock showed somewhere: ms since 1970 on that clock.
+    /// A local time: ms since 1970 on the clock of some zone.
     Local(i64),
 }
 

@@ -8,10 +8,10 @@ use std::fmt;
 
 use super::{Metric, SCALE};
 
-/// Larger values are refused before they are converted: no measurement is near it, and no product overflows below it.
+/// Larger values are refused before they are converted: no measurement comes near, and below it no product overflows.
 pub(super) const MAX_FIXED: i64 = 10_000 * SCALE;
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// °C.
@@ -63,7 +63,7 @@ impl Unit {
         SPELLINGS.iter().find(|(_, spellings)| is_named(spellings)).map(|(unit, _)| *unit)
     }
 
-    /// What it is a unit of.
+    /// Which metric it is a unit of.
     pub fn metric(self) -> Metric {
         match self {
             Celsius | Fahrenheit | Kelvin => Metric::Temperature,
@@ -135,7 +135,7 @@ impl Conversion {
 /// The nearest whole number, halves away from zero; `by` is positive.
 fn divide_rounding(value: i64, by: i64) -> i64 {
     let half = by / 2;
-    // An odd divisor has no halves, and of an even one `half` is exactly that: both round right when cut towards zero.
+    // For an odd divisor there are no halves, and for an even one `half` is exact: truncation then rounds both correctly.
     if value < 0 { (value - half) / by } else { (value + half) / by }
 }
 

@@ -1,8 +1,8 @@
-//! Bytes of a record looked at eight at a time, as one `u64`: comparing, scanning and counting digits without a branch for
-//! each byte. What the branches of a loop cost is that their end cannot be guessed, and numbers are of all lengths.
+//! Reads the bytes of a record eight at a time, as one `u64`: compares, scans and counts digits without a branch for each
+//! byte. Branches are expensive here because numbers have different lengths, so the end of a loop cannot be predicted.
 //!
-//! The first byte is the lowest of the word. What is said of the lowest byte that is found is exact; a carry can only make
-//! bytes behind it look like more of the kind.
+//! The first byte is the lowest of the word. The lowest match is exact; a carry can only cause false matches in the bytes
+//! after it.
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -186,7 +186,7 @@ pub(super) fn thirteen_digits(text: &[u8], at: usize) -> Option<u64> {
     Some(eight_digits(first ^ (ONES * 0x30)) * 100_000 + eight_digits(five) / 1_000)
 }
 
-/// Marks the bytes that are no digits.
+/// Marks the bytes that are not digits.
 #[inline(always)]
 fn not_digits(word: u64) -> u64 {
     // A digit is 0 to 9 now, and no byte reaches the next one when 0x76 is added to its lower seven bits.
@@ -212,8 +212,8 @@ fn eight_digits(digits: u64) -> u64 {
     (fours * 10_000 + (fours >> 32)) & 0xFFFF_FFFF
 }
 
-/// The first byte from `at` on that a text in JSON is not made of alone: a quote, a backslash, a control character, or one
-/// beyond ASCII. Where all bytes are fewer than eight, none is looked at.
+/// The first byte from `at` on that is special in a JSON string: a quote, a backslash, a control character, or one beyond
+/// ASCII. If there are fewer than eight bytes in all, none is examined.
 #[inline]
 pub(super) fn plain_until(text: &[u8], mut at: usize) -> usize {
     while let Some(word) = word_at(text, at) {
@@ -232,7 +232,7 @@ pub(super) fn plain_until(text: &[u8], mut at: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Words of bytes that are near to what is looked for.
+    /// Words of bytes that are close to the bytes that are searched for.
     fn words() -> impl Iterator<Item = [u8; 11]> {
         const BYTES: &[u8] = b"0123456789/:.-,\"\\!#[]\x00\x1f\x20\x7f\x80\xb0\xb5\xdc\xff";
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;

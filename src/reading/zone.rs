@@ -1,11 +1,11 @@
-//! Time zones: what a clock on a wall says → UTC.
+//! Time zones: local time → UTC.
 //!
 //! Text without an offset is a local time. Its zone is UTC, a fixed offset or a place, whose history is in a zone
 //! file of the IANA database ([`file`]). Such a file is read once, at start, into a table of the offsets by local time,
 //! so that a look-up is a comparison with the one found last.
 //!
-//! A local time that comes twice, when clocks are set back, is the first of the two; one that never comes, when they
-//! are set forward, is read with the offset from before. So do Java and Spark.
+//! A local time that occurs twice, when clocks are set back, means the first of the two; one that never occurs, when they
+//! are set forward, is read with the offset from before. Java and Spark do the same.
 //! Invariants: the table is sorted and never empty; nothing here panics on any file or time.
 
 mod file;
@@ -13,7 +13,7 @@ mod file;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Folders of zone files: as systems have it, and as the image has it.
+/// Folders of zone files: on most systems, and in the image.
 const FOLDERS: [&str; 3] = ["/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/share/zoneinfo"];
 /// The Gregorian calendar repeats itself, weekdays included, after 400 years.
 const CYCLE_MS: i64 = 146_097 * 86_400_000;
@@ -21,12 +21,12 @@ const DAY_MS: i64 = 86_400_000;
 /// 2000-01-01: offsets that were given up before do not count where days are cut into windows. Some have odd minutes.
 const DAYS_FROM_MS: i64 = 946_684_800_000;
 
-/// The zone of times that name none.
+/// The zone of times without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Zone {
-    /// As far ahead of UTC all year round, in ms.
+    /// A fixed offset, ms ahead of UTC.
     Fixed(i64),
-    /// As a place keeps its clocks.
+    /// The local time of a region.
     Region(Region),
 }
 
@@ -38,7 +38,7 @@ impl Zone {
     /// in `folder` (the value of `TZDIR`), then where systems have these files.
     ///
     /// # Errors
-    /// What is wrong with it, as a sentence.
+    /// What is wrong, as a sentence.
     pub fn from_text(text: &str, folder: Option<PathBuf>) -> Result<Self, String> {
         if matches!(text, "UTC" | "utc" | "Z" | "GMT" | "Etc/UTC") {
             return Ok(Zone::UTC);
@@ -111,7 +111,7 @@ impl fmt::Display for Zone {
     }
 }
 
-/// The offset that was found last, and for which local times it holds.
+/// The offset that was found last, and the local times for which it is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Cursor {
     from_ms: i64,
@@ -119,14 +119,14 @@ pub(super) struct Cursor {
     ahead_ms: i64,
 }
 
-/// The offsets of a place by its local time.
+/// The offsets of a region by its local time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
     /// In the IANA database; letters, digits and `/_-+` only.
     name: String,
     /// `(local ms from which it holds, ms ahead of UTC)`, ascending; the first holds before its time, too.
     offsets: Vec<(i64, i64)>,
-    /// From this local time on, everything is as it was [`CYCLE_MS`] before, as often as it takes.
+    /// From this local time on, the offsets repeat every [`CYCLE_MS`].
     repeats_from_ms: i64,
 }
 
@@ -166,7 +166,7 @@ impl Region {
         if local_ms >= self.repeats_from_ms {
             let cycles = (local_ms - self.repeats_from_ms) / CYCLE_MS + 1;
             let found = self.find(local_ms - cycles * CYCLE_MS);
-            // Good for this one time only: what holds around it may span the seam.
+            // Valid for this one time only: the range around it may span the end of a cycle.
             return Cursor { from_ms: local_ms, until_ms: local_ms.saturating_add(1), ..found };
         }
         let after = self.offsets.partition_point(|(from_ms, _)| *from_ms <= local_ms).max(1);

@@ -1,8 +1,8 @@
 //! Fetch, versions 4 to 13: whole batches, waiting for the first bytes as long as the client allows.
 //!
-//! An answer waits until `min_bytes` are there or `max_wait` is over; an error of any partition, or a client that accepts
-//! no bytes, does not wait. There are no fetch sessions: a client that requests one is told that it has none. It waits
-//! for a notification of the partitions, at their next change.
+//! An answer waits until `min_bytes` are available or `max_wait` has passed, and is notified when a partition changes. An
+//! error of any partition, or a client that accepts no bytes, is answered at once. There are no fetch sessions: a client
+//! that requests one gets none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::super::store::{Found, TopicName};
 use super::super::wire::{Answer, Malformed, Reader};
 use super::{Outcome, code};
 
-/// Most bytes in one answer, whatever the client allows (the default of Kafka's `fetch.max.bytes`).
+/// Maximum bytes in one answer, even if the client allows more (the default of Kafka's `fetch.max.bytes`).
 const MAX_ANSWER_BYTES: usize = 55 << 20;
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl<'a> Fetch<'a> {
         let max_wait = Duration::from_millis(positive(reader.int32()?));
         let min_bytes = positive(reader.int32()?);
         let max_bytes = positive::<usize>(reader.int32()?).min(MAX_ANSWER_BYTES);
-        // There are no transactions here, so what is committed and what is not is the same.
+        // There are no transactions here, so both isolation levels see the same.
         let _isolation_level = reader.int8()?;
         if reader.version >= 7 {
             let _session = (reader.int32()?, reader.int32()?);
@@ -67,7 +67,7 @@ impl<'a> Fetch<'a> {
             Ok((name, partitions))
         })?;
         if reader.version >= 7 {
-            // What a session is to forget.
+            // Partitions to remove from a session.
             reader.array(|reader| {
                 match reader.version {
                     ..13 => reader.string().map(drop)?,
@@ -121,7 +121,7 @@ impl<'a> Fetch<'a> {
         let mut answer = outcome.answer();
         answer.int32(outcome.throttle_ms);
         if answer.version >= 7 {
-            // No error of the whole, and no session.
+            // No top-level error, and no session.
             answer.int16(0);
             answer.int32(0);
         }
@@ -156,13 +156,13 @@ fn write_partition(answer: &mut Answer, partition: i32, slice: Result<Slice, Err
     // No aborted transactions.
     answer.length(0);
     if answer.version >= 11 {
-        // No replica that would rather be read.
+        // No preferred replica.
         answer.int32(-1);
     }
     let slice = slice.unwrap_or_default();
     answer.record_set(slice.batches);
     match slice.diverged {
-        // Only a version that has tagged fields can bring this about.
+        // Happens only in versions that have tagged fields.
         Some((epoch, end_offset)) => answer.tagged_field(0, |field| {
             field.int32(epoch);
             field.int64(end_offset);

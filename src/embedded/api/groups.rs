@@ -1,7 +1,7 @@
 //! The offsets of consumer groups: FindCoordinator, versions 0 to 2, OffsetCommit, 2 to 7, and OffsetFetch, 1 to 5.
 //!
-//! Groups here have no members, so offsets are committed from outside, as administration tools do; a client that claims
-//! a generation of members is told that there is none.
+//! Groups here have no members, so offsets are committed from outside, as administration tools do. A client that names a
+//! generation of members is refused.
 
 use super::super::codes::ErrorCode;
 use super::super::groups::check_name;
@@ -9,7 +9,7 @@ use super::super::wire::{Answer, Malformed, Reader};
 use super::super::{NODE_ID, Shared};
 use super::{Outcome, code};
 
-/// Longest note that may be kept with an offset, as Kafka's `offset.metadata.max.bytes`. None is kept here.
+/// Longest metadata that may be sent with an offset, as Kafka's `offset.metadata.max.bytes`. It is not stored here.
 const MAX_NOTE: usize = 4_096;
 /// Asks for the coordinator of a group, not of transactions.
 const GROUP: i8 = 0;

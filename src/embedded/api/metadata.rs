@@ -6,7 +6,7 @@ use super::super::wire::{Answer, Malformed, Reader};
 use super::super::{NODE_ID, Shared};
 use super::{Outcome, code};
 
-/// In place of the user's permissions, which were not requested.
+/// Stands for the user's permissions, which were not requested.
 const RIGHTS_NOT_ASKED: i32 = i32::MIN;
 
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// An error that is forced upon the answer is the topic's, except that it is partitions which have no leader.
+/// A forced error becomes the topic's; "no leader" becomes that of each partition.
 fn write_topic(answer: &mut Answer, name: &str, found: Result<TopicInfo, ErrorCode>, outcome: Outcome) {
     let leaderless = outcome.error.filter(|error| *error == ErrorCode::LeaderNotAvailable && found.is_ok());
     let found = if leaderless.is_some() { found } else { outcome.permit().and(found) };
@@ -115,13 +115,13 @@ fn write_partition(answer: &mut Answer, partition: i32, leader_epoch: i32, leade
     if answer.version >= 7 {
         answer.int32(leader_epoch);
     }
-    // Replicas, and those of them in sync.
+    // Replicas, then in-sync replicas.
     for _ in 0..2 {
         answer.length(1);
         answer.int32(NODE_ID);
     }
     if answer.version >= 5 {
-        // None of them offline.
+        // No offline replicas.
         answer.length(0);
     }
     answer.no_tagged_fields();

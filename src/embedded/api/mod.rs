@@ -1,5 +1,5 @@
-//! The requests that this broker knows: those that this program makes, in the versions that it speaks, and those by
-//! which rskafka's own client handles topics.
+//! The requests that this broker supports: those that this program sends, in the versions that it uses, and those that
+//! rskafka's own client sends to manage topics.
 //!
 //! A request borrows everything from its frame. Each kind has a file or a struct with `parse`, which takes the body
 //! apart, and `answer`, which does the work and writes the answer; with an [`Outcome`] that carries an error code,
@@ -35,7 +35,7 @@ pub enum Api {
     Metadata = 3,
     /// Keeps offsets for a consumer group.
     OffsetCommit = 8,
-    /// Gives them back.
+    /// Returns them.
     OffsetFetch = 9,
     /// Finds the broker that keeps them.
     FindCoordinator = 10,
@@ -45,9 +45,9 @@ pub enum Api {
     CreateTopics = 19,
     /// Deletes topics.
     DeleteTopics = 20,
-    /// Moves log start offsets.
+    /// Raises log start offsets.
     DeleteRecords = 21,
-    /// Names an idempotent producer.
+    /// Assigns an id to an idempotent producer.
     InitProducerId = 22,
 }
 
@@ -118,7 +118,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// The answer, as far as it is the same for most kinds: its header.
+    /// The answer's header, which is the same for most kinds.
     fn answer(&self) -> Answer {
         let mut answer = Answer::new(self.correlation_id, self.version, self.flexible);
         answer.no_tagged_fields();
@@ -162,7 +162,7 @@ enum Body<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a frame. Kafka closes a connection on a request that it does not know, and so does this broker.
+    /// Reads a frame. Like Kafka, this broker closes the connection on an unknown request.
     pub(super) fn parse(frame: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(frame);
         let key = reader.int16()?;
@@ -170,7 +170,7 @@ impl<'a> Request<'a> {
         let version = reader.int16()?;
         let correlation_id = reader.int32()?;
         if !api.versions().contains(&version) {
-            // Of this one api Kafka answers any version, so that the two sides can find one that both know.
+            // Kafka answers any version of this api, so that both sides can agree on one.
             let request = Self { correlation_id, version: NOT_KNOWN, api, body: Body::ApiVersions };
             return if api == Api::ApiVersions { Ok(request) } else { Err(Malformed) };
         }
@@ -209,7 +209,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Does what is asked and writes the answer. Only a fetch may take time.
+    /// Carries out the request and writes the answer. Only a fetch may wait.
     pub(super) async fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
         match &self.body {
             Body::Produce(produce) => produce.answer(broker, outcome),
@@ -253,13 +253,13 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Which requests there are. A version that is not known is answered in version 0, naming only this request.
+/// The supported requests. An unknown version is answered in version 0, which lists only this request.
 fn api_versions(outcome: Outcome) -> Answer {
     let known = outcome.version != NOT_KNOWN;
     let error = outcome.error.or((!known).then_some(ErrorCode::UnsupportedVersion));
     let apis: &[Api] = if known { &Api::ALL } else { &[Api::ApiVersions] };
 
-    // Its header has the old form in all versions: its reader may not know this one.
+    // Its header has the old form in all versions, since the client may not support this one.
     let mut answer = Answer::new(outcome.correlation_id, outcome.version, outcome.flexible);
     answer.int16(error.map_or(0, ErrorCode::code));
     answer.length(apis.len());

@@ -6,9 +6,9 @@ use super::super::log::ANY_EPOCH;
 use super::super::wire::{Answer, Malformed, Reader};
 use super::{Outcome, code};
 
-/// Asks for the end of the log.
+/// Requests the end of the log.
 const LATEST: i64 = -1;
-/// Asks for its start.
+/// Requests its start.
 const EARLIEST: i64 = -2;
 
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct ListOffsets<'a> {
     topics: Vec<(&'a str, Vec<Asked>)>,
 }
 
-/// What is asked of a partition.
+/// What is requested of a partition.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     partition: i32,

@@ -27,7 +27,7 @@ impl<'a> Produce<'a> {
         let _transactional_id = reader.nullable_string()?;
         let acks = reader.int16()?;
         if acks == 0 {
-            // A producer that wants no answer; rskafka always wants one.
+            // acks=0: the producer expects no answer. rskafka always expects one.
             return Err(Malformed);
         }
         let _timeout_ms = reader.int32()?;
@@ -57,13 +57,13 @@ impl<'a> Produce<'a> {
                 answer.int32(part.partition);
                 answer.int16(code(&result));
                 answer.int64(result.map_or(-1, |appended| appended.base_offset));
-                // No time of the append: topics keep the producers' timestamps.
+                // No append time: topics keep the producers' timestamps.
                 answer.int64(result.map_or(-1, |appended| appended.known_time_ms));
                 if answer.version >= 5 {
                     answer.int64(result.map_or(-1, |appended| appended.log_start_offset));
                 }
                 if answer.version >= 8 {
-                    // No record is named, and the code is enough.
+                    // No record errors and no message: the code is enough.
                     answer.length(0);
                     answer.nullable_string(None);
                 }
@@ -83,7 +83,7 @@ impl<'a> Produce<'a> {
     }
 }
 
-/// Asks for a name, under which batches are known when they come again.
+/// Requests a producer id, by which repeated batches are recognized.
 #[derive(Debug)]
 pub(super) struct InitProducerId {
     transactional: bool,

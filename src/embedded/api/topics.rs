@@ -48,7 +48,7 @@ impl<'a> NewTopic<'a> {
         })
     }
 
-    /// Creates the topic; the number of its partitions.
+    /// Creates the topic; returns its number of partitions.
     fn create(&self, broker: &Shared, only_check: bool) -> Result<i32, ErrorCode> {
         if broker.store.topic(self.name).is_some() {
             return Err(ErrorCode::TopicAlreadyExists);
@@ -75,7 +75,7 @@ impl<'a> NewTopic<'a> {
     }
 }
 
-/// What an error means, in words for the client's log.
+/// A description of the error, for the client's log.
 fn explain(error: ErrorCode) -> &'static str {
     match error {
         ErrorCode::TopicAlreadyExists => "The topic already exists.",

@@ -1,8 +1,8 @@
-//! Faults that a test arms: what a broker, a network or a cluster does wrong, at a request of the test's choosing.
+//! Faults that a test arms: what goes wrong in a broker, a network or a cluster, at a request that the test chooses.
 //!
-//! Nothing here is random. A [`Rule`] names an api, may name a partition, lets some requests pass, hits the next ones
-//! and is then used up. Several rules are tried in the order in which they were armed; the first that matches is the
-//! request's only fault. While no rule is armed a request costs one atomic load.
+//! Nothing here is random. A [`Rule`] names an api and perhaps a partition, lets some requests pass, applies to the next
+//! ones, and is then used up. Rules are tried in the order in which they were armed; only the first that matches applies to
+//! a request. While no rule is armed, a request costs one atomic load.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ pub enum Fault {
     Throttle(i32),
 }
 
-/// Which requests a fault hits.
+/// Which requests a fault applies to.
 #[derive(Debug, Clone)]
 pub struct Rule {
     api: Api,
@@ -50,7 +50,7 @@ impl Rule {
         Self { api, fault, partition: None, skip: 0, times: Some(1) }
     }
 
-    /// Only requests that touch this partition, of whatever topic. Requests that name no partition never match.
+    /// Only requests that touch this partition, of any topic. Requests that name no partition never match.
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
@@ -62,13 +62,13 @@ impl Rule {
         self
     }
 
-    /// Hits this many matching requests, not one.
+    /// Applies to this many matching requests instead of one.
     pub fn times(mut self, count: u32) -> Self {
         self.times = Some(count);
         self
     }
 
-    /// Hits every matching request until the faults are cleared.
+    /// Applies to every matching request until the faults are cleared.
     pub fn always(mut self) -> Self {
         self.times = None;
         self
@@ -89,7 +89,7 @@ impl Rule {
 /// The armed rules of a broker.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// How many rules there are, to know without the lock that there is none.
+    /// How many rules are armed: read without the lock.
     armed: AtomicUsize,
     rules: Mutex<Vec<Rule>>,
 }
@@ -106,7 +106,7 @@ impl Faults {
         self.armed.store(rules.len(), Ordering::Release);
     }
 
-    /// Removes all rules. A request that a fault has already hit stays hit.
+    /// Removes all rules. A fault that already applies to a request stays in effect.
     pub fn clear(&self) {
         self.rules().clear();
         self.armed.store(0, Ordering::Release);
@@ -117,7 +117,7 @@ impl Faults {
         self.armed.load(Ordering::Acquire)
     }
 
-    /// Answers a request as the armed rules want; `None`: the connection is to be closed.
+    /// Answers a request according to the armed rules; `None`: close the connection.
     pub(in super::super) async fn answer(&self, request: &Request<'_>, broker: &Shared) -> Option<Answer> {
         let usual = request.outcome();
         match self.strike(request) {
@@ -126,7 +126,7 @@ impl Faults {
         }
     }
 
-    /// The fault that hits this request.
+    /// The fault that applies to this request.
     fn strike(&self, request: &Request<'_>) -> Option<Fault> {
         // Acquire pairs with the Release in `arm`: a request sent after `arm` returned sees the rule.
         if self.armed.load(Ordering::Acquire) == 0 {

@@ -1,5 +1,5 @@
-//! What tests do to a running broker: faults at a request of their choosing, and what happens to logs, leaders and
-//! connections in an unhealthy cluster.
+//! What tests do to a running broker: faults at chosen requests, and what happens to logs, leaders and connections in an
+//! unhealthy cluster.
 
 mod faults;
 
@@ -11,7 +11,7 @@ use super::{Broker, ErrorCode, batch, wire};
 pub use faults::{Fault, Faults, Rule};
 
 impl Broker {
-    /// Loses the records from `offset` on, as an unclean election does; whole batches go. Returns the end offset.
+    /// Loses the records from `offset` on, as an unclean election does; whole batches are removed. Returns the end offset.
     ///
     /// # Errors
     /// There is no such partition.
@@ -50,12 +50,12 @@ impl Broker {
         self.order(Command::DropConnections).await;
     }
 
-    /// From now on new connections open but are not served, as when the broker's process is stopped.
+    /// From now on new connections open but are not served, as when the broker's process is suspended.
     pub async fn pause_accepting(&self) {
         self.order(Command::Pause).await;
     }
 
-    /// Serves new connections again, and those that were opened meanwhile.
+    /// Serves new connections again, including those that were opened meanwhile.
     pub async fn resume_accepting(&self) {
         self.order(Command::Resume).await;
     }

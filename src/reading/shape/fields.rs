@@ -1,7 +1,7 @@
-//! The fields of a shape's object, each by itself, for records that have them in another order.
+//! The fields of a shape's object, one by one, for records that have them in another order.
 //!
-//! JSON's objects have no order, so a record with the same fields means the same, however they are sorted: which of them
-//! count depends on their names alone. Only the outermost object is taken apart.
+//! JSON objects have no order, so a record with the same fields means the same in any order: which of them count depends
+//! on their names alone. Only the outermost object is split into fields.
 //!
 //! Invariant: no two fields have the same name (of such, the last counts, so their order would decide), and each is read
 //! exactly once.
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::{Literal, Step};
 
-/// One bit each says which were seen.
+/// One bit for each field that was seen.
 const MAX_FIELDS: usize = u64::BITS as usize;
 
 /// Where the parts of a shape are in its literals.
@@ -42,7 +42,7 @@ pub(super) struct Field {
 }
 
 impl Fields {
-    /// Takes a shape apart; `None` where that cannot be done for certain.
+    /// Splits a shape into fields; `None` if that cannot be done with certainty.
     pub(super) fn of(literals: &[u8], steps: &[Step]) -> Option<Self> {
         let opened = position(literals, 0, |byte| byte == b'{')? + 1;
         let opened = position(literals, opened, |byte| !byte.is_ascii_whitespace())?;
@@ -52,7 +52,7 @@ impl Fields {
         let closed = loop {
             let FieldEnd { to, at, next } = field_end(literals, from)?;
             let behind = steps.partition_point(|step| step.literal.to() <= at);
-            // Blanks before a number belong to the field.
+            // Spaces before a number belong to the field.
             let last = steps.get(first_step..behind)?.last();
             let to = last.map_or(to, |step| to.max(step.literal.to()));
             fields.push(Field::new(literals, from, to, steps, first_step..behind)?);

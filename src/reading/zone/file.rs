@@ -1,22 +1,22 @@
-//! A zone file (TZif, RFC 9636) → the offsets of a place.
+//! A zone file (TZif, RFC 9636) → the offsets of a region.
 //!
-//! Taken from it: the changes of the offset, in 64 bits where the file has them, and the rule behind them (`TZ` text, as
-//! `CET-1CEST,M3.5.0,M10.5.0/3`), which is written out for 400 years: then the calendar repeats itself. Leap seconds and
-//! abbreviations are left aside. Every number of the file is checked against its length.
+//! It uses the changes of the offset, in 64 bits where the file has them, and the rule for later times (`TZ` text, such as
+//! `CET-1CEST,M3.5.0,M10.5.0/3`), which is expanded for 400 years; then the calendar repeats. Leap seconds and abbreviations
+//! are ignored. Every number in the file is checked against its length.
 
 use super::{CYCLE_MS, Region};
 use crate::reading::timestamp::{days_in_month, days_since_1970};
 
 const HEADER: usize = 44;
 const DAY_S: i64 = 86_400;
-/// The rule holds from the last change of the file on; it is written out from there to this many years later.
+/// The rule is valid from the last change of the file on; it is expanded for this many years.
 const CYCLE_YEARS: i64 = 400;
-/// A rule that begins before is ignored: no reading is that old.
+/// Rules that begin earlier are ignored: no reading is that old.
 const FIRST_RULE_YEAR: i64 = 1969;
 /// Changes further away than 10,000 years, as some files have one for "always", are moved to there.
 const FARTHEST_MS: i64 = 316_000_000_000_000;
 
-/// `None`: no zone file, or a broken one.
+/// `None`: not a zone file, or a broken one.
 pub(super) fn read(bytes: &[u8]) -> Option<Region> {
     let first = Block::read(bytes, 4)?;
     let (block, rule) = match bytes.get(4)? {
@@ -45,7 +45,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Region> {
 
 /// The year of an instant.
 fn year_of(ms: i64) -> i64 {
-    // Close enough to start from: a year has between 365 and 366 days.
+    // An estimate to start from: a year has between 365 and 366 days.
     let mut year = 1970 + ms.div_euclid(1_000).div_euclid(31_556_952);
     while days_since_1970(year, 1, 1).is_some_and(|days| days * DAY_S * 1_000 > ms) {
         year -= 1;
@@ -111,7 +111,7 @@ impl<'b> Block<'b> {
     }
 }
 
-/// What comes after the last change: one offset, or two that take turns.
+/// The offsets after the last change: one, or two that alternate.
 struct Rule {
     standard_s: i64,
     summer: Option<Summer>,
@@ -220,7 +220,7 @@ impl Date {
     }
 }
 
-/// What follows the abbreviation of a zone: letters, or anything in angle brackets.
+/// The text after a zone's abbreviation, which is letters, or anything in angle brackets.
 fn skip_name(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix('<') {
         return rest.split_once('>').map(|(_, rest)| rest);
