@@ -392,7 +392,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Takes a record from the front of `records`, which have no more than it if it is the last one; gives its length too.
-#[inline]
+#[inline(always)]
 fn take_record<'a>(
     records: &mut &'a [u8],
     is_last: bool,

@@ -49,7 +49,7 @@ impl Place {
     ///
     /// # Errors
     /// An offset outside of the batch, or not above the one before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn record<'r>(
         &mut self,
         raw: RawRecord<'r>,

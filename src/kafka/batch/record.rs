@@ -95,9 +95,18 @@ impl Fields<'_> {
         (end <= self.bytes.len()).then_some(Some((start, end)))
     }
 
-    /// Steps over the headers.
+    /// Steps over the headers, of which most records have none.
+    #[inline(always)]
     fn headers(&mut self) -> Option<()> {
-        for _ in 0..u32::try_from(self.small_number()?).ok()? {
+        match self.small_number()? {
+            0 => Some(()),
+            count => self.some_headers(u32::try_from(count).ok()?),
+        }
+    }
+
+    #[inline(never)]
+    fn some_headers(&mut self, count: u32) -> Option<()> {
+        for _ in 0..count {
             // A header has a key always, a value perhaps.
             self.bytes_at()??;
             self.bytes_at()?;
@@ -107,13 +116,13 @@ impl Fields<'_> {
 }
 
 /// Reads a record, given without its length; if it is longer than `max_bytes`, only that much of it.
-#[inline]
+#[inline(always)]
 pub(super) fn read_up_to(bytes: &[u8], max_bytes: usize) -> Option<RawRecord<'_>> {
     if bytes.len() > max_bytes { read_cut(&bytes[..max_bytes]) } else { read(bytes) }
 }
 
 /// Reads a whole record.
-#[inline]
+#[inline(always)]
 pub(super) fn read(bytes: &[u8]) -> Option<RawRecord<'_>> {
     let mut fields = Fields { bytes, at: 1 };
     let timestamp_delta = fields.number()?;
