@@ -21,7 +21,7 @@ use crate::engine::state::{LogIdentity, Position, State};
 use crate::engine::stations::{StationRow, Stations};
 use crate::engine::watermark::Watermark;
 use crate::engine::window::{Deltas, METRICS, start_of};
-use crate::reading::{Format, Parser, Reading, Reason};
+use crate::reading::{Format, Parser, Reading, Reason, Station};
 
 mod list;
 
@@ -121,6 +121,11 @@ impl Partition {
     /// The stations, where they are kept apart.
     pub fn stations(&self) -> Option<&Stations> {
         self.stations.as_ref()
+    }
+
+    /// The stations, to be taken out of windows that are confirmed next.
+    pub fn stations_mut(&mut self) -> Option<&mut Stations> {
+        self.stations.as_mut()
     }
 
     /// The stations that changed since PostgreSQL's last confirmation, to be written with the state as it is now.
@@ -277,16 +282,7 @@ impl Partition {
             0..=MAX_READING_BYTES if self.parser.format().has_list() => {
                 self.aggregate_list(offset, value, timestamp_ms, future_ms)
             }
-            0..=MAX_READING_BYTES => {
-                let mut reading = Reading::EMPTY;
-                self.parse(value, timestamp_ms, &mut reading).and_then(|()| {
-                    self.aggregate(offset, &reading, future_ms)?;
-                    if reading.left_out != [None; METRICS] {
-                        self.lacking.see(&reading, value);
-                    }
-                    Ok(())
-                })
-            }
+            0..=MAX_READING_BYTES => self.aggregate(offset, value, timestamp_ms, future_ms),
             _ => Err(Reason::Oversized),
         };
         if let Err(reason) = taken {
@@ -294,24 +290,35 @@ impl Partition {
         }
     }
 
-    /// Reads a value; its station is noted where stations are kept apart.
+    /// Aggregates the reading of a value.
     #[inline]
-    fn parse(&mut self, value: &[u8], timestamp_ms: i64, reading: &mut Reading) -> Result<(), Reason> {
-        let Some(stations) = &mut self.stations else {
-            return self.parser.parse_into(value, Some(timestamp_ms), reading);
-        };
-        let (read, name) = self.parser.parse_with_station(value, Some(timestamp_ms));
-        stations.name(name);
-        *reading = read?;
-        Ok(())
-    }
-
-    #[inline]
-    fn aggregate(&mut self, offset: i64, reading: &Reading, future_ms: i64) -> Result<(), Reason> {
+    fn aggregate(
+        &mut self,
+        offset: i64,
+        value: &[u8],
+        timestamp_ms: i64,
+        future_ms: i64,
+    ) -> Result<(), Reason> {
+        let (mut reading, mut station) = (Reading::EMPTY, Station::None);
+        match self.stations {
+            None => self.parser.parse_into(value, Some(timestamp_ms), &mut reading)?,
+            Some(_) => {
+                let (read, found) =
+                    self.parser.parse_with_station_into(value, Some(timestamp_ms), &mut reading);
+                read?;
+                station = found;
+            }
+        }
         let start_ms = self.window_of(reading.event_time_ms, future_ms)?;
         self.watermark.observe(reading.event_time_ms);
-        self.add(start_ms, offset, reading);
+        self.add(start_ms, offset, &reading);
+        if let Some(stations) = &mut self.stations {
+            stations.add(start_ms, self.parser.name(station), &reading);
+        }
         self.state.progress.aggregated += 1;
+        if reading.left_out != [None; METRICS] {
+            self.lacking.see(&reading, value);
+        }
         Ok(())
     }
 
@@ -330,12 +337,10 @@ impl Partition {
         if self.watermark.closes(end) { Err(Reason::Late) } else { Ok(start) }
     }
 
+    /// Adds a reading to its window.
     #[inline]
     fn add(&mut self, start_ms: i64, offset: i64, reading: &Reading) {
         self.deltas.add(start_ms, offset, reading);
-        if let Some(stations) = &mut self.stations {
-            stations.add(start_ms, reading);
-        }
         for (counts, cause) in self.state.progress.left_out.iter_mut().zip(reading.left_out) {
             if let Some(cause) = cause {
                 counts[cause.index()] += 1;
@@ -374,6 +379,9 @@ impl Partition {
                 }
             };
             self.changed_from = self.changed_from.min(index);
+        }
+        if let Some(stations) = &mut self.stations {
+            stations.settle();
         }
         self.state.progress.max_event_time_ms = self.watermark.max_event_time_ms();
         self.state.progress.watermark_ms = self.watermark.watermark_ms();

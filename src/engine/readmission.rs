@@ -139,9 +139,9 @@ pub fn stations_after(
     let begun: Vec<Window> = before.iter().filter(|window| window.totals.readings != 0).copied().collect();
     let mut stations = Stations::resume(MAX_STATIONS, stored, Vec::new(), &begun);
     for named in readings {
-        stations.name(named.station.as_deref());
-        stations.add(named.start_ms, &named.reading);
+        stations.add(named.start_ms, named.station.as_deref(), &named.reading);
     }
+    stations.settle();
     stations.changed()
 }
 

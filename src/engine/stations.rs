@@ -11,6 +11,7 @@
 //! - A row that is not listed as changed is in PostgreSQL as it is here.
 
 mod pace;
+mod queue;
 mod table;
 mod totals;
 
@@ -29,9 +30,6 @@ use table::Table;
 pub const NAMELESS: &str = "";
 /// The station of readings that are counted for no station of their own.
 pub const OTHERS: &str = "*";
-/// Longer names are cut.
-const MAX_NAME_BYTES: usize = 256;
-
 /// One station in one window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StationRow {
@@ -51,7 +49,7 @@ impl StationRow {
 }
 
 /// All stations of a partition.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stations {
     /// Stations of one window that have a row of their own.
     limit: usize,
@@ -59,8 +57,6 @@ pub struct Stations {
     tables: Vec<Table>,
     /// The table that was changed last.
     last: usize,
-    /// The station of the reading at hand.
-    name: String,
     /// Raised whenever changed rows are taken.
     generation: u32,
     /// Of which generation the rows were that were taken at a position.
@@ -70,14 +66,7 @@ pub struct Stations {
 impl Stations {
     /// None yet, at most `limit` a window.
     pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            tables: Vec::new(),
-            last: 0,
-            name: String::new(),
-            generation: 1,
-            taken: VecDeque::new(),
-        }
+        Self { limit, tables: Vec::new(), last: 0, generation: 1, taken: VecDeque::new() }
     }
 
     /// Goes on from what is stored: `confirmed` in PostgreSQL, and on top of it what changed since then. Windows are those
@@ -97,13 +86,14 @@ impl Stations {
         stations
     }
 
+    /// Keeps a row as it is stored.
+    pub fn store(&mut self, row: StationRow) {
+        self.set(row, None);
+    }
+
     /// Sets a row as it is stored; one that changed since PostgreSQL had it did so in this generation.
     fn set(&mut self, row: StationRow, changed: Option<u32>) {
-        // Somebody may have put a longer name into the table.
-        self.name(Some(&row.station));
-        let name = std::mem::take(&mut self.name);
-        self.table(row.start_ms).set(&name, row.totals, changed);
-        self.name = name;
+        self.table(row.start_ms).set(&row.station, row.totals, changed);
     }
 
     /// Counts for [`OTHERS`] what a window has taken in while nobody asked for stations.
@@ -114,37 +104,25 @@ impl Stations {
             table.set(OTHERS, StationTotals::from(&window.totals), Some(generation));
             return;
         }
-        let missing = table.sum().missing_to(&window.totals);
+        let missing = table.sum().missing_to(&StationTotals::from(&window.totals));
         if !missing.is_nothing() {
             table.add_to_others(&missing, generation);
         }
     }
 
-    /// Notes the station of the reading that comes next.
+    /// Adds a reading of this station, in the window that begins then; at the latest with [`Stations::settle`].
     #[inline]
-    pub fn name(&mut self, name: Option<&str>) {
-        self.name.clear();
-        let name = name.unwrap_or(NAMELESS);
-        if name.len() <= MAX_NAME_BYTES && !name.as_bytes().contains(&0) {
-            self.name.push_str(name);
-        } else {
-            // PostgreSQL's text holds every character but this.
-            let mut end = name.len().min(MAX_NAME_BYTES);
-            while !name.is_char_boundary(end) {
-                end -= 1;
-            }
-            self.name
-                .extend(name[..end].chars().map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }));
-        }
-    }
-
-    /// Adds a reading of the station that was named, in the window that begins then.
-    #[inline]
-    pub fn add(&mut self, start_ms: i64, reading: &Reading) {
+    pub fn add(&mut self, start_ms: i64, station: Option<&str>, reading: &Reading) {
         if self.tables.get(self.last).is_none_or(|table| table.start_ms != start_ms) {
             self.table(start_ms);
         }
-        self.tables[self.last].add(&self.name, self.limit, self.generation, reading);
+        self.tables[self.last].add(station.unwrap_or(NAMELESS), self.limit, self.generation, reading);
+    }
+
+    /// Adds all readings that were only taken so far: before that, the rows are not whole.
+    pub fn settle(&mut self) {
+        let (limit, generation) = (self.limit, self.generation);
+        self.tables.iter_mut().for_each(|table| table.settle(limit, generation));
     }
 
     /// The table of a window, made where there is none.
@@ -169,9 +147,30 @@ impl Stations {
 
     /// Every row that changed since the last confirmed flush.
     pub fn changed(&self) -> Vec<StationRow> {
-        let row =
-            |start_ms, (station, totals): (&str, _)| StationRow { start_ms, station: station.into(), totals };
-        self.tables.iter().flat_map(|table| table.changed().map(move |of| row(table.start_ms, of))).collect()
+        let mut rows = Vec::with_capacity(self.changed_count());
+        for table in &self.tables {
+            let start_ms = table.start_ms;
+            let row = |(station, totals): (&str, _)| StationRow { start_ms, station: station.into(), totals };
+            rows.extend(table.changed().map(row));
+        }
+        rows
+    }
+
+    /// Takes a row out, if there is one.
+    pub fn take(&mut self, start_ms: i64, station: &str) -> Option<StationTotals> {
+        let index = self.tables.binary_search_by_key(&start_ms, |table| table.start_ms).ok()?;
+        self.tables[index].take(station)
+    }
+
+    /// Every row of a window that was not taken out.
+    pub fn rows_of(&self, start_ms: i64) -> impl Iterator<Item = (&str, StationTotals)> {
+        let index = self.tables.binary_search_by_key(&start_ms, |table| table.start_ms);
+        index.into_iter().flat_map(|index| self.tables[index].rows())
+    }
+
+    /// The windows that there are, in ms since 1970.
+    pub fn starts_ms(&self) -> impl Iterator<Item = i64> {
+        self.tables.iter().map(|table| table.start_ms)
     }
 
     /// PostgreSQL has the rows that were taken at this position; windows that begin at `closed_ms` or before are final.
@@ -237,7 +236,8 @@ impl Stations {
     pub fn adds_up_to(&self, windows: &[Window]) -> bool {
         self.tables.len() == windows.len()
             && self.tables.iter().zip(windows).all(|(table, window)| {
-                table.start_ms == window.start_ms && table.sum().missing_to(&window.totals).is_nothing()
+                let missing = table.sum().missing_to(&StationTotals::from(&window.totals));
+                table.start_ms == window.start_ms && missing.is_nothing()
             })
     }
 }

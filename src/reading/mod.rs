@@ -50,7 +50,7 @@ mod tests;
 
 pub use fields::{FieldRule, fields, missing_values, output_units};
 pub use format::{Format, MissingTimestamp, Settings};
-pub use parser::Parser;
+pub use parser::{Parser, Station};
 pub use units::Unit;
 pub use zone::Zone;
 

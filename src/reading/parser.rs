@@ -35,12 +35,14 @@ impl Default for Parser {
     }
 }
 
-/// Where the station's name is.
-enum Station {
+/// Where the station's name is, for [`Parser::name`].
+#[derive(Debug, Clone, Copy)]
+pub enum Station<'v> {
+    /// The record has none.
     None,
-    /// From and to, in the value.
-    Value(usize, usize),
-    /// In [`Parser::station`].
+    /// In the value.
+    InPlace(&'v str),
+    /// With the parser, until it reads the next value.
     Kept,
 }
 
@@ -86,7 +88,28 @@ impl Parser {
         self.read(value, record_ms, false, into).0
     }
 
-    /// As [`Parser::parse`], and the station, if the record has one: text, or a whole number as text.
+    /// As [`Parser::parse_into`], and where the station is, if the record has one: text, or a whole number as text.
+    #[inline]
+    pub fn parse_with_station_into<'v>(
+        &mut self,
+        value: &'v [u8],
+        record_ms: Option<i64>,
+        into: &mut Reading,
+    ) -> (Result<(), Reason>, Station<'v>) {
+        self.read(value, record_ms, true, into)
+    }
+
+    /// The name of a station that was found in the value that was read last.
+    #[inline]
+    pub fn name<'n>(&'n self, station: Station<'n>) -> Option<&'n str> {
+        match station {
+            Station::None => None,
+            Station::InPlace(name) => Some(name),
+            Station::Kept => Some(&self.station),
+        }
+    }
+
+    /// As [`Parser::parse`], and the station's name.
     pub fn parse_with_station<'p>(
         &'p mut self,
         value: &'p [u8],
@@ -94,29 +117,21 @@ impl Parser {
     ) -> (Result<Reading, Reason>, Option<&'p str>) {
         let mut reading = Reading::EMPTY;
         let (read, station) = self.read(value, record_ms, true, &mut reading);
-        let reading = read.map(|()| reading);
-        let station = match station {
-            Station::None => None,
-            Station::Value(from, to) => {
-                body(value).get(from..to).and_then(|name| std::str::from_utf8(name).ok())
-            }
-            Station::Kept => Some(self.station.as_str()),
-        };
-        (reading, station)
+        (read.map(|()| reading), self.name(station))
     }
 
     #[inline]
-    fn read(
+    fn read<'v>(
         &mut self,
-        value: &[u8],
+        value: &'v [u8],
         record_ms: Option<i64>,
         wants_station: bool,
         into: &mut Reading,
-    ) -> (Result<(), Reason>, Station) {
+    ) -> (Result<(), Reason>, Station<'v>) {
         let body = body(value);
         let mut reader = Reader::new(&self.format, &mut self.cursor, record_ms, wants_station);
         if self.shapes.read(body, &mut reader, into) {
-            return (Ok(()), reader.station.map_or(Station::None, |(from, to)| Station::Value(from, to)));
+            return (Ok(()), reader.station.map_or(Station::None, Station::InPlace));
         }
         let (reading, station) = self.read_whole(body, record_ms, wants_station);
         (reading.map(|reading| *into = reading), station)
@@ -135,7 +150,7 @@ impl Parser {
         body: &[u8],
         record_ms: Option<i64>,
         wants_station: bool,
-    ) -> (Result<Reading, Reason>, Station) {
+    ) -> (Result<Reading, Reason>, Station<'static>) {
         let Self { format, shapes, cursor, json, search, station } = self;
         json.parse(body, |nodes, as_it_stands| {
             let mut reader = Reader::new(format, cursor, record_ms, wants_station);
@@ -229,7 +244,7 @@ pub(super) fn body(value: &[u8]) -> &[u8] {
 }
 
 /// Judges in the order of [`Reason`].
-fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut Reader<'_>) -> Result<Reading, Reason> {
+fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut Reader<'_, '_>) -> Result<Reading, Reason> {
     const NULL: &Node<'static> = &Node::Static(StaticNode::Null);
     let node = |at: u32| nodes.get(at as usize).unwrap_or(NULL);
     let said = match plan.time {
@@ -252,7 +267,7 @@ fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut Reader<'_>) -> Result<
 }
 
 /// Keeps the station's name: the tape that holds it is about to be dropped.
-fn keep_station(name: Option<&Node<'_>>, station: &mut String) -> Station {
+fn keep_station(name: Option<&Node<'_>>, station: &mut String) -> Station<'static> {
     use std::fmt::Write as _;
     station.clear();
     match name {

@@ -48,14 +48,19 @@ pub(super) struct Shapes {
 impl Shapes {
     /// Reads a record of a known shape; whether it was one.
     #[inline]
-    pub(super) fn read(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> bool {
+    pub(super) fn read<'v>(
+        &mut self,
+        body: &'v [u8],
+        reader: &mut Reader<'_, 'v>,
+        into: &mut Reading,
+    ) -> bool {
         let current = self.known.get_mut(self.current);
         current.is_some_and(|shape| shape.read(body, reader, into).is_some())
             || self.read_another(body, reader, into)
     }
 
     #[inline(never)]
-    fn read_another(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> bool {
+    fn read_another<'v>(&mut self, body: &'v [u8], reader: &mut Reader<'_, 'v>, into: &mut Reading) -> bool {
         // Where hardly two records have one shape, looking at them all would only cost.
         let is_worth_it = self.waited <= RARE_WAIT;
         let (current, tried) = (self.current, if is_worth_it { self.known.len() } else { 0 });
@@ -99,14 +104,14 @@ impl Shapes {
 }
 
 /// What reading a record needs besides its bytes.
-pub(super) struct Reader<'f> {
+pub(super) struct Reader<'f, 'v> {
     pub(super) format: &'f Format,
     pub(super) cursor: &'f mut Cursor,
     /// When the Kafka record was made, for readings without a time of their own.
     pub(super) record_ms: Option<i64>,
     pub(super) wants_station: bool,
-    /// Where in the record its station stands, once a shape has read it.
-    pub(super) station: Option<(usize, usize)>,
+    /// The record's station, once a shape has read it.
+    pub(super) station: Option<&'v str>,
 }
 
 #[derive(Debug)]
@@ -216,7 +221,7 @@ impl Shape {
 
     /// Reads a record of this shape; `into` means something only if it is one.
     #[inline]
-    fn read(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> Option<()> {
+    fn read<'v>(&mut self, body: &'v [u8], reader: &mut Reader<'_, 'v>, into: &mut Reading) -> Option<()> {
         let mut draft = self.draft(into);
         let mut at = 0;
         for step in &self.steps {
@@ -230,7 +235,12 @@ impl Shape {
     }
 
     /// As [`Shape::read`], whatever the order of the fields is.
-    fn read_fields(&mut self, body: &[u8], reader: &mut Reader<'_>, into: &mut Reading) -> Option<()> {
+    fn read_fields<'v>(
+        &mut self,
+        body: &'v [u8],
+        reader: &mut Reader<'_, 'v>,
+        into: &mut Reading,
+    ) -> Option<()> {
         let fields = self.fields.as_ref()?;
         let mut draft = self.draft(into);
         let mut at = fields.open(&self.literals, body)?;
@@ -256,13 +266,13 @@ impl Shape {
         self.finish(draft, reader)
     }
 
-    fn draft<'r>(&self, into: &'r mut Reading) -> Draft<'r> {
+    fn draft<'r, 'v>(&self, into: &'r mut Reading) -> Draft<'r, 'v> {
         (into.metrics, into.left_out) = ([None; 3], self.absent);
         Draft { reading: into, event_time_ms: None, station: None }
     }
 
     #[inline]
-    fn finish(&mut self, draft: Draft<'_>, reader: &mut Reader<'_>) -> Option<()> {
+    fn finish<'v>(&mut self, draft: Draft<'_, 'v>, reader: &mut Reader<'_, 'v>) -> Option<()> {
         let Draft { reading, event_time_ms, station } = draft;
         if reading.metrics == [None; 3] {
             return None;
@@ -277,10 +287,22 @@ impl Shape {
 impl Step {
     /// Reads the value that stands at `at`; where it ends.
     #[inline(always)]
-    fn value(&self, body: &[u8], at: usize, draft: &mut Draft<'_>, reader: &mut Reader<'_>) -> Option<usize> {
+    fn value<'v>(
+        &self,
+        body: &'v [u8],
+        at: usize,
+        draft: &mut Draft<'_, 'v>,
+        reader: &mut Reader<'_, 'v>,
+    ) -> Option<usize> {
         let rest = body.get(at..)?;
+        let is_station = self.is_station && reader.wants_station;
         let length = match self.value {
             Value::Number => fixed_at(body, at)?.1,
+            Value::Text if is_station => {
+                let name = plain_text(rest)?;
+                draft.station = Some(name);
+                name.len()
+            }
             Value::Text => text_length(rest)?,
             Value::TimeNumber => {
                 let (ms, length) = match words::thirteen_digits(body, at) {
@@ -317,21 +339,21 @@ impl Step {
                 text.len()
             }
         };
-        if self.is_station && reader.wants_station {
-            draft.station = Some((at, at + name_length(self.value, rest)?));
+        if is_station && draft.station.is_none() {
+            draft.station = Some(name(self.value, rest)?);
         }
         Some(at + length)
     }
 }
 
 /// What was read of a record so far. The reading is written where it stays: its copies would wait for the stores before.
-struct Draft<'r> {
+struct Draft<'r, 'v> {
     reading: &'r mut Reading,
     event_time_ms: Option<i64>,
-    station: Option<(usize, usize)>,
+    station: Option<&'v str>,
 }
 
-impl<'f> Reader<'f> {
+impl<'f> Reader<'f, '_> {
     pub(super) fn new(
         format: &'f Format,
         cursor: &'f mut Cursor,
@@ -374,12 +396,15 @@ fn epoch(decimal: Decimal, text: &[u8]) -> Option<i64> {
 }
 
 /// The station's name, if it is text without escapes or a whole number.
-fn name_length(value: Value, rest: &[u8]) -> Option<usize> {
+#[inline]
+fn name(value: Value, rest: &[u8]) -> Option<&str> {
     match value {
-        Value::Text | Value::TimeText(_) | Value::MetricText(..) => plain_text(rest).map(str::len),
-        Value::Number | Value::TimeNumber | Value::MetricNumber(..) => Decimal::read(rest)
-            .filter(|decimal| decimal.integer().is_some_and(|number| number > 0))
-            .map(|d| d.length),
+        Value::Text | Value::TimeText(_) | Value::MetricText(..) => plain_text(rest),
+        Value::Number | Value::TimeNumber | Value::MetricNumber(..) => {
+            let decimal = Decimal::read(rest)?;
+            decimal.integer().filter(|number| *number > 0)?;
+            std::str::from_utf8(rest.get(..decimal.length)?).ok()
+        }
     }
 }
 

@@ -45,10 +45,10 @@ impl Partition {
         for (reading, name) in readings {
             match self.window_of(reading.event_time_ms, future_ms) {
                 Ok(start_ms) => {
-                    if let Some(stations) = &mut self.stations {
-                        stations.name(name.as_deref());
-                    }
                     self.add(start_ms, offset, reading);
+                    if let Some(stations) = &mut self.stations {
+                        stations.add(start_ms, name.as_deref(), reading);
+                    }
                     newest_ms = newest_ms.max(Some(reading.event_time_ms));
                     counted += 1;
                 }

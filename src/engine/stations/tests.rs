@@ -26,8 +26,13 @@ impl Both {
     }
 
     fn add(&mut self, start_ms: i64, name: Option<&str>, value: i64) {
-        self.stations.name(name);
-        self.stations.add(start_ms, &reading(value));
+        self.take(start_ms, name, value);
+        self.stations.settle();
+    }
+
+    /// Without settling.
+    fn take(&mut self, start_ms: i64, name: Option<&str>, value: i64) {
+        self.stations.add(start_ms, name, &reading(value));
         self.windows.entry(start_ms).or_default().add(self.offset, &reading(value));
         self.offset += 1;
     }
@@ -68,8 +73,9 @@ fn many_stations_are_kept_apart_and_add_up() {
 fn a_reading_without_a_name_or_beyond_the_limit_counts_all_the_same() {
     let mut both = Both::new(2);
     for name in [None, Some("a"), Some("b"), Some("c"), Some("d"), Some("b"), None, Some("*")] {
-        both.add(0, name, 1);
+        both.take(0, name, 1);
     }
+    both.stations.settle();
     let rows = both.stations.changed();
     assert_eq!(readings(&rows), [(0, "", 2), (0, "*", 3), (0, "a", 1), (0, "b", 2)]);
     assert!(both.stations.adds_up_to(&both.windows()));
@@ -92,6 +98,23 @@ fn hostile_names_are_cut_and_cleaned() {
     ];
     expected.sort_unstable();
     assert_eq!(names, expected);
+}
+
+#[test]
+fn a_name_that_was_stored_is_found_again() {
+    let mut both = Both::new(10);
+    let names =
+        ["\0".repeat(300), "a\0".repeat(128), "é".repeat(200), "x".repeat(70_000), "\u{1f321}\0".repeat(60)];
+    names.iter().for_each(|name| both.add(0, Some(name), 1));
+    let stored = both.stations.changed();
+    assert!(stored.iter().all(|row| row.station.len() <= 256 && !row.station.contains('\0')));
+    let mut again = Both::new(10);
+    again.stations = Stations::resume(10, stored, Vec::new(), &both.windows());
+    (again.windows, again.offset) = (both.windows, both.offset);
+    names.iter().for_each(|name| again.add(0, Some(name), 1));
+    assert_eq!(again.stations.row_count(), names.len());
+    assert!(again.stations.adds_up_to(&again.windows()));
+    assert!(again.stations.changed().iter().all(|row| row.totals.readings == 2));
 }
 
 #[test]
@@ -151,11 +174,38 @@ fn what_nobody_counted_by_station_counts_for_the_others() {
 }
 
 #[test]
+fn any_order_of_stations_counts_the_same() {
+    let mut both = Both::new(usize::MAX);
+    let mut expected: BTreeMap<(i64, String), i64> = BTreeMap::new();
+    let mut dice = 0x2545_f491_4f6c_dd1d_u64;
+    for i in 0..60_000_u64 {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // In turn, then backwards, then at random; two windows at a time.
+        let station = match i / 20_000 {
+            0 => i % 700,
+            1 => 699 - i % 700,
+            _ => (dice >> 33) % 700,
+        };
+        let (start_ms, name) =
+            (dice as i64 % 2 * 10, "s".repeat(1 + station as usize % 9) + &station.to_string());
+        both.take(start_ms, Some(&name), 1);
+        *expected.entry((start_ms, name)).or_default() += 1;
+    }
+    both.stations.settle();
+    assert!(both.stations.adds_up_to(&both.windows()));
+    let rows = both.stations.changed();
+    assert_eq!(rows.len(), expected.len());
+    for row in rows {
+        assert_eq!(expected[&(row.start_ms, row.station.to_string())], row.totals.readings);
+    }
+}
+
+#[test]
 fn memory_is_what_the_formula_says() {
     let mut both = Both::new(usize::MAX);
     (0..100_000).for_each(|i| both.add(0, Some(&format!("station-{i:06}")), 1));
-    // 96 bytes a row, 4 in the list of changes, 2 places of 4 bytes, 14 of the name; each reserved up to the next power of two.
-    let formula = 131_072 * (96 + 4) + 262_144 * 4 + 2 * 1024 * 1024;
+    // 96 bytes a row, 4 in the list of changes, 2 places of 8 bytes, 14 of the name; each reserved up to the next power of two.
+    let formula = 131_072 * (96 + 4) + 262_144 * 8 + 2 * 1024 * 1024;
     let reserved = both.stations.reserved_bytes();
     assert!(reserved.abs_diff(formula) * 20 < formula, "{reserved} bytes, {formula} by the formula");
 }

@@ -71,23 +71,23 @@ impl StationTotals {
         (self.minima, self.maxima) = ([i32::MIN; METRICS], [i32::MAX; METRICS]);
     }
 
-    /// What these lack of a window's totals.
-    pub(super) fn missing_to(&self, window: &Totals) -> Self {
+    /// What these lack of others in counts and sums; below 0 where they have more.
+    pub fn missing_to(&self, others: &Self) -> Self {
         Self {
-            readings: window.readings - self.readings,
-            counts: std::array::from_fn(|i| window.counts[i] - self.counts[i]),
-            sums: std::array::from_fn(|i| window.sums[i] - self.sums[i]),
+            readings: others.readings - self.readings,
+            counts: std::array::from_fn(|i| others.counts[i] - self.counts[i]),
+            sums: std::array::from_fn(|i| others.sums[i] - self.sums[i]),
             ..Self::default()
         }
     }
 
     /// Whether nothing is counted.
-    pub(super) fn is_nothing(&self) -> bool {
+    pub fn is_nothing(&self) -> bool {
         self.readings == 0 && self.counts == [0; METRICS] && self.sums == [0; METRICS]
     }
 
     /// Adds counts and sums.
-    pub(super) fn sum(&mut self, other: &Self) {
+    pub fn sum(&mut self, other: &Self) {
         self.readings += other.readings;
         for i in 0..METRICS {
             self.counts[i] += other.counts[i];
