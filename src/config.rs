@@ -354,6 +354,8 @@ pub struct Verify {
     pub dead_letter_max_bytes: i64,
     /// Maximum size of all fetched answers together, in bytes.
     pub fetch_bytes: i32,
+    /// Stations that a window of a partition keeps apart, where they are.
+    pub max_stations: usize,
     /// Which windows are compared.
     pub between: Between,
     /// Machine-readable output.

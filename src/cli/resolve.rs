@@ -279,6 +279,7 @@ fn verify(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<V
         dead_letter_retention: present("dead-letter-retention", o.dead_letter_retention)?,
         dead_letter_max_bytes: present("dead-letter-max-bytes", o.dead_letter_max_bytes)?,
         fetch_bytes: present("fetch-bytes", o.fetch_bytes)?,
+        max_stations: present("max-stations", o.max_stations)?,
         between: between(&o)?,
         json: present("json", o.json)?,
     })

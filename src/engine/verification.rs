@@ -1,8 +1,8 @@
 //! Whether what the tables say of a partition is what its log says.
 //!
 //! The log is read again by the same state machine, up to the offset of the stored state, and the two results are
-//! compared: windows here ([`window`]) and counts ([`counts`]), dead letters in [`dead_letters`]. What can be read again is
-//! decided in [`mod@reach`], by which clock in [`clock`].
+//! compared: windows here ([`window`]) and counts ([`counts`]), [`stations`] and [`dead_letters`] by themselves. What can be
+//! read again is decided in [`mod@reach`], by which clock in [`clock`].
 //!
 //! Where Kafka no longer has the beginning, the watermark at the first offset that is left is not known. It is known of
 //! some windows that it had not closed them, though: those whose first reading, by the table, lies behind that offset. For
@@ -12,6 +12,7 @@
 pub mod clock;
 pub mod dead_letters;
 pub mod reach;
+pub mod stations;
 
 use crate::engine::state::{Position, Progress};
 use crate::engine::watermark;

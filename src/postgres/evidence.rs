@@ -13,12 +13,14 @@ use tokio_postgres::types::ToSql;
 
 use crate::config::Between;
 use crate::engine::state::{LogIdentity, Position, Progress};
+use crate::engine::stations::Stations;
 use crate::engine::verification::dead_letters::StoredDeadLetter;
 use crate::engine::window::{METRICS, Window};
 use crate::postgres::failure::Failure;
 use crate::postgres::overview;
 use crate::postgres::partials::{partial_columns, window_of};
 use crate::postgres::session::Session;
+use crate::postgres::station_evidence;
 use crate::postgres::write::{adopted, averages, extreme};
 use crate::reading::Reason;
 use crate::time::{from_timestamp, timestamp};
@@ -29,7 +31,7 @@ const WINDOWS: i64 = 1_000;
 const DEAD_LETTERS: i64 = 250;
 
 /// A partition in the snapshot.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct StoredPartition {
     /// Which.
     pub partition: i32,
@@ -39,6 +41,8 @@ pub struct StoredPartition {
     pub log: LogIdentity,
     /// Windows that its watermark has not closed.
     pub open: Vec<Window>,
+    /// Their stations, where these are kept apart.
+    pub open_stations: Option<Stations>,
     /// Rows of windows, open and closed.
     pub windows: i64,
     /// The earliest window that says that its first reading is at the `earliest` offset or behind it, ms since 1970.
@@ -156,7 +160,13 @@ pub async fn partitions(
         let partition = row.try_get(0)?;
         found.entry(partition).or_insert_with(|| unknown(partition)).futures = row.try_get(1)?;
     }
+    let stations = station_evidence::open_windows(session, topic, window_ms).await?;
     session.call(client.batch_execute("ROLLBACK")).await?;
+    if let Some(mut stations) = stations {
+        for stored in found.values_mut() {
+            stored.open_stations = Some(stations.remove(&stored.partition).unwrap_or_default());
+        }
+    }
     Ok(found.into_values().collect())
 }
 
@@ -166,6 +176,7 @@ fn unknown(partition: i32) -> StoredPartition {
         progress: None,
         log: LogIdentity::UNKNOWN,
         open: Vec::new(),
+        open_stations: None,
         windows: 0,
         sure_from_ms: None,
         futures: 0,

@@ -1,19 +1,44 @@
-//! Whether the stations of each window of each partition add up to the window, by one statement, so at one moment: a flush
-//! changes both at once.
+//! The rows of stations, read to be compared with the topic, in portions; and whether the stations of each window of each
+//! partition add up to the window, by one statement, so at one moment: a flush changes both at once.
 //!
-//! A window of which no station is stored is not compared: it was closed before stations were kept apart, or is deleted for
+//! In that sum, a window of which no station is stored is not compared: it was closed before stations were kept apart, or is deleted for
 //! its age. The oldest one may be half deleted, so that fewer readings prove nothing there, if older ones are gone already.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::config::Between;
+use crate::engine::stations::{StationRow, Stations};
 use crate::postgres::failure::Failure;
+use crate::postgres::partials::total_columns;
 use crate::postgres::session::Session;
-use crate::postgres::station_partials;
+use crate::postgres::station_partials::{self, select, station_of};
 use crate::time::{from_timestamp, timestamp};
+
+/// The stations of windows that the watermark of `weather_partition` has not closed, and their partition.
+const OPEN: &str = concat!(
+    "DECLARE stations NO SCROLL CURSOR FOR SELECT window_start, station, ",
+    total_columns!(),
+    ", partition FROM weather_station_partial JOIN weather_partition p USING (partition)
+    WHERE topic = $1 AND window_start > coalesce(p.watermark - $2 * interval '1 millisecond', '-infinity'::timestamp)"
+);
+const CLOSED: &str = concat!(
+    "DECLARE stations NO SCROLL CURSOR FOR ",
+    select!("> coalesce($2, '-infinity'::timestamp) AND window_start <= $3")
+);
+/// A portion: rows are in memory one portion at a time.
+const FETCH: &str = "FETCH 4096 FROM stations";
+
+const BEGAN: &str = "\
+SELECT EXISTS (SELECT FROM weather_station_partial WHERE partition = $1 AND window_start <= $2)";
+/// The oldest window of any station if there are older windows, else nothing.
+const DELETED_TO: &str = "\
+SELECT CASE WHEN s.oldest IS NULL THEN 'infinity' WHEN s.oldest > w.oldest THEN s.oldest END
+FROM (SELECT min(window_start) AS oldest FROM weather_station_partial) s,
+    (SELECT min(window_start) AS oldest FROM weather_partial WHERE topic = $1) w";
 
 /// An extreme that is not known of all stations is NULL, as one of a window is.
 const UNLIKE: &str = "\
@@ -64,6 +89,76 @@ pub struct Unlike {
     pub partition: i32,
     /// What does not add up.
     pub what: String,
+}
+
+/// The stations of all open windows, by partition; to be called in the transaction in which the windows are read. None where
+/// nobody has asked for stations.
+pub(super) async fn open_windows(
+    session: &Session,
+    topic: &str,
+    window_ms: f64,
+) -> Result<Option<BTreeMap<i32, Stations>>, Failure> {
+    if !station_partials::exist(session).await? {
+        return Ok(None);
+    }
+    let mut found: BTreeMap<i32, Stations> = BTreeMap::new();
+    each(session, OPEN, &[&topic, &window_ms], |row, stored| {
+        found.entry(row.try_get("partition")?).or_default().store(stored);
+        Ok(())
+    })
+    .await?;
+    Ok(Some(found))
+}
+
+/// Gives every row of a partition's windows that begin after `after_ms`, up to `to_ms`, both ms since 1970, to `see`.
+pub async fn rows(
+    session: &Session,
+    partition: i32,
+    after_ms: Option<i64>,
+    to_ms: i64,
+    mut see: impl FnMut(StationRow),
+) -> Result<(), Failure> {
+    let (after, to) = (after_ms.map(timestamp), timestamp(to_ms));
+    session.call(session.client.batch_execute("BEGIN TRANSACTION READ ONLY")).await?;
+    each(session, CLOSED, &[&partition, &after, &to], |_, row| {
+        see(row);
+        Ok(())
+    })
+    .await?;
+    session.call(session.client.batch_execute("ROLLBACK")).await
+}
+
+/// Gives every row of a cursor to `see`, in the transaction at hand.
+async fn each(
+    session: &Session,
+    declare: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+    mut see: impl FnMut(&Row, StationRow) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let client = &session.client;
+    session.call(client.execute(declare, parameters)).await?;
+    let fetch = session.call(client.prepare(FETCH)).await?;
+    loop {
+        let rows = session.call_for_long(client.query(&fetch, &[])).await?;
+        if rows.is_empty() {
+            return session.call(client.batch_execute("CLOSE stations")).await;
+        }
+        for row in &rows {
+            see(row, station_of(row)?)?;
+        }
+    }
+}
+
+/// Whether a partition has stations in windows that begin up to here, ms since 1970.
+pub async fn have_begun(session: &Session, partition: i32, to_ms: i64) -> Result<bool, Failure> {
+    let row = session.call(session.client.query_one(BEGAN, &[&partition, &timestamp(to_ms)])).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Up to which window rows of stations may have been deleted for their age, if they may, in ms since 1970.
+pub async fn deleted_to_ms(session: &Session, topic: &str) -> Result<Option<i64>, Failure> {
+    let row = session.call_for_long(session.client.query_one(DELETED_TO, &[&topic])).await?;
+    Ok(row.try_get::<_, Option<SystemTime>>(0)?.map(from_timestamp))
 }
 
 /// The first windows, at most so many, that their stations do not add up to; none where nobody has asked for stations.

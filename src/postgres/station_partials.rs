@@ -36,12 +36,14 @@ macro_rules! select {
     ($which:literal) => {
         concat!(
             "SELECT window_start, station, ",
-            total_columns!(),
+            $crate::postgres::partials::total_columns!(),
             " FROM weather_station_partial WHERE partition = $1 AND window_start ",
             $which
         )
     };
 }
+
+pub(super) use select;
 
 const OPEN_WINDOWS: &str = select!("> $2");
 const WINDOWS: &str = select!("= ANY($2::timestamp[])");
@@ -158,7 +160,8 @@ impl LeaseSession {
     }
 }
 
-fn station_of(row: &Row) -> Result<StationRow, Failure> {
+/// A row that begins with these columns.
+pub(super) fn station_of(row: &Row) -> Result<StationRow, Failure> {
     let station: &str = row.try_get(1)?;
     Ok(StationRow {
         start_ms: from_timestamp(row.try_get(0)?),

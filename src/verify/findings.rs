@@ -1,9 +1,12 @@
 //! What the comparison of a partition came to, kept small: of many differences the first ones are told, the rest counted.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::engine::state::Progress;
 use crate::engine::verification::dead_letters::Outcome;
+use crate::engine::verification::stations::{StationDifference, StationVerdict, Unlike};
 use crate::engine::verification::{Reach, Value};
 use crate::engine::window::Totals;
 use crate::time::{Rfc3339, SqlTimestamp};
@@ -53,6 +56,8 @@ pub(super) struct PartitionFindings {
     incarnation: i64,
     pub(super) windows: i64,
     pub(super) readings: i64,
+    /// Rows of stations that are the same.
+    pub(super) station_rows: i64,
     pub(super) dead_letters: i64,
     pub(super) dead_letters_not_kept: i64,
     /// Whether none of its dead letters was deleted.
@@ -62,6 +67,10 @@ pub(super) struct PartitionFindings {
     pub(super) differing: i64,
     unknown_windows: i64,
     unknown_between: Option<(i64, i64)>,
+    /// Windows whose stations differ.
+    differing_stations: BTreeSet<i64>,
+    /// Windows whose stations may have been kept apart only from some reading on.
+    unknown_stations: BTreeSet<i64>,
     /// Why nothing is proved by a difference.
     excuse: Option<String>,
     /// Why it was not read to the end.
@@ -78,6 +87,7 @@ impl PartitionFindings {
             incarnation: table.incarnation,
             windows: 0,
             readings: 0,
+            station_rows: 0,
             dead_letters: 0,
             dead_letters_not_kept: 0,
             dead_letters_are_kept: false,
@@ -85,6 +95,8 @@ impl PartitionFindings {
             differing: 0,
             unknown_windows: 0,
             unknown_between: None,
+            differing_stations: BTreeSet::new(),
+            unknown_stations: BTreeSet::new(),
             excuse: None,
             given_up: None,
         }
@@ -116,10 +128,33 @@ impl PartitionFindings {
             (_, None) => "the topic has no reading of it".to_owned(),
             _ => describe(&values),
         };
-        let sides = [table, log].into_iter().flatten().filter(|totals| totals.is_traced());
-        let offsets = sides
-            .map(|totals| (totals.first_offset, totals.last_offset))
-            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        self.find_in(start_ms, offsets(table, log), what);
+    }
+
+    /// What the stations of a window came to, whose readings are at these offsets.
+    pub(super) fn stations(&mut self, start_ms: i64, offsets: Option<(i64, i64)>, verdict: StationVerdict) {
+        match verdict {
+            StationVerdict::Equal(rows) => self.station_rows += rows,
+            StationVerdict::Unknown => {
+                self.unknown_stations.insert(start_ms);
+            }
+            StationVerdict::Differs(differing, told) => {
+                self.differing_stations.insert(start_ms);
+                self.differing += differing - told.len() as i64;
+                for difference in &told {
+                    self.find_in(start_ms, offsets, describe_station(difference));
+                }
+            }
+        }
+    }
+
+    /// Whether it is told of a window that its stations differ.
+    pub(super) fn has_told_stations(&self, start_ms: i64) -> bool {
+        self.excuse.is_none() && self.differing_stations.contains(&start_ms)
+    }
+
+    /// Something about a window.
+    fn find_in(&mut self, start_ms: i64, offsets: Option<(i64, i64)>, what: String) {
         self.find(Difference {
             partition: Some(self.partition),
             window_start_ms: Some(start_ms),
@@ -184,6 +219,12 @@ impl PartitionFindings {
             let (gone, why) = self.gone();
             unknown.push(about(self.unknown_windows, self.unknown_between, gone, why));
         }
+        let windows = std::mem::take(&mut self.unknown_stations);
+        if let Some(between) = windows.first().copied().zip(windows.last().copied()) {
+            let why = "of their stations only the sums: before --by station was set, or under another --max-stations, readings \
+                       counted for station * that by the topic have one of their own";
+            unknown.push(about(windows.len() as i64, Some(between), None, why.to_owned()));
+        }
         if let Some(why) = self.given_up.take() {
             unknown.push(about(0, None, None, why));
         }
@@ -208,6 +249,23 @@ impl PartitionFindings {
             }
             _ => (None, format!("the topic was recreated or cut; what it had before offset {from} is gone")),
         }
+    }
+}
+
+/// The first and the last offset of a window's readings, as far as either side knows them.
+pub(super) fn offsets(table: Option<&Totals>, log: Option<&Totals>) -> Option<(i64, i64)> {
+    let sides = [table, log].into_iter().flatten().filter(|totals| totals.is_traced());
+    sides.map(|totals| (totals.first_offset, totals.last_offset)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// `station "a": b is 1, 2 by the topic; …`
+fn describe_station(difference: &StationDifference) -> String {
+    // Names are anything: no control character of one may reach a terminal.
+    let station = &difference.station;
+    match &difference.how {
+        Unlike::Values(values) => format!("station {station:?}: {}", describe(values)),
+        Unlike::NoRow => format!("station {station:?}: weather_station_partial has no row of it"),
+        Unlike::NoReading => format!("station {station:?}: the topic has no reading of it"),
     }
 }
 

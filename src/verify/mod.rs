@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::config::{Between, OnDataLoss, Verify};
@@ -33,9 +34,10 @@ use crate::telemetry::terminal::{Live, per_second, progress_bar};
 use crate::time::{milliseconds, now_ms};
 
 use findings::{Difference, PartitionFindings};
-use plan::{Planned, Topic};
+use plan::{Planned, PlannedReplay, Topic};
 use replay::{Replay, Rules};
 use report::{Report, Verdict};
+use stations::StationRules;
 
 /// How long a broker may hold back an answer: what is to be read is there already.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
@@ -98,6 +100,7 @@ async fn verify(config: &Verify) -> Result<Report> {
         format,
         between: config.between,
         dead_letters_since_ms,
+        stations: station_rules(config, &session, &replays).await.map_err(refused)?,
         session,
         done: AtomicI64::new(0),
     });
@@ -122,12 +125,25 @@ async fn verify(config: &Verify) -> Result<Report> {
     partitions.sort_by_key(|found| found.partition);
     let (rows, mut wrong) = compare_output(&rules).await.map_err(refused)?;
     wrong.extend(differences);
-    wrong.extend(stations::compare(&rules).await.map_err(refused)?);
+    wrong.extend(stations::add_up(&rules, &partitions).await.map_err(refused)?);
     let all_kept = partitions.iter().all(|found| found.dead_letters_are_kept) && unknown.is_empty();
     let (readmitted, lost) = readmitted::compare(&rules, all_kept).await.map_err(refused)?;
     wrong.extend(readmitted);
     unknown.extend(lost);
     Ok(Report::new(topic_name, partitions, rows, wrong, unknown, started.elapsed()))
+}
+
+/// What stations are compared by, where they are kept apart.
+async fn station_rules(
+    config: &Verify,
+    session: &Session,
+    replays: &[PlannedReplay],
+) -> Result<Option<StationRules>, Failure> {
+    if replays.iter().all(|replay| replay.stored.open_stations.is_none()) {
+        return Ok(None);
+    }
+    let session = Mutex::new(session.another().await?);
+    Ok(Some(StationRules { max_stations: config.max_stations, session }))
 }
 
 /// From which record on no dead letter can have been deleted for its age or for want of room, ms since 1970.

@@ -160,6 +160,7 @@ mod tests {
             progress,
             log: LogIdentity { topic_id: [id; 16], leader_epoch: 7 },
             open: Vec::new(),
+            open_stations: None,
             windows: 5,
             sure_from_ms: Some(1),
             futures: 0,

@@ -12,8 +12,10 @@ use crate::config::Between;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::{Confirmation, Partition, Settings};
 use crate::engine::state::{Position, Progress, State};
+use crate::engine::stations::Stations;
 use crate::engine::verification::clock::clock;
 use crate::engine::verification::dead_letters::{DeadLetters, StoredDeadLetter};
+use crate::engine::verification::stations::StationVerdict;
 use crate::engine::verification::{Comparison, Reach, counts, excuse, window};
 use crate::engine::watermark;
 use crate::engine::window::Window;
@@ -26,10 +28,13 @@ use crate::processor::partition::decode::read_until;
 use crate::processor::partition::task::{UNREADABLE_TRIES, is_final};
 use crate::reading::{Format, Reason};
 use crate::retry::Backoff;
-use crate::verify::findings::PartitionFindings;
+use crate::verify::findings::{PartitionFindings, offsets};
+use crate::verify::stations::{StationReplay, StationRules, Told};
 
 /// So many closed windows are compared at once, at least.
 const CLOSED_WINDOWS: usize = 500;
+/// With so many stations in all windows, already fewer are.
+const STATION_ROWS: usize = 100_000;
 
 /// What all partitions are compared by.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub(super) struct Rules {
     pub dead_letters_since_ms: i64,
     /// Where the tables are.
     pub session: Session,
+    /// Where stations are kept apart.
+    pub stations: Option<StationRules>,
     /// Offsets read again so far, of all partitions.
     pub done: AtomicI64,
 }
@@ -61,6 +68,8 @@ pub(super) struct Replay {
     comparison: DeadLetters,
     /// Windows that begin up to here are compared, ms since 1970.
     compared_to_ms: Option<i64>,
+    /// Where stations are kept apart.
+    stations: Option<StationReplay>,
     expander: Expander,
     unreadable: Backoff,
     findings: PartitionFindings,
@@ -75,11 +84,14 @@ impl Replay {
         let mut state = State::starting_at(reach.from.offset);
         state.progress.incarnation = reach.from.incarnation;
         state.progress.flushed_incarnation = reach.from.incarnation;
+        let stations = rules.stations.as_ref().map(|stations| Stations::new(stations.max_stations));
         let partition = Partition::new(rules.settings, state).reading(Arc::clone(&rules.format)).unsampled();
+        let partition = partition.by_station(stations);
         Self {
             dead_letters: DeadLetterStream::new(stored.partition, reach.from, table.next_offset),
             comparison: DeadLetters::new(reach, &table, rules.dead_letters_since_ms),
             compared_to_ms: rules.between.from_ms.map(|from| from - 1),
+            stations: None,
             findings: PartitionFindings::new(stored.partition, &table, &reach),
             expander: Expander::default(),
             unreadable: Backoff::default(),
@@ -96,6 +108,10 @@ impl Replay {
     /// # Errors
     /// The tables cannot be read any more.
     pub(super) async fn run(mut self, mut feed: Feed) -> Result<PartitionFindings, Failure> {
+        if let Some(stations) = &self.rules.stations {
+            let begun = StationReplay::begin(stations, self.stored.partition, self.compared_to_ms);
+            self.stations = Some(begun.await?);
+        }
         let end = self.table.next_offset;
         while self.next_offset() < end && !self.is_past_all_windows() {
             let Some(event) = feed.next().await else {
@@ -113,12 +129,18 @@ impl Replay {
                 self.findings.give_up(why);
                 return Ok(self.findings);
             }
-            if self.partition.closed_windows() >= CLOSED_WINDOWS {
+            if self.is_time_to_compare() {
                 self.compare_closed().await?;
             }
         }
         drop(feed);
         self.finish().await
+    }
+
+    fn is_time_to_compare(&self) -> bool {
+        let (closed, rows) =
+            (self.partition.closed_windows(), self.partition.stations().map_or(0, Stations::row_count));
+        closed >= CLOSED_WINDOWS || (closed > 0 && rows >= STATION_ROWS)
     }
 
     fn next_offset(&self) -> i64 {
@@ -220,19 +242,32 @@ impl Replay {
     /// Compares windows that begin up to here, portion by portion.
     async fn compare_up_to(&mut self, to_ms: i64) -> Result<(), Failure> {
         let to_ms = self.rules.between.to_ms.map_or(to_ms, |end| to_ms.min(end - 1));
+        let (after_ms, mut told) = (self.compared_to_ms, Told::new());
         while to_ms > watermark::NONE && self.compared_to_ms.is_none_or(|compared| compared < to_ms) {
             let (rules, partition) = (&self.rules, self.stored.partition);
             let (rows, is_last) =
                 evidence::windows(&rules.session, &rules.topic, partition, self.compared_to_ms, Some(to_ms))
                     .await?;
             let reached = rows.last().filter(|_| !is_last).map_or(to_ms, |row| row.start_ms);
-            self.compare_windows(&rows, reached);
+            self.compare_windows(&rows, reached, &mut told);
         }
+        let Some((stations, log)) = self.stations.as_mut().zip(self.partition.stations_mut()) else {
+            return Ok(());
+        };
+        let Some(rules) = self.rules.stations.as_ref().filter(|_| !told.is_empty()) else { return Ok(()) };
+        let verdicts = stations.compare_closed(&self.rules, rules, log, &told, (after_ms, to_ms)).await?;
+        self.note_stations(verdicts, &told);
         Ok(())
     }
 
-    /// Compares all windows behind those that are compared that begin up to here.
-    fn compare_windows(&mut self, rows: &[Window], to_ms: i64) {
+    fn note_stations(&mut self, verdicts: Vec<(i64, StationVerdict)>, told: &Told) {
+        for (start_ms, verdict) in verdicts {
+            self.findings.stations(start_ms, told.get(&start_ms).copied().flatten(), verdict);
+        }
+    }
+
+    /// Compares all windows behind those that are compared that begin up to here, and notes those that can be told.
+    fn compare_windows(&mut self, rows: &[Window], to_ms: i64, told: &mut Told) {
         let after_ms = self.compared_to_ms.replace(to_ms);
         let is_due = |w: &&Window| after_ms.is_none_or(|after| w.start_ms > after) && w.start_ms <= to_ms;
         let mut log = self.partition.state().windows.iter().filter(is_due).peekable();
@@ -242,12 +277,31 @@ impl Replay {
             let Some(start_ms) = next else { break };
             let row = rows.next_if(|w| w.start_ms == start_ms).map(|w| &w.totals);
             let again = log.next_if(|w| w.start_ms == start_ms).map(|w| &w.totals);
-            match window(&self.reach, start_ms, row, again) {
+            let comparison = window(&self.reach, start_ms, row, again);
+            if comparison != Comparison::Unknown {
+                told.insert(start_ms, offsets(row, again));
+            }
+            match comparison {
                 Comparison::Equal => self.findings.equal(again),
                 Comparison::Unknown => self.findings.unknown(start_ms, row),
                 Comparison::Differs(values) => self.findings.differs(start_ms, row, again, values),
             }
         }
+    }
+
+    /// Compares windows that the table's watermark has not closed.
+    async fn compare_open(&mut self, open: &[Window], to_ms: i64) -> Result<(), Failure> {
+        let mut told = Told::new();
+        self.compare_windows(open, to_ms, &mut told);
+        let (Some((stations, log)), Some((rules, table))) = (
+            self.stations.as_mut().zip(self.partition.stations_mut()),
+            self.rules.stations.as_ref().zip(self.stored.open_stations.as_ref()),
+        ) else {
+            return Ok(());
+        };
+        let verdicts = stations.compare_open(&self.rules, rules, log, &told, table).await?;
+        self.note_stations(verdicts, &told);
+        Ok(())
     }
 
     /// What is left when all is read.
@@ -256,7 +310,7 @@ impl Replay {
         let open = std::mem::take(&mut self.stored.open);
         let to_ms = self.rules.between.to_ms.map_or(i64::MAX, |end| end - 1);
         if self.compared_to_ms.is_none_or(|compared| compared < to_ms) {
-            self.compare_windows(&open, to_ms);
+            self.compare_open(&open, to_ms).await?;
         }
         if !self.rules.between.is_everything() {
             return Ok(self.findings);

@@ -33,6 +33,8 @@ pub(super) struct ComparedPartition {
     pub windows: i64,
     /// Readings in them.
     pub readings: i64,
+    /// Rows of stations that are the same.
+    pub station_rows: i64,
     /// Dead letters that are the same.
     pub dead_letters: i64,
     /// Dead letters that the table has not kept: of a flood, or deleted since.
@@ -79,6 +81,7 @@ impl Report {
                 to_offset: found.offsets.1,
                 windows: found.windows,
                 readings: found.readings,
+                station_rows: found.station_rows,
                 dead_letters: found.dead_letters,
                 dead_letters_not_kept: found.dead_letters_not_kept,
             });
@@ -146,8 +149,12 @@ impl Report {
             0 => String::new(),
             n => format!(" ({} more are counted but not kept)", Grouped(n)),
         };
+        let stations = match self.partitions.iter().map(|p| p.station_rows).sum() {
+            0 => String::new(),
+            n => format!(", {} rows of stations", Grouped(n)),
+        };
         format!(
-            "{word}: {} offsets of {} partitions read again in {}; {} readings in {} windows of partitions, {} dead \
+            "{word}: {} offsets of {} partitions read again in {}; {} readings in {} windows of partitions{stations}, {} dead \
              letters{kept} and {} rows of weather_summary are as they have to be",
             sum(|p| p.to_offset - p.from_offset),
             self.partitions.len(),

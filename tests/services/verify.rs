@@ -5,8 +5,10 @@ use std::time::Duration;
 use simd_json::OwnedValue;
 use simd_json::prelude::*;
 
-use crate::support::pipeline::RUN_LIMIT;
+use crate::support::pipeline::{END_LIMIT, RUN_LIMIT};
 use crate::support::{Kafka, Pipeline, Weather, turn};
+
+mod stations;
 
 /// Plants in one run.
 const PLANTS: u64 = 100;
@@ -26,7 +28,15 @@ const LOAD: [&str; 12] = [
     "0.005",
 ];
 /// What `weather verify` compares.
-const TABLES: [&str; 4] = ["weather_partial", "weather_summary", "weather_partition", "weather_dead_letter"];
+const TABLES: [&str; 5] = [
+    "weather_partial",
+    "weather_summary",
+    "weather_partition",
+    "weather_dead_letter",
+    "weather_station_partial",
+];
+/// So that there are stations to compare, some of them beyond the limit.
+const BY_STATION: [&str; 4] = ["--by", "station", "--max-stations", "20"];
 
 fn verify(pipeline: &Pipeline, arguments: &[&str]) -> Weather {
     let topic = ["verify", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic];
@@ -65,7 +75,7 @@ fn differences(report: &OwnedValue) -> Vec<(Option<i64>, Option<String>, String)
     found.iter().map(line).collect()
 }
 
-/// Something that is changed in the tables, and where: a partition, or -1, and a window.
+/// Something that is changed in the tables, and where: a partition, or -1, a window, and for some a station.
 struct Plant {
     name: &'static str,
     /// Gives what it has changed; `$1` decides which row.
@@ -151,19 +161,23 @@ async fn whatever_is_planted_is_found_and_named() {
     let _turn = turn::heavy().await;
     let pipeline = Pipeline::new("planted").await;
     pipeline.produce(&LOAD).await;
-    pipeline.drain().await;
-    let exact = assert_exact(&pipeline, &[]).await;
+    drain_by_station(&pipeline).await;
+    let limit = &BY_STATION[2..];
+    let exact = assert_exact(&pipeline, limit).await;
+    let rows = pipeline.database.number("SELECT count(*) FROM weather_station_partial").await;
+    assert!(rows > 500 && sum(&exact, "station_rows") == rows, "{rows} rows: {exact}");
     let (read, dead_letters) = (sum(&exact, "readings"), sum(&exact, "dead_letters"));
     assert!(dead_letters > 100 && read + dead_letters == 12_000, "{exact}");
     let keep: Vec<String> = TABLES.iter().map(|t| format!("CREATE TABLE kept_{t} AS TABLE {t}")).collect();
     pipeline.database.execute(&keep.join("; ")).await;
     let restore = |table: &&str| format!("TRUNCATE {table}; INSERT INTO {table} TABLE kept_{table}");
     let restore: Vec<String> = TABLES.iter().map(restore).collect();
+    let plants: Vec<&Plant> = PLANTS_OF.iter().chain(&stations::PLANTS_OF).collect();
     for seed in 0..PLANTS {
-        let plant = &PLANTS_OF[seed as usize % PLANTS_OF.len()];
+        let plant = plants[seed as usize % plants.len()];
         let rows = pipeline.database.query(plant.change, &[&seed.to_string()]).await;
         assert!(!rows.is_empty(), "{}: nothing was changed", plant.name);
-        let (code, report) = report(&pipeline, &[]).await;
+        let (code, report) = report(&pipeline, limit).await;
         assert_eq!(
             (code, report.get_str("verdict")),
             (1, Some("differs")),
@@ -174,12 +188,23 @@ async fn whatever_is_planted_is_found_and_named() {
         for row in rows {
             let (partition, window): (i32, Option<String>) = (row.get(0), row.get(1));
             let partition = Some(i64::from(partition)).filter(|partition| *partition >= 0);
-            let is_named = found.iter().any(|(p, w, _)| (*p, w) == (partition, &window));
-            assert!(is_named, "{} {seed}: {partition:?} {window:?} is not in {found:?}", plant.name);
+            let station = (row.len() > 2).then(|| format!("station {:?}:", row.get::<_, &str>(2)));
+            let is_named = found.iter().any(|(p, w, what)| {
+                (*p, w) == (partition, &window)
+                    && station.as_ref().is_none_or(|named| what.starts_with(named))
+            });
+            let place = (partition, window, station);
+            assert!(is_named, "{} {seed}: {place:?} is not in {found:?}", plant.name);
         }
         pipeline.database.execute(&restore.join("; ")).await;
     }
-    assert_exact(&pipeline, &[]).await;
+    assert_exact(&pipeline, limit).await;
+}
+
+/// `--until-latest`, with stations kept apart.
+async fn drain_by_station(pipeline: &Pipeline) {
+    let arguments = [&["--until-latest"][..], &BY_STATION].concat();
+    pipeline.process("drain", &arguments).succeed(RUN_LIMIT).await;
 }
 
 #[tokio::test]
@@ -232,21 +257,28 @@ async fn a_pipeline_at_work_is_exact_at_any_moment() {
     let pipeline = Pipeline::new("verified").await;
     let load = ["--rate", "2000", "--duration", "30s", "--partitions", "4", "--late-ratio", "0.02"];
     let producer = pipeline.producer(&load);
-    let mut processes: Vec<Weather> = (0..3).map(|_| pipeline.spawn(&["--lease", "2s"])).collect();
+    let start = || pipeline.spawn(&[&["--lease", "2s"][..], &BY_STATION].concat());
+    let mut processes: Vec<Weather> = (0..3).map(|_| start()).collect();
     processes[0].wait_for_line("write OK", RUN_LIMIT).await;
     let mut reached = Vec::new();
     for _ in 0..8 {
-        let report = assert_exact(&pipeline, &[]).await;
+        let report = assert_exact(&pipeline, &BY_STATION[2..]).await;
+        assert!(sum(&report, "station_rows") > 0, "{report}");
         reached.push(sum(&report, "to_offset"));
         // Windows that are left without an owner, taken over, replayed.
         processes.remove(0).kill9().await;
-        processes.push(pipeline.spawn(&["--lease", "2s"]));
+        processes.push(start());
         processes[1].wait_for_line("write OK", RUN_LIMIT).await;
     }
     assert!(reached.is_sorted() && reached.first() < reached.last(), "it was not at work: {reached:?}");
     producer.succeed(RUN_LIMIT).await;
-    pipeline.assert_exact(&processes.iter().collect::<Vec<_>>()).await;
-    assert_exact(&pipeline, &[]).await;
+    for process in &processes {
+        process.sigterm();
+        process.succeed(END_LIMIT).await;
+    }
+    drain_by_station(&pipeline).await;
+    pipeline.assert_table().await;
+    assert_exact(&pipeline, &BY_STATION[2..]).await;
 }
 
 #[tokio::test]

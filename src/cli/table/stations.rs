@@ -1,4 +1,4 @@
-//! The flags of `process` about keeping stations apart.
+//! The flags about keeping stations apart.
 
 use super::{Flag, Name, put, value};
 
@@ -16,7 +16,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "max-stations",
-        on: PROCESS,
+        on: &[Name::Process, Name::Verify],
         metavar: "N",
         default: Some("10000"),
         help: "Stations that a window of one partition keeps apart; the readings of all others count for station *.",
