@@ -13,7 +13,7 @@ use weather::time::now_ms;
 use super::readings::{self, Form};
 
 /// Readings of one produce request when a topic is filled.
-const BATCH: u64 = 2_000;
+pub const BATCH: u64 = 2_000;
 /// Longest wait for a new topic to be led.
 const TOPIC_LIMIT: Duration = Duration::from_secs(20);
 
@@ -78,16 +78,32 @@ impl Kafka {
 
     /// A topic with this many readings, number 0 first, spread over the partitions in batches.
     pub async fn filled(&self, label: &str, partitions: i32, count: u64, dress: Dress) -> String {
-        let topic = self.topic(label, partitions).await;
         // So that the last is in the past: a reading from the future is a dead letter.
         let start_ms = now_ms() - (count as i64 + 10_000) * readings::INTERVAL_MS;
+        let reading = move |number| {
+            let mut value = Vec::with_capacity(128);
+            readings::write(Form::EpochMs, number, start_ms, &mut value);
+            ((dress == Dress::Keyed).then(|| readings::key(number).into_bytes()), value)
+        };
+        self.filled_with(label, partitions, count, reading).await
+    }
+
+    /// A topic with so many records, each with the key and the value that `reading` gives its number.
+    pub async fn filled_with(
+        &self,
+        label: &str,
+        partitions: i32,
+        count: u64,
+        reading: impl Fn(u64) -> (Option<Vec<u8>>, Vec<u8>) + Clone + Send + 'static,
+    ) -> String {
+        let topic = self.topic(label, partitions).await;
         let mut tasks = tokio::task::JoinSet::new();
         for partition in 0..partitions {
-            let connection = self.partition(&topic, partition).await;
+            let (connection, reading) = (self.partition(&topic, partition).await, reading.clone());
             tasks.spawn(async move {
                 let (first, step) = (partition as u64 * BATCH, partitions as u64 * BATCH);
                 for start in (first..count).step_by(step as usize) {
-                    let records = records(start..(start + BATCH).min(count), start_ms, dress);
+                    let records = records(start..(start + BATCH).min(count), &reading);
                     connection.produce(records, Compression::NoCompression).await.expect("records are taken");
                 }
             });
@@ -100,12 +116,13 @@ impl Kafka {
 }
 
 /// These readings as records.
-fn records(numbers: std::ops::Range<u64>, start_ms: i64, dress: Dress) -> Vec<Record> {
+fn records(
+    numbers: std::ops::Range<u64>,
+    reading: &impl Fn(u64) -> (Option<Vec<u8>>, Vec<u8>),
+) -> Vec<Record> {
     let timestamp = DateTime::from_timestamp_millis(now_ms()).expect("a time of this age");
     let record = |number| {
-        let mut value = Vec::with_capacity(128);
-        readings::write(Form::EpochMs, number, start_ms, &mut value);
-        let key = (dress == Dress::Keyed).then(|| readings::key(number).into_bytes());
+        let (key, value) = reading(number);
         Record { key, ..record(value, timestamp) }
     };
     numbers.map(record).collect()

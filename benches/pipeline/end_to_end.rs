@@ -30,7 +30,7 @@ pub async fn run() {
     let mut runs: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
     for _ in 0..number("WEATHER_BENCH_RUNS", 5) {
         for (name, topic) in [("process", &plain), ("process-keyed", &keyed)] {
-            runs.entry(name).or_default().push(process(&kafka, topic, table.as_ref(), count).await);
+            runs.entry(name).or_default().push(process(&kafka, topic, table.as_ref(), count, &[]).await);
         }
         for (name, topic, threads) in [("bare-1-thread", &plain, 1), ("bare-2-threads", &plain, 2)] {
             let loop_ = program::bare(&kafka.brokers, topic, PARTITIONS, threads, FETCH_BYTES);
@@ -45,13 +45,13 @@ pub async fn run() {
     kafka.delete(&keyed).await;
 }
 
-/// One run over all of a topic, from no state at all.
-async fn process(kafka: &Kafka, topic: &str, table: Option<&Table>, count: u64) -> Run {
+/// One run over all of a topic, from no state at all, with these flags, too.
+pub async fn process(kafka: &Kafka, topic: &str, table: Option<&Table>, count: u64, flags: &[&str]) -> Run {
     let folder = program::Folder::new();
     if let Some(table) = table {
         table.empty().await;
     }
-    let run = program::run(program::command(&[
+    let common = [
         "process",
         "--brokers",
         &kafka.brokers,
@@ -64,8 +64,8 @@ async fn process(kafka: &Kafka, topic: &str, table: Option<&Table>, count: u64) 
         folder.path(),
         "--database-url",
         table.map_or("none", Table::url),
-    ]))
-    .await;
+    ];
+    let run = program::run(program::command(&[&common[..], flags].concat())).await;
     if let Some(table) = table {
         // A run that loses readings is quick, too.
         assert_eq!(table.readings().await, count, "readings in the table");
@@ -73,7 +73,8 @@ async fn process(kafka: &Kafka, topic: &str, table: Option<&Table>, count: u64) 
     run
 }
 
-fn report(name: &str, runs: &[Run], count: u64) {
+/// Their figures.
+pub fn report(name: &str, runs: &[Run], count: u64) {
     let mut figures = Figures::new(format!("end-to-end/{name}"), "run");
     for run in runs {
         figures.record(run.wall);

@@ -16,6 +16,7 @@ mod end_to_end;
 mod latency;
 mod producer;
 mod restart;
+mod stations;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -28,6 +29,9 @@ fn main() {
     runtime.block_on(async {
         if wanted("end-to-end") {
             end_to_end::run().await;
+        }
+        if wanted("stations") {
+            stations::run().await;
         }
         if wanted("producer") {
             producer::run().await;
