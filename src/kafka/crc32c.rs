@@ -45,12 +45,17 @@ const fn tables() -> [[u32; 256]; 8] {
 
 /// The checksum of `data`.
 pub(crate) fn crc32c(data: &[u8]) -> u32 {
+    continued(0, data)
+}
+
+/// The checksum of what `checksum` is of, followed by `data`.
+pub(crate) fn continued(checksum: u32, data: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("sse4.2") {
         // SAFETY: the processor has what the function needs, as the line above says.
-        return !unsafe { x86::by_instruction(!0, data) };
+        return !unsafe { x86::by_instruction(!checksum, data) };
     }
-    !by_table(!0, data)
+    !by_table(!checksum, data)
 }
 
 fn by_table(mut crc: u32, data: &[u8]) -> u32 {
@@ -178,6 +183,8 @@ mod tests {
             let expected = by_definition(&data[..end]);
             assert_eq!(crc32c(&data[..end]), expected, "{end} bytes");
             assert_eq!(!by_table(!0, &data[..end]), expected, "{end} bytes by table");
+            let (head, rest) = data[..end].split_at(end / 3);
+            assert_eq!(continued(crc32c(head), rest), expected, "{end} bytes in two parts");
         }
     }
 }

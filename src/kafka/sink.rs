@@ -10,13 +10,13 @@
 //! What ends a sink: the broker refusing the user or the topic before the first acknowledgement (a wrong set-up). After
 //! it, the same refusal is an outage like any other, because somebody changed a set-up that worked, and will fix it.
 
+mod batch;
 mod buffer;
 mod destination;
 mod encode;
 mod sender;
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use super::error::{ErrorKind, KafkaError};
 use super::partitioner::partition_of;
 use crate::config::Compression;
 use crate::telemetry::log::Outage;
-pub use buffer::Batch;
+pub use batch::Batch;
 use buffer::{Buffer, Limits, Next, Pushed};
 use destination::ToKafka;
 use sender::{Destination, Sender};
@@ -39,13 +39,16 @@ use sender::{Destination, Sender};
 const BATCH_BYTES: usize = 128 * 1024;
 /// Before compression, which makes it a tenth.
 const COMPRESSED_BATCH_BYTES: usize = 512 * 1024;
-/// What all partitions may hold together, while each may hold two batches.
-const HELD_BYTES: usize = 12 * 1024 * 1024;
+/// What all partitions may hold together: a share each, and at most three times as many batches as may be in flight.
+const HELD_BYTES: usize = 16 * 1024 * 1024;
+const MOST_HELD_BATCHES: usize = 16;
+/// The least that a partition may hold, however many there are.
+const LEAST_HELD_BYTES: usize = 16 * 1024;
 /// An hour in µs: what waits longer counts as that.
 const LONGEST_LATENCY_US: u64 = 3_600_000_000;
 
-/// Called with each batch, or part of one, that Kafka has acknowledged. Must not block.
-pub type Acknowledged = Arc<dyn Fn(&Batch, Range<usize>) + Send + Sync>;
+/// Called with each batch that Kafka has acknowledged. Must not block.
+pub type Acknowledged = Arc<dyn Fn(&Batch) + Send + Sync>;
 
 /// How to send.
 #[derive(Clone)]
@@ -166,19 +169,10 @@ struct Shared {
 impl Sink {
     /// Starts sending to the partitions `0..partitions` of the cluster's topic.
     pub fn start(cluster: &Arc<Cluster>, partitions: i32, options: SinkSettings) -> Result<Self, KafkaError> {
-        let compression = options.compression;
         let destinations = (0..partitions)
             .map(|partition| ToKafka::new(Arc::clone(cluster), partition, partitions))
             .collect();
-        let batch_bytes = match compression {
-            Compression::None => BATCH_BYTES,
-            _ => COMPRESSED_BATCH_BYTES,
-        };
-        let limits = Limits {
-            batch_bytes,
-            held_bytes: (HELD_BYTES / partitions.max(1) as usize).max(2 * batch_bytes),
-            linger: options.linger,
-        };
+        let limits = limits_for(partitions, &options);
         Self::with(destinations, cluster.topic(), limits, options)
     }
 
@@ -294,6 +288,18 @@ impl Sink {
     }
 }
 
+/// What each of so many partitions may hold.
+fn limits_for(partitions: i32, options: &SinkSettings) -> Limits {
+    let share = HELD_BYTES / usize::try_from(partitions).unwrap_or(1).max(1);
+    let full_batch = match options.compression {
+        Compression::None => BATCH_BYTES,
+        _ => COMPRESSED_BATCH_BYTES,
+    };
+    let held_bytes = share.clamp(LEAST_HELD_BYTES, MOST_HELD_BATCHES * full_batch);
+    // One is filled while another is on its way.
+    Limits { batch_bytes: full_batch.min(held_bytes / 2), held_bytes, linger: options.linger }
+}
+
 impl Lane {
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -318,25 +324,18 @@ impl Lane {
 }
 
 impl Shared {
-    fn acknowledge(&self, batch: &Batch, part: Range<usize>) {
+    fn acknowledge(&self, batch: &Batch) {
         let now = Instant::now();
         {
             let mut latency_us = self.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
-            // Records that were due together are recorded together: at full speed that is hundreds.
-            let mut same = (now, 0);
-            for due in batch.due(part.clone()) {
-                if due == same.0 {
-                    same.1 += 1;
-                } else {
-                    record(&mut latency_us, now, same);
-                    same = (due, 1);
-                }
+            for (due, count) in batch.due() {
+                let us = u64::try_from(now.saturating_duration_since(*due).as_micros()).unwrap_or(u64::MAX);
+                latency_us.saturating_record_n(us, (*count).into());
             }
-            record(&mut latency_us, now, same);
         }
-        self.acknowledged.fetch_add(part.len() as u64, Ordering::Relaxed);
+        self.acknowledged.fetch_add(batch.len() as u64, Ordering::Relaxed);
         if let Some(acknowledged) = &self.options.acknowledged {
-            acknowledged(batch, part);
+            acknowledged(batch);
         }
     }
 
@@ -371,13 +370,6 @@ impl Shared {
             ErrorKind::Authentication | ErrorKind::Authorization | ErrorKind::Unsupported | ErrorKind::Fatal
         );
         refused && self.acknowledged.load(Ordering::Relaxed) == 0
-    }
-}
-
-fn record(latency_us: &mut Histogram<u64>, now: Instant, (due, count): (Instant, u64)) {
-    if count > 0 {
-        let us = u64::try_from(now.saturating_duration_since(due).as_micros()).unwrap_or(u64::MAX);
-        latency_us.saturating_record_n(us, count);
     }
 }
 

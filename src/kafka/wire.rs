@@ -216,10 +216,10 @@ impl<'a> Writer<'a> {
         if self.flexible { self.unsigned_varint(0) } else { self.int16(-1) }
     }
 
-    /// A byte string.
-    pub fn byte_string(&mut self, bytes: &[u8]) {
-        self.length(bytes.len(), false);
-        self.bytes.extend_from_slice(bytes);
+    /// A byte string, given in parts.
+    pub fn byte_string(&mut self, parts: &[&[u8]]) {
+        self.length(parts.iter().map(|part| part.len()).sum(), false);
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
     }
 
     /// Writes an array with `item`.
@@ -246,7 +246,7 @@ mod tests {
         writer.string("weather");
         writer.null_string();
         writer.array(&[1, -2], |writer, number| writer.int32(*number));
-        writer.byte_string(&[9; 200]);
+        writer.byte_string(&[&[9; 150], &[9; 50]]);
         writer.tags();
         bytes
     }

@@ -59,18 +59,18 @@ impl Sent {
         let sent = Arc::clone(self);
         match self.which {
             LogSent::None | LogSent::Silent => None,
-            LogSent::Sample => Some(Arc::new(move |batch, range| {
-                let count = range.len() as u64;
+            LogSent::Sample => Some(Arc::new(move |batch| {
+                let count = batch.len() as u64;
                 let mut state = sent.state();
-                if let Some(last) = batch.values(range).next_back() {
+                if let Some(last) = batch.values().next_back() {
                     last.clone_into(&mut state.sample);
                 }
                 state.since_sample += count;
                 state.total += count;
             })),
-            LogSent::All => Some(Arc::new(move |batch, range| {
+            LogSent::All => Some(Arc::new(move |batch| {
                 let mut state = sent.state();
-                for value in batch.values(range) {
+                for value in batch.values() {
                     push_line(&mut state.text, value, "");
                 }
                 sent.lines.notify_one();

@@ -1,7 +1,5 @@
 //! Record batches to partitions, and the id by which a broker recognizes a batch.
 
-use std::sync::Arc;
-
 use rskafka::protocol::api_key::ApiKey;
 
 use super::{Body, Call};
@@ -16,8 +14,8 @@ pub struct ProduceCall<'a> {
     pub partition: i32,
     /// How long the broker may wait for the replicas, ms.
     pub timeout_ms: i32,
-    /// The batch as it goes into the log.
-    pub batch: Arc<Vec<u8>>,
+    /// The batch as it goes into the log, its header and its records.
+    pub batch: [&'a [u8]; 2],
 }
 
 /// What became of the batch.

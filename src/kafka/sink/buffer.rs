@@ -1,7 +1,7 @@
 //! What one partition holds until Kafka has acknowledged it: a batch being filled, and full ones waiting.
 //!
-//! Pure bookkeeping: no I/O, no clock (the time is an argument). Keys and values are one after the other in one block of
-//! memory per batch, so that the memory held is the memory counted.
+//! Pure bookkeeping: no I/O, no clock (the time is an argument). A batch holds its records in one block of memory, in the
+//! form that they are sent in, so that the memory held is the memory counted.
 //!
 //! Batches linger until the next point of a grid that all partitions share: so one wake-up of the process serves all of
 //! them, and a record waits half of the linger on average.
@@ -10,91 +10,9 @@
 //! stays within the limit unless one record alone is larger.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// What a record takes in a request besides key and value, at most: lengths and deltas.
-const RECORD_OVERHEAD: usize = 24;
-
-/// Records of one partition, in order.
-#[derive(Debug)]
-pub struct Batch {
-    /// Keys and values, one after the other.
-    bytes: Vec<u8>,
-    entries: Vec<Entry>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    /// Where the key ends in `bytes`; it starts where the entry before ends.
-    key_end: u32,
-    value_end: u32,
-    due: Instant,
-}
-
-impl Batch {
-    fn new() -> Self {
-        Self { bytes: Vec::new(), entries: Vec::new() }
-    }
-
-    /// How many records.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// The values of some of the records.
-    pub fn values(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = &[u8]> {
-        range.map(|i| {
-            let entry = &self.entries[i];
-            &self.bytes[entry.key_end as usize..entry.value_end as usize]
-        })
-    }
-
-    /// When each of some of the records was due.
-    pub(super) fn due(&self, range: Range<usize>) -> impl Iterator<Item = Instant> + '_ {
-        self.entries[range].iter().map(|entry| entry.due)
-    }
-
-    /// Bytes of the batch as a request carries it, about.
-    fn size(&self) -> usize {
-        self.bytes.len() + self.entries.len() * RECORD_OVERHEAD
-    }
-
-    /// Bytes of some of the records as a request carries them, about.
-    pub(super) fn size_of(&self, range: Range<usize>) -> usize {
-        let count = range.len();
-        let end = |i: usize| self.entries.get(i).map_or(0, |entry| entry.value_end as usize);
-        let start = range.start.checked_sub(1).map_or(0, end);
-        range.end.checked_sub(1).map_or(0, end) - start + count * RECORD_OVERHEAD
-    }
-
-    fn push(&mut self, key: &[u8], value: &[u8], due: Instant) {
-        self.bytes.extend_from_slice(key);
-        let key_end = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(value);
-        // A batch is far below 4 GiB: a record may be larger than the limit, but sources bound what they read.
-        self.entries.push(Entry { key_end, value_end: self.bytes.len() as u32, due });
-    }
-
-    /// Key and value of some of the records; an empty key is none.
-    pub(super) fn records(&self, range: Range<usize>) -> impl Iterator<Item = (Option<&[u8]>, &[u8])> {
-        let mut start = match range.start {
-            0 => 0,
-            i => self.entries[i - 1].value_end as usize,
-        };
-        self.entries[range].iter().map(move |entry| {
-            let (key_end, value_end) = (entry.key_end as usize, entry.value_end as usize);
-            let key = (key_end > start).then(|| &self.bytes[start..key_end]);
-            start = value_end;
-            (key, &self.bytes[key_end..value_end])
-        })
-    }
-}
+use super::batch::{self, Batch};
 
 /// How much a partition may hold.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +32,8 @@ pub(super) enum Pushed {
     Full,
     /// Yes, and there is no more to do for it.
     Kept,
-    /// Yes, and the sender has to look: the first record starts its waiting, the one that fills a batch ends it.
+    /// Yes, and the sender has to look: the first record starts its waiting, the one that fills a batch ends it, unless it
+    /// will look anyhow.
     Look,
 }
 
@@ -139,6 +58,8 @@ pub(super) struct Buffer {
     /// Memory to use again for the next batch.
     spare: Option<Batch>,
     held_bytes: usize,
+    /// Batches that are with the sender.
+    handed_out: usize,
     /// Records accepted and not released yet.
     pending: usize,
     /// Counts batches, so that records without a key can tell when their batch has gone.
@@ -156,10 +77,11 @@ impl Buffer {
         Self {
             limits,
             epoch,
-            open: Batch::new(),
+            open: Batch::default(),
             ready: VecDeque::new(),
             spare: None,
             held_bytes: 0,
+            handed_out: 0,
             pending: 0,
             batch_number: 0,
             hurry: false,
@@ -170,22 +92,27 @@ impl Buffer {
 
     /// Takes a record in. `due` is when it should have been sent: latency counts from there.
     pub(super) fn push(&mut self, key: &[u8], value: &[u8], due: Instant) -> Pushed {
-        let size = key.len() + value.len() + RECORD_OVERHEAD;
-        if self.held_bytes > 0 && self.held_bytes + size > self.limits.held_bytes {
+        let most_bytes = batch::most_bytes(key, value);
+        if self.held_bytes > 0 && self.held_bytes + most_bytes > self.limits.held_bytes {
             return Pushed::Full;
         }
-        if !self.open.is_empty() && self.open.size() + size > self.limits.batch_bytes {
+        let mut filled =
+            !self.open.is_empty() && self.open.bytes().len() + most_bytes > self.limits.batch_bytes;
+        if filled {
             self.rotate();
         }
+        let before = self.open.held_bytes();
         self.open.push(key, value, due);
-        self.held_bytes += size;
+        self.held_bytes += self.open.held_bytes() - before;
         self.pending += 1;
-        let full = self.open.size() >= self.limits.batch_bytes;
-        if full {
+        if self.open.bytes().len() >= self.limits.batch_bytes {
             self.rotate();
+            filled = true;
         }
         let told = std::mem::replace(&mut self.will_look, true);
-        if full || !told { Pushed::Look } else { Pushed::Kept }
+        // With a batch on its way, the sender looks when that is answered: a wake-up for each full one would cost more than
+        // it saves.
+        if (filled && self.handed_out == 0) || !told { Pushed::Look } else { Pushed::Kept }
     }
 
     fn rotate(&mut self) {
@@ -195,7 +122,7 @@ impl Buffer {
 
     /// Takes the open batch out and opens the next.
     fn next_batch(&mut self) -> Batch {
-        let fresh = self.spare.take().unwrap_or_else(Batch::new);
+        let fresh = self.spare.take().unwrap_or_else(|| self.open.another());
         self.batch_number += 1;
         std::mem::replace(&mut self.open, fresh)
     }
@@ -205,18 +132,20 @@ impl Buffer {
         self.will_look = true;
         if let Some(batch) = self.ready.pop_front() {
             self.lively = true;
+            self.handed_out += 1;
             return Next::Send(batch);
         }
-        let Some(first) = self.open.entries.first() else {
+        let Some((first_due, _)) = self.open.due().first() else {
             // Checking again in vain is cheaper than being woken by the first record each time.
             self.will_look = std::mem::take(&mut self.lively);
             return if self.will_look { Next::At(self.end_of_linger(now)) } else { Next::Nothing };
         };
-        let until = self.end_of_linger(first.due);
+        let until = self.end_of_linger(*first_due);
         if !self.hurry && until > now {
             return Next::At(until);
         }
         self.lively = self.open.len() > 1;
+        self.handed_out += 1;
         Next::Send(self.next_batch())
     }
 
@@ -233,14 +162,21 @@ impl Buffer {
 
     /// A batch that was handed out is dealt with.
     pub(super) fn release(&mut self, mut batch: Batch) {
-        self.held_bytes -= batch.size();
+        self.held_bytes -= batch.held_bytes();
+        self.handed_out -= 1;
         self.pending -= batch.len();
         if self.pending == 0 {
             self.hurry = false;
         }
-        batch.bytes.clear();
-        batch.entries.clear();
+        batch.clear();
         self.spare = Some(batch);
+    }
+
+    /// A batch that was handed out was divided: its halves will be released in its place.
+    pub(super) fn divided(&mut self, batch: &Batch, halves: &[Batch; 2]) {
+        self.held_bytes += halves.iter().map(Batch::held_bytes).sum::<usize>();
+        self.held_bytes -= batch.held_bytes();
+        self.handed_out += 1;
     }
 
     /// Sends everything at once from now on, until nothing is left.
@@ -330,15 +266,15 @@ mod tests {
     #[test]
     fn batches_fill_and_the_buffer_is_bounded() {
         let (mut buffer, t) = buffer();
-        let value = [b'v'; 100 - RECORD_OVERHEAD];
-        let taken: Vec<Pushed> = (0..8).map(|_| buffer.push(b"", &value, t)).collect();
+        // 57 bytes in a request, 93 in memory, and reckoned as 109 before it is there.
+        let taken: Vec<Pushed> = (0..8).map(|_| buffer.push(b"", &[b'v'; 50], t)).collect();
         use Pushed::{Full, Kept, Look};
-        assert_eq!(taken, [Look, Kept, Look, Kept, Kept, Look, Kept, Full]);
+        assert_eq!(taken, [Look, Kept, Kept, Kept, Look, Kept, Kept, Full]);
         let batch = send(buffer.next(t));
-        assert_eq!(batch.len(), 3);
-        assert_eq!(buffer.push(b"", &value, t), Full, "held until it is released");
+        assert_eq!(batch.len(), 4);
+        assert_eq!(buffer.push(b"", &[b'v'; 50], t), Full, "held until it is released");
         buffer.release(batch);
-        assert_eq!(buffer.push(b"", &value, t), Kept);
+        assert_eq!(buffer.push(b"", &[b'v'; 50], t), Kept);
     }
 
     #[test]
@@ -353,21 +289,17 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_gives_back_its_records_whole_or_in_part() {
+    fn a_batch_that_is_divided_is_released_in_halves() {
         let (mut buffer, t) = buffer();
-        for i in 0..5u8 {
-            buffer.push(&vec![i; usize::from(i)], &[i, i], t);
+        for _ in 0..3 {
+            buffer.push(b"key", &[b'v'; 50], t);
         }
         buffer.hurry();
         let batch = send(buffer.next(t));
-        let records: Vec<_> = batch.records(0..5).collect();
-        assert_eq!(records[0], (None, &[0, 0][..]));
-        assert_eq!(records[3], (Some(&[3, 3, 3][..]), &[3, 3][..]));
-        assert_eq!(batch.records(2..5).collect::<Vec<_>>(), records[2..]);
-        assert_eq!(batch.values(1..3).collect::<Vec<_>>(), [[1, 1], [2, 2]]);
-        assert_eq!(batch.size_of(0..2) + batch.size_of(2..batch.len()), batch.size());
-        buffer.release(batch);
-        buffer.push(b"", b"", t);
-        assert_eq!(send(buffer.next(t + LINGER)).records(0..1).next(), Some((None, &[][..])));
+        let halves = batch.halves();
+        buffer.divided(&batch, &halves);
+        assert_eq!(buffer.pending(), 3);
+        halves.into_iter().for_each(|half| buffer.release(half));
+        assert_eq!((buffer.pending(), buffer.held_bytes, buffer.handed_out), (0, 0, 0));
     }
 }

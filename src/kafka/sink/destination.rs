@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::encode::Encoded;
 use super::sender::{Answer, Destination};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::Connection;
@@ -74,7 +75,7 @@ impl Destination for ToKafka {
         }
     }
 
-    fn append(&mut self, batch: Arc<Vec<u8>>) -> Answer {
+    fn append(&mut self, batch: Arc<Encoded>) -> Answer {
         let (cluster, partition) = (Arc::clone(&self.cluster), self.partition);
         let leader = self.leader.clone();
         Box::pin(async move {
@@ -82,7 +83,8 @@ impl Destination for ToKafka {
                 return Err(KafkaError::new(ErrorKind::Connection, "no connection"));
             };
             let topic = cluster.topic();
-            let call = ProduceCall { topic, partition, timeout_ms: REPLICAS_TIMEOUT_MS, batch };
+            let call =
+                ProduceCall { topic, partition, timeout_ms: REPLICAS_TIMEOUT_MS, batch: batch.parts() };
             let answer = leader.call(call, PRODUCE_TIMEOUT).await?;
             let what = format_args!("sending to partition {partition} of topic {topic}");
             KafkaError::check(answer.error, answer.message.as_deref(), what)

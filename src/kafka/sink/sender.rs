@@ -11,15 +11,14 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::buffer::Batch;
-use super::encode::{Number, encode};
+use super::batch::Batch;
+use super::encode::{Encoded, Number, encode};
 use super::{Lane, Shared};
 use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::message::produce::ProducerId;
@@ -43,7 +42,7 @@ pub(super) trait Destination: Send + 'static {
 
     /// Appends a batch and waits until all replicas have it; an error leaves open whether it was appended. Requests are
     /// made in the order in which they are first polled.
-    fn append(&mut self, batch: Arc<Vec<u8>>) -> Answer;
+    fn append(&mut self, batch: Arc<Encoded>) -> Answer;
 
     /// The leader is another one, or its connection is of no more use.
     fn lost(&mut self);
@@ -52,20 +51,19 @@ pub(super) trait Destination: Send + 'static {
     fn is_away(&self) -> bool;
 }
 
-/// Some records of a batch, on their way.
+/// A batch, or a part of one, on its way.
 struct Part {
     batch: Arc<Batch>,
-    range: Range<usize>,
     /// None: to be numbered and encoded yet.
-    encoded: Option<(Arc<Vec<u8>>, Number)>,
+    encoded: Option<(Arc<Encoded>, Number)>,
     /// None: not sent.
     answer: Option<Answer>,
     result: Option<Result<(), KafkaError>>,
 }
 
 impl Part {
-    fn new(batch: &Arc<Batch>, range: Range<usize>) -> Self {
-        Self { batch: Arc::clone(batch), range, encoded: None, answer: None, result: None }
+    fn new(batch: Batch) -> Self {
+        Self { batch: Arc::new(batch), encoded: None, answer: None, result: None }
     }
 }
 
@@ -123,8 +121,7 @@ impl<D: Destination> Sender<D> {
             biased;
             () = front_answered(&mut self.parts), if under_way => self.take_answers().await,
             batch = self.lane.next_batch(), if room => {
-                let range = 0..batch.len();
-                self.parts.push_back(Part::new(&Arc::new(batch), range));
+                self.parts.push_back(Part::new(batch));
                 self.send_last().await
             }
         }
@@ -144,19 +141,19 @@ impl<D: Destination> Sender<D> {
         self.destination.connect().await?;
         let is_new = self.parts[index].encoded.is_none();
         if is_new {
-            let number = self.number(self.parts[index].range.len()).await?;
+            let number = self.number(self.parts[index].batch.len()).await?;
             let part = &mut self.parts[index];
             // Stamped with the time of sending: it is the clock of the topic's retention.
             let compression = self.shared.options.compression;
-            let bytes = encode(&part.batch, part.range.clone(), number, now_ms(), compression)?;
-            part.encoded = Some((Arc::new(bytes), number));
+            let encoded = encode(&part.batch, number, now_ms(), compression)?;
+            part.encoded = Some((Arc::new(encoded), number));
         } else {
-            let again = self.parts[index].range.len() as u64;
+            let again = self.parts[index].batch.len() as u64;
             self.shared.retried.fetch_add(again, Ordering::Relaxed);
         }
         let part = &mut self.parts[index];
-        if let Some((bytes, _)) = &part.encoded {
-            part.answer = Some(self.destination.append(Arc::clone(bytes)));
+        if let Some((encoded, _)) = &part.encoded {
+            part.answer = Some(self.destination.append(Arc::clone(encoded)));
             part.result = None;
         }
         // The first poll writes the request: in this order, whatever is polled later.
@@ -204,7 +201,7 @@ impl<D: Destination> Sender<D> {
             if let Numbering::By { id, known, .. } = &mut self.numbering {
                 *known |= number.is_some_and(|number| number.is_of(*id));
             }
-            self.shared.acknowledge(&part.batch, part.range.clone());
+            self.shared.acknowledge(&part.batch);
             self.done_with(part);
         }
         // What failed is behind us only when nothing is left of it.
@@ -212,8 +209,10 @@ impl<D: Destination> Sender<D> {
     }
 
     fn done_with(&self, part: Part) {
-        let Part { batch, .. } = part;
-        if let Ok(batch) = Arc::try_unwrap(batch) {
+        let Part { batch, encoded, answer, .. } = part;
+        // They share the batch.
+        drop((encoded, answer));
+        if let Some(batch) = Arc::into_inner(batch) {
             self.lane.buffer().release(batch);
             self.shared.progress.notify_one();
         }
@@ -272,7 +271,7 @@ impl<D: Destination> Sender<D> {
                 None => false,
             };
             if stored && index > 0 {
-                self.shared.acknowledge(&part.batch, part.range.clone());
+                self.shared.acknowledge(&part.batch);
                 self.done_with(part);
             } else {
                 left.push_back(part);
@@ -325,19 +324,22 @@ impl<D: Destination> Sender<D> {
     /// Makes two of the first part, or drops it if it is one record.
     fn split_or_drop(&mut self, error: &KafkaError) {
         let Some(part) = self.parts.pop_front() else { return };
-        let range = part.range.clone();
-        if range.len() == 1 {
-            self.shared.drop_record(part.batch.size_of(range), error);
+        if part.batch.len() == 1 {
+            self.shared.drop_record(part.batch.bytes().len(), error);
             self.done_with(part);
             self.careful &= !self.parts.is_empty();
             return;
         }
+        let halves = part.batch.halves();
+        let mut buffer = self.lane.buffer();
         if error.kind == ErrorKind::TooLarge {
-            self.lane.buffer().shrink_batches(part.batch.size_of(range.clone()));
+            buffer.shrink_batches(part.batch.bytes().len());
         }
-        let middle = range.start + range.len() / 2;
-        self.parts.push_front(Part::new(&part.batch, middle..range.end));
-        self.parts.push_front(Part::new(&part.batch, range.start..middle));
+        buffer.divided(&part.batch, &halves);
+        drop(buffer);
+        for half in halves.into_iter().rev() {
+            self.parts.push_front(Part::new(half));
+        }
     }
 }
 

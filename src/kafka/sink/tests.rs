@@ -6,6 +6,7 @@ use std::io::Cursor;
 use rskafka::protocol::record::{ControlBatchOrRecords, RecordBatch};
 use rskafka::protocol::traits::ReadType;
 
+use super::encode::Encoded;
 use super::sender::Answer;
 use super::*;
 use crate::kafka::message::produce::ProducerId;
@@ -95,10 +96,10 @@ impl Destination for Part {
         Ok((!script.unnumbered).then_some(ProducerId { error: 0, id: script.ids, epoch: 0 }))
     }
 
-    fn append(&mut self, batch: Arc<Vec<u8>>) -> Answer {
+    fn append(&mut self, batch: Arc<Encoded>) -> Answer {
         let part = self.clone();
         Box::pin(async move {
-            let answer = part.script().append(&batch);
+            let answer = part.script().append(&batch.parts().concat());
             // Answers come later than requests are made.
             tokio::task::yield_now().await;
             answer
@@ -112,7 +113,7 @@ impl Destination for Part {
     }
 }
 
-const LIMITS: Limits = Limits { batch_bytes: 1000, held_bytes: 4000, linger: Duration::from_secs(3600) };
+const LIMITS: Limits = Limits { batch_bytes: 1000, held_bytes: 6000, linger: Duration::from_secs(3600) };
 
 fn sink(partitions: usize) -> (Sink, Vec<Part>) {
     let scripted: Vec<Part> = (0..partitions).map(|_| Part::default()).collect();
@@ -238,7 +239,7 @@ async fn whoever_asks_is_told_of_every_acknowledged_value() {
     let seen: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
     let told = Arc::clone(&seen);
     let acknowledged: Acknowledged =
-        Arc::new(move |batch, range| told.lock().unwrap().extend(batch.values(range).map(<[u8]>::to_vec)));
+        Arc::new(move |batch| told.lock().unwrap().extend(batch.values().map(<[u8]>::to_vec)));
     let options = SinkSettings {
         linger: LIMITS.linger,
         compression: Compression::None,
@@ -250,4 +251,17 @@ async fn whoever_asks_is_told_of_every_acknowledged_value() {
     send_numbers(&mut sink, None, 30).await;
     sink.flush().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), (0u32..30).map(|i| i.to_be_bytes().to_vec()).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_partitions_hold_together_is_bounded_however_many_there_are() {
+    for compression in [Compression::None, Compression::Gzip, Compression::Snappy] {
+        let options = SinkSettings { linger: LIMITS.linger, compression, acknowledged: None };
+        for partitions in [1, 4, 200, 1000] {
+            let limits = limits_for(partitions, &options);
+            assert!(limits.held_bytes * partitions as usize <= HELD_BYTES, "{partitions}");
+            assert!((4096..=limits.held_bytes / 2).contains(&limits.batch_bytes), "{partitions}");
+        }
+        assert_eq!(limits_for(i32::MAX, &options).held_bytes, LEAST_HELD_BYTES);
+    }
 }
