@@ -1,10 +1,10 @@
-//! Kafka's primitive types: read from a request without trust, written to an answer.
+//! Kafka's primitive types: read from an untrusted request, written to an answer.
 //!
-//! A request and its answer are of one version; from a version on that each kind has, lengths are compact and structures
-//! end with tagged fields ("flexible"). [`Reader`] and [`Answer`] know it, so the kinds read and write the same calls for
-//! both forms.
+//! A request and its answer have one version. From some version on, which each kind of request defines, lengths are compact
+//! and structures end with tagged fields ("flexible"). [`Reader`] and [`Answer`] handle both forms, so the code of each kind
+//! makes the same calls for both.
 //!
-//! Reading never panics and never allocates by what a length field claims: strings and batches are borrowed from the
+//! Reading never panics and never trusts a length field when it allocates: strings and batches are borrowed from the
 //! request, and all arrays of a request together hold a limited number of items. In an answer, record batches are not
 //! copied but *spliced*: the frame keeps a reference to the stored bytes and where they go.
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-/// Most items that the arrays of one request hold together: more than the partitions that this broker holds.
+/// Maximum number of items in all arrays of one request: more than the partitions that this broker holds.
 const MAX_ITEMS: usize = 20_000;
 
 /// The bytes are not a request of the protocol; the connection they came from is closed.
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
     }
 
-    /// Leaves out the next `count` bytes.
+    /// Skips the next `count` bytes.
     pub(super) fn skip(&mut self, count: i64) -> Result<(), Malformed> {
         self.take(usize::try_from(count).map_err(|_| Malformed)?).map(drop)
     }
@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
         (0..length).map(|_| item(self)).collect()
     }
 
-    /// Leaves out the optional fields at the end of a structure, if this version has them; none is known here.
+    /// Skips the tagged fields at the end of a structure, if this version has them; none is used here.
     pub(super) fn tagged_fields(&mut self) -> Result<(), Malformed> {
         if !self.flexible {
             return Ok(());
@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An answer on its way out.
+/// An answer while it is written.
 #[derive(Debug)]
 pub(super) struct Answer {
     bytes: Vec<u8>,

@@ -1,7 +1,7 @@
 //! The reading format: the bytes of one record's value → [`Reading`], or the [`Reason`] for refusing it.
 //!
 //! A reading is one JSON object with its time and at least one of temperature, humidity and wind speed, under names and
-//! in units that a [`Format`] knows. This folder's README has the default names, and what to do about others.
+//! in units that a [`Format`] knows. This folder's README lists the default names, and what to do about others.
 //!
 //! ```text
 //! bytes ─▶ shape: the bytes between the values are those of a record before? read the values in place
@@ -15,10 +15,10 @@
 //! definition; that the shape agrees with it is what the differential fuzz is for.
 //!
 //! Invariants:
-//! - A value decides alone: the result depends on its bytes, never on what was parsed before.
-//! - A metric stands alone: one that is absent, null, not a number or out of range is left out, with the [`Cause`]; the
+//! - The result depends on the value's bytes alone, never on what was parsed before.
+//! - Metrics are independent: one that is absent, null, not a number or out of range is left out, with the [`Cause`]; the
 //!   others count.
-//! - No input makes it panic, recurse without end or keep memory, and nothing is allocated for a record.
+//! - No input makes it panic, recurse without limit or keep memory, and nothing is allocated per record.
 //! - An accepted reading has its event time within 1970 to 9999, at least one metric, and each of them within its
 //!   physical range, so sums of 1e-6 units in `i64` have room for 1e10 readings a window.
 //!
@@ -71,7 +71,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Nothing was measured: what a reading is read into.
+    /// Nothing was measured: the value to read into.
     pub const EMPTY: Self = Self { event_time_ms: 0, metrics: [None; 3], left_out: [None; 3] };
 }
 
@@ -84,7 +84,7 @@ pub enum Cause {
     Null,
     /// Text that is not a number, an object, or a number in a unit that is not known.
     NotANumber,
-    /// No such value can be measured.
+    /// The value is physically impossible.
     OutOfRange,
 }
 
@@ -133,7 +133,7 @@ impl Metric {
         }
     }
 
-    /// The least and the greatest value that a station can have measured, both allowed, in fixed point of °C, % and m/s.
+    /// The minimum and maximum that a station can measure, both allowed, in fixed point of °C, % and m/s.
     ///
     /// Colder than −89.2 °C was never measured, and many stations send −99 or −99.9 for no value.
     /// Humidity sensors show a little more than 100 % when they are wet.
@@ -151,7 +151,7 @@ impl Metric {
     }
 }
 
-/// Why a record is a dead letter. Of several reasons within one value, the first in this order is given.
+/// Why a record is a dead letter. If several apply to one value, the first in this order is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// Not JSON, not an object or a list of readings, or its time is unreadable, before 1970 or after the year 9999.
@@ -160,7 +160,7 @@ pub enum Reason {
     MissingTimestamp,
     /// No usable metric.
     NoMetric,
-    /// No longer given; tables and checkpoints of version 0.1 have it.
+    /// No longer used; tables and checkpoints of version 0.1 have it.
     OutOfRange,
     /// Too far ahead of the wall clock.
     Future,

@@ -1,6 +1,6 @@
 //! The parser: one record's value → a reading.
 //!
-//! It tries the shapes that it knows; what they cannot read is parsed whole, into buffers that live as long as the parser.
+//! It tries the known shapes first; what they cannot read is parsed in full, into buffers that live as long as the parser.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use super::shape::{Reader, Shapes};
 use super::zone::Cursor;
 use super::{Metric, Reading, Reason};
 
-/// A zero and a schema's number in four bytes: how schema registries mark a value. No JSON begins so.
+/// A zero byte and a schema id of four bytes: the prefix of schema registries. No JSON begins with it.
 const REGISTRY_PREFIX: usize = 5;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads values one after the other, with buffers that it keeps. One for each task; it is not for sharing.
+/// Reads values one after the other and reuses its buffers. Each task has its own.
 pub struct Parser {
     format: Arc<Format>,
     shapes: Shapes,
     cursor: Cursor,
     json: Json,
     search: Search,
-    /// The station that was found last, where it is not in the value verbatim.
+    /// The last station, if its name is not in the value verbatim.
     station: String,
 }
 
@@ -47,7 +47,7 @@ pub enum Station<'v> {
 }
 
 impl Parser {
-    /// A parser with small buffers, which grow to what the readings need.
+    /// A parser with small buffers, which grow as needed.
     pub fn new(format: Arc<Format>) -> Self {
         Self {
             format,
@@ -74,7 +74,7 @@ impl Parser {
         self.parse_into(value, record_ms, &mut reading).map(|()| reading)
     }
 
-    /// As [`Parser::parse`], without moving the reading once it is read; `into` means something only if there is one.
+    /// As [`Parser::parse`], but writes the reading in place; `into` is valid only if there is one.
     ///
     /// # Errors
     /// As [`Parser::parse`].
@@ -143,7 +143,7 @@ impl Parser {
         self.read_whole(body(value), record_ms, false).0
     }
 
-    /// Reads a value by simd-json: its result defines what the value means. Of a list, the first reading that counts.
+    /// Reads a value with simd-json, whose result defines its meaning. Of a list, returns the first reading that counts.
     #[inline(never)]
     fn read_whole(
         &mut self,
@@ -210,7 +210,7 @@ impl Parser {
     }
 }
 
-/// What stands for a whole record: its first reading that counts, else the first of the reasons.
+/// The result for a whole record: its first reading that counts, else the first reason.
 #[derive(Default)]
 struct Best(Option<Result<Reading, Reason>>);
 

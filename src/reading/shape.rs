@@ -1,11 +1,11 @@
-//! Records of one shape: the bytes between the values are those of a record that was understood before.
+//! Records of one shape: the bytes between the values are the same as in a record that was parsed before.
 //!
 //! Most records of a topic differ only in numbers and text. A [`Shape`] keeps the bytes of such a record between
 //! its values, and what each value is for. Another record of the shape is compared with these bytes, its values are
-//! checked against JSON's grammar, and those that count are read in place: no tape, no walk, no copy. Where the
-//! fields of the record come in another order, each is compared by itself ([`fields`]).
+//! checked against JSON's grammar, and those that count are read in place: no tape, no walk, no copy. If the fields of
+//! the record are in another order, each is compared separately ([`fields`]).
 //!
-//! Invariant: a shape never reads anything else than simd-json and the plan would. What it cannot read for certain
+//! Invariant: a shape never gives another result than simd-json and the plan. What it cannot read with certainty
 //! (another literal, an exponent, more than 18 digits, an escape in a text that counts, a record that is no reading)
 //! it leaves to them. A differential fuzz compares both.
 
@@ -21,26 +21,26 @@ use fields::Fields;
 
 mod fields;
 
-/// Longer records, or such with more values, are not remembered.
+/// Records that are longer or have more values are not remembered.
 const MAX_BYTES: usize = 4 * 1024;
 const MAX_STEPS: usize = 128;
-/// How many shapes are known at a time.
+/// How many shapes are remembered.
 const MAX_SHAPES: usize = 4;
-/// A shape that was met less often than this was not worth learning.
+/// Shapes that matched less often than this were not worth learning.
 const WORTH_HITS: u32 = 8;
 /// Beyond this wait only the current shape is tried.
 const RARE_WAIT: u32 = 16;
 /// At most this many records pass before another shape is tried.
 const MAX_WAIT: u32 = 1024;
 
-/// The shapes that were met lately.
+/// The shapes that matched lately.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
     known: Vec<Shape>,
-    /// The one met last; it is tried first.
+    /// The last that matched; it is tried first.
     current: usize,
-    /// Records to skip before the next is learnt, and how many it was the last time: where every record has
-    /// its own shape, learning them would only cost time.
+    /// Records to skip before the next is learnt, and how many were skipped the last time: if every record has its own
+    /// shape, learning them only costs time.
     wait: u32,
     waited: u32,
 }
@@ -61,7 +61,7 @@ impl Shapes {
 
     #[inline(never)]
     fn read_another<'v>(&mut self, body: &'v [u8], reader: &mut Reader<'_, 'v>, into: &mut Reading) -> bool {
-        // Where hardly two records have one shape, looking at them all would only cost.
+        // If hardly two records have the same shape, trying all of them only costs time.
         let is_worth_it = self.waited <= RARE_WAIT;
         let (current, tried) = (self.current, if is_worth_it { self.known.len() } else { 0 });
         let others = || (0..tried).filter(|index| *index != current);
@@ -81,7 +81,7 @@ impl Shapes {
         false
     }
 
-    /// Remembers the shape of a record that was read the long way.
+    /// Remembers the shape of a record that was parsed in full.
     pub(super) fn learn(&mut self, body: &[u8], plan: &Plan) {
         if self.wait > 0 {
             self.wait -= 1;
@@ -93,7 +93,7 @@ impl Shapes {
             self.known.push(shape);
             return;
         }
-        // The one met least goes; the others have to prove themselves again.
+        // The one that matched least is dropped; the counts of the others start again.
         let least = (0..self.known.len()).min_by_key(|index| self.known[*index].hits).unwrap_or(0);
         let was_worth_it = self.known[least].hits >= WORTH_HITS;
         self.waited = if was_worth_it { 0 } else { (self.waited * 2).clamp(1, MAX_WAIT) };
@@ -219,7 +219,7 @@ impl Shape {
         (self.steps.len() <= MAX_STEPS).then_some(())
     }
 
-    /// Reads a record of this shape; `into` means something only if it is one.
+    /// Reads a record of this shape; `into` is valid only if the record matches.
     #[inline]
     fn read<'v>(&mut self, body: &'v [u8], reader: &mut Reader<'_, 'v>, into: &mut Reading) -> Option<()> {
         let mut draft = self.draft(into);
@@ -417,7 +417,7 @@ fn plain_text(rest: &[u8]) -> Option<&str> {
     if after.first() == Some(&b'"') { std::str::from_utf8(text).ok() } else { None }
 }
 
-/// The bytes of a text up to its closing quote; `None` if it is no JSON, or not for certain.
+/// The bytes of a string up to its closing quote; `None` if it is not JSON, or uncertain.
 #[inline]
 fn text_length(rest: &[u8]) -> Option<usize> {
     let (mut at, mut is_ascii) = (words::plain_until(rest, 0), true);
@@ -452,7 +452,7 @@ fn number_length(rest: &[u8]) -> usize {
     rest.iter().take_while(is_part).count()
 }
 
-/// Whether what comes next makes the text before it a key.
+/// Whether the next token makes the string before it a key.
 fn is_key(rest: &[u8]) -> bool {
     rest.trim_ascii_start().first() == Some(&b':')
 }
