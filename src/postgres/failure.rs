@@ -25,11 +25,14 @@ pub struct Failure {
 /// What a failed call asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Away, busy, shutting down, in conflict: try again on a new connection, forever.
+    /// Away or shutting down: try again on a new connection, forever.
     Outage,
+    /// The server works and could not do it this time: a lock, a conflict, a statement that was ended, a full disk. Try
+    /// again as after an outage.
+    Busy,
     /// The server works and refuses: the user can make it accept while the program runs, but time alone changes nothing.
-    Refused,
-    /// As `Refused`, and at the start so clear that waiting makes no sense: a password, a name, a permission, a table.
+    Lasting,
+    /// As `Lasting`, and at the start so clear that waiting makes no sense: a password, a name, a permission, a table.
     Setup,
     /// A partition of the transaction has another owner now.
     Fenced,
@@ -37,23 +40,23 @@ pub enum FailureKind {
     BadRow,
 }
 
-use FailureKind::{BadRow, Fenced, Outage, Refused, Setup};
+use FailureKind::{BadRow, Busy, Fenced, Lasting, Outage, Setup};
 
 /// SQLSTATE or its class (the first two characters), what it asks of the caller, and what the user can do about it. The
-/// first that fits counts; what no line fits is [`Refused`].
-const RULES: [(&str, FailureKind, &str); 32] = [
-    ("08P01", Refused, "the server, or a pooler in front of it, does not accept the connection's settings"),
-    ("0A", Refused, "the server may be too old: PostgreSQL 12 or newer is needed"),
+/// first that fits counts; what no line fits is [`Lasting`].
+const RULES: [(&str, FailureKind, &str); 37] = [
+    ("08P01", Lasting, "the server, or a pooler in front of it, does not accept the connection's settings"),
+    ("0A", Lasting, "the server may be too old: PostgreSQL 12 or newer is needed"),
     // Raised by the fence of the flush, which divides by zero when an epoch is no longer ours.
     ("22012", Fenced, ""),
     (
         "25006",
-        Refused,
+        Lasting,
         "this server is read-only, perhaps a standby: give the primary, or all hosts, in --database-url",
     ),
-    ("25", Outage, ""),
-    ("26000", Refused, POOLER),
-    ("42P05", Refused, POOLER),
+    ("25", Busy, ""),
+    ("26000", Lasting, POOLER),
+    ("42P05", Lasting, POOLER),
     ("28", Setup, "check user, password and pg_hba.conf: --database-url or PGUSER and PGPASSWORD"),
     ("3D", Setup, "create the database, or name another in --database-url or PGDATABASE"),
     ("3F", Setup, "create the schema, or check search_path"),
@@ -63,28 +66,37 @@ const RULES: [(&str, FailureKind, &str); 32] = [
         Setup,
         "a table is not as the program created it: compare it with a newly created one, or use another database",
     ),
-    ("53400", Refused, "raise the limit that the server names"),
-    ("54", Refused, "the server has reached the limit that its message names"),
-    ("55000", Refused, "if a publication asks for a replica identity: ALTER TABLE … REPLICA IDENTITY FULL"),
+    ("53100", Busy, "the server's disk is full: make room there"),
+    ("53200", Busy, "the server has not enough memory"),
+    ("53300", Busy, "raise max_connections, or end other connections"),
+    ("53400", Lasting, "raise the limit that the server names"),
+    ("54", Lasting, "the server has reached the limit that its message names"),
+    ("55000", Lasting, "if a publication asks for a replica identity: ALTER TABLE … REPLICA IDENTITY FULL"),
     ("55P02", Setup, "leave that setting out of --database-url"),
-    ("2F", Refused, TRIGGER),
-    ("38", Refused, TRIGGER),
-    ("39", Refused, TRIGGER),
-    ("P0", Refused, TRIGGER),
-    ("44", Refused, TRIGGER),
-    ("XX001", Refused, DAMAGED),
-    ("XX002", Refused, DAMAGED),
+    ("55P03", Busy, "another session holds a lock: pg_stat_activity and pg_locks say which"),
+    (
+        "57014",
+        Busy,
+        "a time limit, or somebody, ended the statement: the server may be overloaded, or a lock be held",
+    ),
+    ("57", Outage, ""),
+    ("2F", Lasting, TRIGGER),
+    ("38", Lasting, TRIGGER),
+    ("39", Lasting, TRIGGER),
+    ("P0", Lasting, TRIGGER),
+    ("44", Lasting, TRIGGER),
+    ("XX001", Lasting, DAMAGED),
+    ("XX002", Lasting, DAMAGED),
     // Data exception, integrity constraint.
     ("22", BadRow, ""),
     ("23", BadRow, ""),
-    // Connection, rollback (deadlock), resources, object state (locks), intervention, system, internal.
+    // Connection; rollback (deadlock), resources, object state, system, internal.
     ("08", Outage, ""),
-    ("40", Outage, ""),
-    ("53", Outage, ""),
-    ("55", Outage, ""),
-    ("57", Outage, ""),
-    ("58", Outage, ""),
-    ("XX", Outage, ""),
+    ("40", Busy, ""),
+    ("53", Busy, ""),
+    ("55", Busy, ""),
+    ("58", Busy, "the server's system reports this: see the server's log"),
+    ("XX", Busy, "an error inside of the server: see its log"),
 ];
 
 const POOLER: &str = "a pooler in transaction mode gives each statement another connection: let it pool by session, or \
@@ -107,8 +119,14 @@ impl Failure {
     pub fn verdict(&self) -> String {
         match self.kind {
             Outage => format!("is not available: {}", self.detail),
+            Busy => format!("could not answer the request: {}", self.detail),
             _ => format!("refuses the request: {}", self.detail),
         }
+    }
+
+    /// Whether it passes without anybody's doing.
+    pub fn passes(&self) -> bool {
+        matches!(self.kind, Outage | Busy)
     }
 
     /// Whether waiting for a lock timed out.
@@ -121,17 +139,19 @@ impl Failure {
         match self.kind {
             Fenced => Refusal::Fenced,
             BadRow => Refusal::BadValue,
-            Outage | Refused | Setup => Refusal::NotNow,
+            Outage | Busy | Lasting | Setup => Refusal::NotNow,
         }
     }
 
     /// The failure once leaving values out has not helped: a trigger or a constraint of the user's.
-    pub fn as_refusal(self) -> Self {
-        let kind = if self.kind == BadRow { Refused } else { self.kind };
+    pub fn as_lasting(self) -> Self {
+        let kind = if self.kind == BadRow { Lasting } else { self.kind };
         Self { kind, ..self }
     }
 
-    /// Whether the server reported it, so that the connection is still usable.
+    /// Whether the connection is used on. After these two it is as it was, but for the transaction, which is over: the
+    /// statement was refused for what it said. After anything else the connection is thrown away, even where the server
+    /// has answered: it may be about to end, or without the settings and prepared statements that the next call needs.
     pub fn leaves_connection_usable(&self) -> bool {
         matches!(self.kind, Fenced | BadRow)
     }
@@ -166,7 +186,7 @@ impl From<Error> for Failure {
 
 fn rule(code: &str) -> (FailureKind, &'static str) {
     let fits = |(start, ..): &&(&str, FailureKind, &str)| code.starts_with(start);
-    RULES.iter().find(fits).map_or((Refused, ""), |(_, kind, advice)| (*kind, *advice))
+    RULES.iter().find(fits).map_or((Lasting, ""), |(_, kind, advice)| (*kind, *advice))
 }
 
 /// What went wrong without a message from the server.
@@ -180,17 +200,17 @@ fn of_connection(error: &Error) -> Failure {
     }
     if starts("unexpected message from server") || starts("error parsing response") {
         return Failure::new(
-            Refused,
+            Lasting,
             format!("{detail}; whatever listens there does not speak the PostgreSQL protocol"),
         );
     }
     if starts("error deserializing column") || starts("invalid column") {
-        return Failure::new(Refused, format!("{detail}; a table is not as the program created it"));
+        return Failure::new(Lasting, format!("{detail}; a table is not as the program created it"));
     }
     let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied && io.raw_os_error().is_none()) {
         return Failure::new(
-            Refused,
+            Lasting,
             "none of the hosts that answer can be written to; add the primary to --database-url",
         );
     }
@@ -220,19 +240,22 @@ mod tests {
         let cases = [
             ("57P01", Outage),  // admin_shutdown
             ("57P03", Outage),  // cannot_connect_now
-            ("53300", Outage),  // too_many_connections
-            ("53100", Outage),  // disk_full
-            ("40P01", Outage),  // deadlock_detected
-            ("25P02", Outage),  // in_failed_sql_transaction
-            ("57014", Outage),  // query_canceled by statement_timeout
-            ("55P03", Outage),  // lock_not_available
+            ("53300", Busy),    // too_many_connections
+            ("53100", Busy),    // disk_full
+            ("40P01", Busy),    // deadlock_detected
+            ("25P02", Busy),    // in_failed_sql_transaction
+            ("57014", Busy),    // query_canceled by statement_timeout
+            ("55P03", Busy),    // lock_not_available
+            ("58030", Busy),    // io_error
+            ("XX000", Busy),    // internal_error
+            ("57P05", Outage),  // idle_session_timeout
             ("08006", Outage),  // connection_failure
-            ("25006", Refused), // read_only_sql_transaction
-            ("55000", Refused), // no replica identity under a publication
-            ("0A000", Refused), // feature_not_supported
-            ("P0001", Refused), // raise_exception, by a trigger
-            ("XX001", Refused), // data_corrupted
-            ("F0000", Refused), // unknown classes
+            ("25006", Lasting), // read_only_sql_transaction
+            ("55000", Lasting), // no replica identity under a publication
+            ("0A000", Lasting), // feature_not_supported
+            ("P0001", Lasting), // raise_exception, by a trigger
+            ("XX001", Lasting), // data_corrupted
+            ("F0000", Lasting), // unknown classes
             ("22012", Fenced),
             ("22003", BadRow),
             ("23502", BadRow),
@@ -249,7 +272,7 @@ mod tests {
     #[test]
     fn whatever_time_does_not_change_says_what_to_do_and_no_rule_is_hidden_by_another() {
         for (i, (code, kind, advice)) in RULES.iter().enumerate() {
-            assert_eq!(matches!(kind, Refused | Setup), !advice.is_empty(), "{code}");
+            assert!(matches!(kind, Busy) || matches!(kind, Lasting | Setup) != advice.is_empty(), "{code}");
             assert!(
                 RULES[..i].iter().all(|(before, ..)| !code.starts_with(before)),
                 "{code} is never reached"

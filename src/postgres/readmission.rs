@@ -170,7 +170,7 @@ pub async fn take(
     let marked = session.call(client.execute(MARK, &mark)).await?;
     if marked != keys.len() as u64 {
         let detail = format!("of {} locked dead letters {marked} could be marked", keys.len());
-        return Err(Failure::new(FailureKind::Refused, detail));
+        return Err(Failure::new(FailureKind::Lasting, detail));
     }
     let starts: Vec<_> = windows.iter().map(|window| timestamp(window.start_ms)).collect();
     session.call(client.execute(MAKE_PARTIALS, &[&topic, &starts, &READMITTED])).await?;

@@ -182,7 +182,7 @@ impl Flusher {
                         "left_out" => left_out, "reason" => failure);
                 }
                 Remedy::AskStanding => return Err(self.drop_lost(failure).await),
-                Remedy::TryAgain => return Err(Some(failure.as_refusal())),
+                Remedy::TryAgain => return Err(Some(failure.as_lasting())),
             }
         }
         Ok(())

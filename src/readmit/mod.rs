@@ -72,8 +72,8 @@ async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
             }
             Ok(None) => break,
             // What was asked for may have been done all the same: then those dead letters are marked.
-            Err(failure) if failure.kind == FailureKind::Outage && backoff.failures() < TRIES => {
-                crate::warn!("PostgreSQL is not available; trying again", "reason" => failure);
+            Err(failure) if failure.passes() && backoff.failures() < TRIES => {
+                crate::warn!(format_args!("PostgreSQL {}; trying again", failure.verdict()));
                 readmission.taken();
                 backoff.wait().await;
                 // An unusable connection fails again at the next portion, and is counted there.

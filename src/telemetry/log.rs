@@ -160,7 +160,7 @@ macro_rules! debug {
 
 /// A service that may be unavailable: one line when it goes, one when it is back, a reminder each minute between.
 ///
-/// A refusal is another line, logged when the service has refused the same thing twice: once may be by chance.
+/// A refusal is another line, logged when the service has refused twice in a row: once may be by chance.
 /// Clones watch the same service: one for the caller, others for tasks that report its state.
 #[derive(Debug, Clone)]
 pub struct Outage {
@@ -198,13 +198,14 @@ impl Outage {
         let now = Instant::now();
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let before = trouble.take();
-        let same = before.as_ref().is_some_and(|b| b.refuses == refuses && (!refuses || b.reason == reason));
-        let logged = before.as_ref().and_then(|b| b.logged).filter(|_| same);
-        let since = before.map_or(now, |b| b.since);
+        let again = before.as_ref().filter(|b| b.refuses == refuses);
+        // Another refusal than the one that was logged is news.
+        let logged = again.filter(|b| !refuses || b.reason == reason).and_then(|b| b.logged);
         let due = match logged {
-            None => !refuses || same,
+            None => !refuses || again.is_some(),
             Some(logged) => now.duration_since(logged) >= Self::REMIND,
         };
+        let since = before.as_ref().map_or(now, |b| b.since);
         if due {
             let state = match (refuses, logged) {
                 (true, None) => "refuses requests; retrying until it accepts them",

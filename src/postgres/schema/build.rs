@@ -206,7 +206,7 @@ async fn make_index(session: &Session, name: &str, table: &str, columns: &str) -
     let concurrently = layout::index_statement(name, table, columns, true);
     match make(session, name, &concurrently).await {
         // Not for partitioned tables; there only writers wait.
-        Err(SetupError::Failed(failure)) if failure.kind == FailureKind::Refused => {
+        Err(SetupError::Failed(failure)) if failure.kind == FailureKind::Lasting => {
             make(session, name, &layout::index_statement(name, table, columns, false)).await?;
         }
         // Another session added a second row of a window meanwhile.

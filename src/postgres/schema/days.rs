@@ -58,7 +58,7 @@ impl Days {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => crate::info!("views of whole days are left out", "names" => names,
                 "reason" => reason),
-            Err(failure) if failure.kind == FailureKind::Outage && !failure.is_lock_timeout() => {
+            Err(failure) if failure.passes() && !failure.is_lock_timeout() => {
                 return Err(failure);
             }
             Err(failure) => crate::info!("views of whole days are left out", "names" => names,
