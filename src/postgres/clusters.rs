@@ -90,7 +90,7 @@ pub async fn note(
 }
 
 /// The cluster that the tables are of, if that is known.
-async fn current(session: &Session) -> Result<Option<String>, Failure> {
+pub async fn current(session: &Session) -> Result<Option<String>, Failure> {
     let row = session.call(session.client.query_opt(CURRENT, &[])).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
 }

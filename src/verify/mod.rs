@@ -23,6 +23,7 @@ use crate::engine::partition::Settings;
 use crate::error::{Error, Result};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::fetcher::{self, Fetcher};
+use crate::postgres::clusters;
 use crate::postgres::connector::address;
 use crate::postgres::evidence;
 use crate::postgres::failure::{Failure, FailureKind};
@@ -56,7 +57,8 @@ pub async fn run(config: Verify, mut shutdown: Shutdown) -> Result<()> {
         report = verify(&config) => report?,
         () = shutdown.wait() => return Err(Error::unknown("stopped by a signal before everything was compared")),
     };
-    output::deliver(if config.json { report.to_json() } else { report.to_text() }).await;
+    let text = if config.json { report.to_json() } else { report.to_text() };
+    output::deliver(text).await;
     match report.verdict {
         Verdict::Exact => Ok(()),
         Verdict::Differs => Err(Error::failure(format!(
@@ -82,7 +84,8 @@ async fn verify(config: &Verify) -> Result<Report> {
             SetupError::Failed(failure) => cannot_read(config, &failure),
         })?;
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
-    let topic = Topic::look(&cluster).await?;
+    let of_tables = clusters::current(&session).await.map_err(refused)?;
+    let topic = Topic::look(&cluster, of_tables.as_deref()).await?;
     let window_ms = identity.window_ms;
     let stored =
         evidence::partitions(&session, topic_name, window_ms, &topic.earliest).await.map_err(refused)?;

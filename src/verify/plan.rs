@@ -27,9 +27,18 @@ pub(super) struct Topic {
 }
 
 impl Topic {
-    /// Looks for the first offsets.
-    pub(super) async fn look(cluster: &Cluster) -> Result<Self> {
+    /// Looks for the first offsets, on the cluster that the tables are of, if that is known.
+    ///
+    /// # Errors
+    /// The brokers are of another cluster: what is in its topic says nothing about these tables.
+    pub(super) async fn look(cluster: &Cluster, of_tables: Option<&str>) -> Result<Self> {
         let metadata = cluster.metadata().await.map_err(|e| cannot_read(&e))?;
+        if let (Some(of_tables), Some(found)) = (of_tables, &metadata.cluster_id) {
+            if of_tables != found {
+                return Err(other_cluster(of_tables, found, cluster));
+            }
+            cluster.keep_to(found.clone());
+        }
         let Some(topic) = &metadata.topic else {
             return Err(Error::usage(format!("there is no topic {}: correct --topic", cluster.topic())));
         };
@@ -60,6 +69,15 @@ async fn offsets(cluster: &Cluster, partitions: &[i32], at: OffsetAt) -> Result<
             result => return result.map_err(|error| cannot_read(&error)),
         }
     }
+}
+
+fn other_cluster(of_tables: &str, of_brokers: &str, cluster: &Cluster) -> Error {
+    Error::usage(format!(
+        "the tables hold topic {} of Kafka cluster {of_tables}, but the brokers at {} are of cluster {of_brokers}: correct \
+         --brokers or --database-url",
+        cluster.topic(),
+        cluster.given_brokers(),
+    ))
 }
 
 fn cannot_read(error: &KafkaError) -> Error {

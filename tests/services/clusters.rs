@@ -68,6 +68,23 @@ impl Clusters {
         run.stdout().join("\n")
     }
 
+    /// `weather verify` on the cluster whose brokers are given ends with this code, and names both if they are confused.
+    async fn verify(&self, code: i32) {
+        let pipeline = &self.pipeline;
+        let run = Weather::spawn([
+            "verify",
+            "--brokers",
+            &pipeline.brokers,
+            "--topic",
+            &pipeline.topic,
+            "--database-url",
+            &pipeline.url,
+        ]);
+        assert_eq!(run.wait(RUN_LIMIT).await.code(), Some(code), "{:?} {:?}", run.stdout(), run.stderr());
+        let said = run.stderr().join("\n");
+        assert!(code == 0 || self.clusters.iter().all(|(_, id)| said.contains(id.as_str())), "{said}");
+    }
+
     async fn number(&self, query: &str) -> i64 {
         self.pipeline.database.number(query).await
     }
@@ -91,6 +108,7 @@ impl Clusters {
         assert_eq!(self.rows().await, before);
         let inspected = self.inspect().await;
         assert!(self.clusters.iter().all(|(_, id)| inspected.contains(id.as_str())), "{inspected}");
+        self.verify(2).await;
     }
 }
 
@@ -100,6 +118,7 @@ async fn another_cluster_is_refused_until_it_is_named_and_each_is_read_on_where_
     let mut clusters = Clusters::new().await;
     clusters.produce(0, "1").await;
     clusters.read(0, &[]).await;
+    clusters.verify(0).await;
     clusters.produce(1, "2").await;
     clusters.refuses(1, &[]).await;
     let own = clusters.clusters[0].1.clone();
