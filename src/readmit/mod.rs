@@ -47,7 +47,7 @@ pub async fn run(config: Readmit, mut shutdown: Shutdown) -> Result<()> {
         Ok(sampled_out) => *sampled_out,
         Err(_) => 0,
     };
-    output::deliver(counts.report(&config, sampled_out)).await;
+    output::deliver_until(&mut shutdown, counts.report(&config, sampled_out)).await;
     result.map(|_| ())
 }
 

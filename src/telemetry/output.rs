@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use crate::shutdown::Shutdown;
+
 use writer::{Target, Writer};
 
 /// A stream that has accepted nothing for this long is no longer waited for.
@@ -71,6 +73,14 @@ pub fn show_live(block: String) {
 pub async fn deliver(text: impl Into<Vec<u8>>) {
     OUTPUT.out.push_always(Target::Out, text.into());
     OUTPUT.out.wait(Writer::is_idle).await;
+}
+
+/// The same, but a signal ends the wait for a reader that does not read.
+pub async fn deliver_until(shutdown: &mut Shutdown, text: impl Into<Vec<u8>>) {
+    tokio::select! {
+        () = deliver(text) => {}
+        () = shutdown.wait() => {}
+    }
 }
 
 /// Returns when standard output has taken all that was printed, or takes nothing.

@@ -58,7 +58,7 @@ pub async fn run(config: Verify, mut shutdown: Shutdown) -> Result<()> {
         () = shutdown.wait() => return Err(Error::unknown("stopped by a signal before everything was compared")),
     };
     let text = if config.json { report.to_json() } else { report.to_text() };
-    output::deliver(text).await;
+    output::deliver_until(&mut shutdown, text).await;
     match report.verdict {
         Verdict::Exact => Ok(()),
         Verdict::Differs => Err(Error::failure(format!(

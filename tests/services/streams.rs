@@ -33,3 +33,23 @@ async fn a_reader_that_stands_still_holds_nothing_up() {
     pipeline.drain().await;
     pipeline.assert_table().await;
 }
+
+/// A pager may take as long as it likes; a signal is what ends that.
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_waited_for_until_a_signal() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::new("unread").await;
+    pipeline.produce(&["--count", "100", "--rate", "0"]).await;
+    pipeline.drain().await;
+    let at = ["--topic", &pipeline.topic, "--database-url", &pipeline.url];
+    let kafka = ["--brokers", &pipeline.brokers];
+    let folder = ["--checkpoint-dir", pipeline.folder()];
+    for (command, more) in [("verify", &kafka[..]), ("inspect", &[kafka, folder].concat()), ("readmit", &[])]
+    {
+        let (run, _unread) = Weather::command([command].iter().chain(&at).chain(more)).spawn_unread();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(run.status(), None, "weather {command} has not delivered its answer");
+        run.sigterm();
+        run.wait(END_LIMIT).await;
+    }
+}
