@@ -56,9 +56,9 @@ impl DeadLetter {
 pub struct Shares(Arc<()>);
 
 impl Shares {
-    fn each(&self) -> usize {
+    fn of(&self, whole: usize) -> usize {
         // This one and those of the outboxes; a single outbox has everything.
-        MAX_UNCONFIRMED_BYTES / (Arc::strong_count(&self.0) - 1).max(1)
+        whole / (Arc::strong_count(&self.0) - 1).max(1)
     }
 }
 
@@ -98,7 +98,12 @@ impl Outbox {
 
     /// Whether so many wait that no more records may be read.
     pub fn is_full(&self) -> bool {
-        self.bytes >= self.shares.each()
+        self.bytes >= self.shares.of(MAX_UNCONFIRMED_BYTES)
+    }
+
+    /// A partition's share of what all partitions of the process have together, dead letters or something else.
+    pub fn share_of(&self, whole: usize) -> usize {
+        self.shares.of(whole)
     }
 
     /// The dead letters that belong to a state at this position.

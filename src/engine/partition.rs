@@ -269,6 +269,11 @@ impl Partition {
         self.state.windows.partition_point(|window| window.start_ms <= closed)
     }
 
+    /// How many windows have changed since the state was whole.
+    pub fn unsettled_windows(&self) -> usize {
+        self.deltas.count()
+    }
+
     fn take_new(&mut self, record: Incoming<'_>) {
         let Incoming { offset, timestamp_ms, append_time_ms, value, bytes } = record;
         self.state.progress.next_offset = offset + 1;

@@ -52,6 +52,11 @@ impl Deltas {
         self.windows[self.last].totals.add(offset, reading);
     }
 
+    /// In how many windows something was added.
+    pub fn count(&self) -> usize {
+        self.windows.len()
+    }
+
     /// Returns what was added and starts again, keeping the memory.
     pub fn drain(&mut self) -> impl Iterator<Item = Window> + '_ {
         self.last = 0;

@@ -24,7 +24,7 @@ use crate::kafka::fetcher::{Event, Feed, Turn};
 use crate::postgres::evidence::{self, StoredPartition};
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
-use crate::processor::partition::decode::read_until;
+use crate::processor::partition::decode::{Limits, Stop, read_until};
 use crate::processor::partition::task::{UNREADABLE_TRIES, is_final};
 use crate::reading::{Format, Reason};
 use crate::retry::Backoff;
@@ -195,7 +195,8 @@ impl Replay {
                 partition.begin(now_ms);
             }
         };
-        let read = read_until(&mut self.partition, &mut turn, &mut self.expander, end, look);
+        let limits = Limits { end, windows: usize::MAX };
+        let read = read_until(&mut self.partition, &mut turn, &mut self.expander, limits, look);
         self.partition.settle();
         drop(turn);
         let refused: Vec<DeadLetter> = self.partition.take_rejected().collect();
@@ -203,12 +204,12 @@ impl Replay {
         let (read_now, later): (Vec<_>, Vec<_>) = stored.into_iter().partition(|l| l.offset < next_offset);
         self.dead_letters.put_back(later);
         self.comparison.compare(&read_now, &refused, read.oldest_ms.unwrap_or(-1));
-        Ok(match read.error {
-            None => {
+        Ok(match read.stopped {
+            Some(Stop::Unreadable(error)) => self.cannot_read(&error, feed),
+            None | Some(Stop::Full) => {
                 self.unreadable.reset();
                 Ok(())
             }
-            Some(error) => self.cannot_read(&error, feed),
         })
     }
 

@@ -13,39 +13,68 @@ pub struct Read {
     /// Kafka's timestamp of the first record; None if there was none.
     pub oldest_ms: Option<i64>,
     /// Why reading stopped before the end, at the state's `next_offset`.
-    pub error: Option<BatchError>,
+    pub stopped: Option<Stop>,
 }
 
-/// Reads all batches, up to the first that cannot be read.
-pub fn read_into(partition: &mut Partition, turn: &mut Turn, expander: &mut Expander) -> Read {
-    read_until(partition, turn, expander, i64::MAX, |_, _, _| {})
+/// Why an answer was not read to its end.
+pub enum Stop {
+    /// A batch cannot be read.
+    Unreadable(BatchError),
+    /// So many windows have changed that the state has to be settled first.
+    Full,
 }
 
-/// The same, but only what is before the offset `end`. Before each record `look` is told its offset and Kafka's timestamp.
+/// Which records of an answer are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Only those before this offset.
+    pub end: i64,
+    /// None any more once so many windows have changed: an answer may have a window for each record.
+    pub windows: usize,
+}
+
+/// Reads all batches, up to the first that cannot be read, and until so many windows have changed.
+pub fn read_into(
+    partition: &mut Partition,
+    turn: &mut Turn,
+    expander: &mut Expander,
+    windows: usize,
+) -> Read {
+    read_until(partition, turn, expander, Limits { end: i64::MAX, windows }, |_, _, _| {})
+}
+
+/// Reads what is within the limits. Before each record `look` is told its offset and Kafka's timestamp.
 pub fn read_until(
     partition: &mut Partition,
     turn: &mut Turn,
     expander: &mut Expander,
-    end: i64,
+    limits: Limits,
     mut look: impl FnMut(&mut Partition, i64, i64),
 ) -> Read {
     let (from, aborted) = (turn.from(), turn.take_aborted());
     let mut batches = Batches::new(turn.batches(), from, aborted, MOST_BYTES, expander);
     let mut oldest_ms = None;
     while let Some(batch) = batches.next_batch() {
-        match batch.and_then(|batch| read_batch(partition, batch, end, &mut look)) {
-            Ok(first_ms) => oldest_ms = oldest_ms.or(first_ms),
-            Err(error) => return Read { oldest_ms, error: Some(error) },
+        let read = batch.and_then(|batch| read_batch(partition, batch, limits, &mut look));
+        let stopped = match read {
+            Ok(first_ms) => {
+                oldest_ms = oldest_ms.or(first_ms);
+                (partition.unsettled_windows() >= limits.windows).then_some(Stop::Full)
+            }
+            Err(error) => Some(Stop::Unreadable(error)),
+        };
+        if stopped.is_some() {
+            return Read { oldest_ms, stopped };
         }
     }
-    Read { oldest_ms, error: None }
+    Read { oldest_ms, stopped: None }
 }
 
-/// Reads one batch; the timestamp of its first record.
+/// Reads one batch, or its beginning where that is all there is room for; the timestamp of its first record.
 fn read_batch(
     partition: &mut Partition,
     mut batch: Batch<'_>,
-    end: i64,
+    limits: Limits,
     look: &mut impl FnMut(&mut Partition, i64, i64),
 ) -> Result<Option<i64>, BatchError> {
     let header = *batch.header();
@@ -53,8 +82,11 @@ fn read_batch(
     let mut first_ms = None;
     while let Some(record) = batch.next_record() {
         let record = record?;
-        if record.offset >= end {
+        if record.offset >= limits.end {
             break;
+        }
+        if partition.unsettled_windows() >= limits.windows {
+            return Ok(first_ms);
         }
         look(partition, record.offset, record.timestamp_ms);
         first_ms = first_ms.or(Some(record.timestamp_ms));
@@ -67,6 +99,6 @@ fn read_batch(
         });
     }
     // Offsets behind the last record hold none: compacted away, a marker, an aborted transaction.
-    partition.skip_to(header.next_offset().min(end));
+    partition.skip_to(header.next_offset().min(limits.end));
     Ok(first_ms)
 }

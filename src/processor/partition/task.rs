@@ -23,7 +23,7 @@ use crate::engine::stations::Stations;
 use crate::error::Error;
 use crate::kafka::batch::{BatchError, Cause, Expander};
 use crate::kafka::fetcher::{Event, Feed, Turn};
-use crate::processor::partition::decode::{self, Read};
+use crate::processor::partition::decode::{self, Read, Stop};
 use crate::processor::partition::handle::{
     CheckpointImage, FlushImage, HighWatermark, Oldest, SharedOutbox, StationCounts, StationGauge,
     TaskCommand,
@@ -34,6 +34,9 @@ use crate::time::{Clock, milliseconds};
 
 /// Attempts at a batch that cannot be read, each on a new connection and later than the last, before it counts as lost.
 pub const UNREADABLE_TRIES: u32 = 8;
+
+/// However many partitions share what may wait: a day of hours.
+const FEWEST_CLOSED_WINDOWS: usize = 24;
 
 /// What stays the same about a partition while it is owned.
 #[derive(Debug, Clone)]
@@ -56,7 +59,8 @@ pub struct TaskSettings {
     pub on_data_loss: OnDataLoss,
     /// What to do about a batch that this program cannot read.
     pub on_unreadable: OnUnreadable,
-    /// Reading waits while this many windows have ended and are not confirmed.
+    /// Reading waits while the partition's share of so many windows has ended and is not confirmed. They are of all
+    /// partitions of the process.
     pub max_closed_windows: usize,
     /// With so many stations in windows that have ended, too.
     pub max_station_rows: usize,
@@ -222,8 +226,9 @@ impl PartitionTask {
         let end = turn.end();
         let leader_epoch = turn.epoch();
         self.partition.begin(self.clock.now_ms());
-        let Read { oldest_ms, error } =
-            decode::read_into(&mut self.partition, &mut turn, &mut working.expander);
+        let room = self.max_closed_windows();
+        let Read { oldest_ms, stopped } =
+            decode::read_into(&mut self.partition, &mut turn, &mut working.expander, room);
         self.partition.settle();
         // The bytes are for the next partition.
         drop(turn);
@@ -234,9 +239,10 @@ impl PartitionTask {
         self.partition.remember(LogIdentity { topic_id, leader_epoch });
         let now_ms = working.elapsed_ms();
         working.silence.on_records(&mut self.partition, end, now_ms);
-        match error {
+        match stopped {
             None => working.unreadable.reset(),
-            Some(error) => self.cannot_read(error, working),
+            Some(Stop::Full) => self.channels.feed.go_on(self.partition.state().progress.next_offset),
+            Some(Stop::Unreadable(error)) => self.cannot_read(error, working),
         }
         self.pause_if_full(working);
     }
@@ -298,9 +304,16 @@ impl PartitionTask {
     fn is_full(&self) -> bool {
         let closed = self.partition.closed_windows();
         let rows = self.partition.stations().map_or(0, Stations::row_count);
-        closed >= self.settings.max_closed_windows
+        closed >= self.max_closed_windows()
             || (closed > 0 && rows >= self.settings.max_station_rows)
             || self.outbox.with(|outbox| outbox.is_full())
+    }
+
+    /// This partition's share of the windows that may wait; some, however many partitions there are.
+    fn max_closed_windows(&self) -> usize {
+        self.outbox
+            .with(|outbox| outbox.share_of(self.settings.max_closed_windows))
+            .max(FEWEST_CLOSED_WINDOWS)
     }
 
     /// In a bounded run, nothing is waited for after its end. Offsets mean nothing before the log is recognised.
