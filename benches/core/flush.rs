@@ -60,7 +60,7 @@ async fn flushes(table: &Table) {
             flush.windows.iter_mut().for_each(|window| window.totals.readings += 5);
         }
         let begin = Instant::now();
-        session.flush(&states).await.expect("nothing prevents it");
+        session.flush(&states, false).await.expect("nothing prevents it");
         figures.record(begin.elapsed());
         figures.items += 1;
     }

@@ -32,6 +32,15 @@ pub struct Leases {
     pub epochs: BTreeMap<i32, i64>,
 }
 
+impl Leases {
+    /// Whether more than one process shares the partitions or owns some.
+    pub fn are_of_several(&self) -> bool {
+        let mut names = self.processes.iter().chain(self.owners.values().flatten());
+        let first = names.next();
+        names.any(|name| Some(name) != first)
+    }
+}
+
 /// Which partitions a process wants.
 #[derive(Debug, Clone, Copy)]
 pub enum Wish<'a> {
@@ -215,6 +224,13 @@ mod tests {
         let owned: Vec<i32> =
             leases.owners.iter().filter(|(_, o)| o.as_deref() == Some(me)).map(|(p, _)| *p).collect();
         fair_share(me, &owned, leases)
+    }
+
+    #[test]
+    fn several_are_those_that_live_and_those_that_own() {
+        let several = [("a", "aa-"), ("", "aaa"), ("", "---"), ("ab", "aaa"), ("a", "-b-"), ("", "ab-")]
+            .map(|(processes, owners)| leases(processes, owners).are_of_several());
+        assert_eq!(several, [false, false, false, true, true, true]);
     }
 
     #[test]

@@ -257,7 +257,8 @@ impl PartitionFlush {
         dead_letters + stations + size_of::<Window>() * self.windows.len()
     }
 
-    /// Why PostgreSQL does not accept it, by the partition's row; None if that is not the reason.
+    /// Why PostgreSQL does not accept it, by the partition's row and the rule of [`Position`]; None if that is not the
+    /// reason. It has to judge as the statement `ADVANCE` in `src/postgres/advance.rs` does.
     pub fn refusal(&self, row: Option<&Standing>) -> Option<&'static str> {
         let progress = &self.state.progress;
         let never_flushed = Position { incarnation: 0, offset: progress.origin_offset };

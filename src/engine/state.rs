@@ -153,6 +153,13 @@ impl Progress {
 }
 
 /// A place in a partition's log, or in the log that replaced it: ordered by incarnation, then offset.
+///
+/// One rule says whether what an owner has and what PostgreSQL has belong together: **known ≤ PostgreSQL's ≤ own**. `known`
+/// is what PostgreSQL has confirmed to the owner; if PostgreSQL is behind that, it was set back to an older state, and if it
+/// is ahead of the owner's own position, it has what the owner never had. It is applied in SQL when a flush is written
+/// (`ADVANCE` in `src/postgres/advance.rs`), to explain a flush that was refused
+/// ([`PartitionFlush::refusal`](crate::engine::flush_plan::PartitionFlush::refusal)), and to a checkpoint file at the start
+/// ([`recovery::choose`](crate::engine::recovery::choose)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Which log.

@@ -5,6 +5,7 @@
 //! - [`schema`]: the tables; set-up that may run in several processes at once; adoption of the old system's table.
 //! - [`connector`]: connections for the processor, with the tables checked.
 //! - [`mod@write`]: partitions' states into the tables, one transaction in one round trip, fenced by epoch.
+//! - `advance`: the fence of such a transaction.
 //! - [`leases`]: who owns which partition.
 //! - `dead_letters`: dead letters, as columns.
 //! - `partials`: what each partition has taken into a window, as columns and back.
@@ -21,6 +22,7 @@
 //!
 //! Times are `TIMESTAMP` in UTC, as the old system stored them, and travel as `SystemTime`.
 
+mod advance;
 pub mod clusters;
 pub mod connector;
 mod dead_letters;

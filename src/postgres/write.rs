@@ -1,17 +1,20 @@
 //! Partitions' states into the tables: one transaction, pipelined, so that it takes one round trip.
 //!
-//! 1. `weather_partition` is advanced where the epoch is ours and the stored position is neither ahead of ours nor behind
-//!    what we know to be confirmed. Fewer rows than partitions sent means that one of them has another owner, or that
-//!    the database was set back: the statement divides by zero, and everything behind it fails with the transaction.
-//!    At one position a partition only ever falls idle: an older flush that arrives behind a newer one takes nothing back.
+//! 1. `weather_partition` is advanced where all partitions are still ours, else everything fails: see `advance`.
 //! 2. `weather_partial` takes each partition's absolute totals: overwritten, never added, so that a flush whose answer
 //!    was lost can simply be sent again.
-//! 3. The touched rows of `weather_summary` are made where missing and locked in the order of their windows, so that two
+//! 3. Dead letters are inserted; those that are there already (a replay) stay.
+//! 4. `weather_station_partial` takes the stations that changed, where they are kept apart.
+//! 5. The touched rows of `weather_summary` are made where missing and locked in the order of their windows, so that two
 //!    processes never lose each other's update and never wait in a circle.
-//! 4. They are computed anew from all partials, by a statement that starts after the locks are held and so sees what the
+//! 6. They are computed from all partials, by a statement that starts after the locks are held and so sees what the
 //!    others have committed.
-//! 5. Dead letters are inserted; those that are there already (a replay) stay.
-//! 6. `weather_station_partial` takes the stations that changed, where they are kept apart.
+//!
+//! Where several processes write, they have the newest row of the summary in common, and each would wait until the one
+//! before it is on disk. So there the transaction commits without waiting for the disk, which frees the row, and a second
+//! one, which only locks a row of this process, waits for both: many processes' waits are one write. A flush counts as
+//! confirmed after the second. What others have seen before that is durable when theirs is, as PostgreSQL's log has it
+//! first; and if the server crashes in between, the tables are back at a state that this process knows as confirmed.
 //!
 //! Invariant: whatever of this is visible in the database belongs to exactly one state of each partition.
 
@@ -22,12 +25,11 @@ use std::time::SystemTime;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
-use crate::engine::checkpoint::encode_log_memory;
 use crate::engine::flush_plan::{PartitionFlush, Standing};
-use crate::engine::state::{Position, Progress, REASONS};
+use crate::engine::state::Position;
+use crate::postgres::advance::{ADVANCE, AdvanceColumns};
 use crate::postgres::dead_letters::{self as dead_letter_table, DeadLetterColumns};
 use crate::postgres::failure::Failure;
-use crate::postgres::optional_timestamp;
 use crate::postgres::partials::{self, PartialColumns};
 use crate::postgres::session::Session;
 use crate::postgres::station_partials::{self, PartitionRow, ROWS_AT_ONCE};
@@ -42,6 +44,8 @@ const MAX_KNOWN_ROWS: usize = 10_000;
 pub struct FlushSession {
     session: Arc<Session>,
     begin: String,
+    /// Whether other processes write, too.
+    beside_others: bool,
     /// Windows whose rows were there at the last flush.
     known_rows: HashSet<SystemTime>,
     topic: String,
@@ -53,37 +57,10 @@ pub struct FlushSession {
     lock_rows: Statement,
     recompute: Statement,
     dead_letters: Statement,
+    wait_for_disk: Statement,
     /// Where stations are kept apart.
     stations: Option<Statement>,
 }
-
-const ADVANCE: &str = "\
-WITH sent AS (
-    SELECT * FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-        $9::timestamp[], $10::timestamp[], $11::bool[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
-        $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[],
-        $23::bigint[], $24::text[], $25::bytea[], $26::bigint[], $27::bigint[])
-    AS s(partition, epoch, incarnation, origin_offset, next_offset, high_watermark, max_event_time, watermark, idle,
-        aggregated, duplicates, skipped, lost, sampled_out, malformed, missing_timestamp, no_metric, out_of_range,
-        future, late, oversized, left_out, log_memory, known_incarnation, known_offset)
-), advanced AS (
-    UPDATE weather_partition p SET incarnation = s.incarnation, origin_offset = s.origin_offset,
-        next_offset = s.next_offset, high_watermark = s.high_watermark, max_event_time = s.max_event_time,
-        idle = s.idle OR p.idle AND (p.incarnation, p.next_offset) = (s.incarnation, s.next_offset),
-        watermark = s.watermark, aggregated = s.aggregated, duplicates = s.duplicates,
-        skipped = s.skipped, lost = s.lost, sampled_out = s.sampled_out, malformed = s.malformed,
-        missing_timestamp = s.missing_timestamp, no_metric = s.no_metric, out_of_range = s.out_of_range,
-        future = s.future, late = s.late, oversized = s.oversized, left_out = s.left_out::bigint[],
-        log_memory = s.log_memory,
-        lease_expires_at = clock_timestamp() + $2 * interval '1 millisecond', updated_at = clock_timestamp()
-    FROM sent s
-    WHERE p.topic = $1 AND p.partition = s.partition AND p.epoch = s.epoch
-        AND CASE WHEN p.next_offset IS NULL THEN (s.known_incarnation, s.known_offset) = (0, s.origin_offset)
-            ELSE (p.incarnation, p.next_offset) BETWEEN (s.known_incarnation, s.known_offset)
-                AND (s.incarnation, s.next_offset) END
-    RETURNING 1
-)
-SELECT 1 / (CASE WHEN (SELECT count(*) FROM advanced) = cardinality($3::int[]) THEN 1 ELSE 0 END)";
 
 pub(super) const MAKE_ROWS: &str = "\
 INSERT INTO weather_summary (window_start, window_end)
@@ -92,6 +69,13 @@ ON CONFLICT (window_start, window_end) DO NOTHING";
 
 pub(super) const LOCK_ROWS: &str = "\
 SELECT 1 FROM weather_summary WHERE window_start = ANY($1::timestamp[]) ORDER BY window_start, window_end FOR UPDATE";
+
+/// The end of this transaction frees its locks at once; [`WAIT_FOR_DISK`] follows.
+const WITHOUT_WAITING: &str = "SET LOCAL synchronous_commit = off";
+
+/// Writes to the server's log without making a version of the row, so that committing it waits until all before it is on
+/// disk, too.
+const WAIT_FOR_DISK: &str = "SELECT 1 FROM weather_partition WHERE topic = $1 AND partition = $2 FOR UPDATE";
 
 /// What the rows of `weather_summary` have to be, by all partitions' partials of the topic `$1`. Extremes are those of all
 /// readings of the window, or NULL.
@@ -189,10 +173,11 @@ impl FlushSession {
                     client.prepare(LOCK_ROWS),
                     client.prepare(RECOMPUTE),
                     client.prepare(dead_letter_table::STORE),
+                    client.prepare(WAIT_FOR_DISK),
                 )
             })
             .await?;
-        let (advance, partials, make_rows, lock_rows, recompute, dead_letters) = prepared;
+        let (advance, partials, make_rows, lock_rows, recompute, dead_letters, wait_for_disk) = prepared;
         let stations = match by_station {
             true => Some(session.call(client.prepare(station_partials::STORE)).await?),
             false => None,
@@ -201,6 +186,7 @@ impl FlushSession {
         let topic = topic.to_owned();
         Ok(Self {
             begin: session.begin(),
+            beside_others: false,
             session,
             known_rows: HashSet::new(),
             topic,
@@ -212,13 +198,19 @@ impl FlushSession {
             lock_rows,
             recompute,
             dead_letters,
+            wait_for_disk,
             stations,
         })
     }
 
-    /// Writes the states. The touched rows of the summary, as they are now; none of it is visible after an error,
-    /// unless the error is an outage: then all of it may be.
-    pub async fn flush(&mut self, partitions: &[PartitionFlush]) -> Result<Vec<SummaryRow>, Failure> {
+    /// Writes the states; `beside_others` if other processes write, too. The touched rows of the summary, as they are now;
+    /// none of it is visible after an error, unless the error is an outage or came beside others: then all of it may be.
+    pub async fn flush(
+        &mut self,
+        partitions: &[PartitionFlush],
+        beside_others: bool,
+    ) -> Result<Vec<SummaryRow>, Failure> {
+        self.beside_others = beside_others;
         let touched = touched(partitions);
         let new = touched.iter().filter(|window| !self.known_rows.contains(window)).copied().collect();
         let rows = self.flush_making(partitions, &touched, new).await?;
@@ -261,35 +253,35 @@ impl FlushSession {
         let statements = async {
             tokio::join!(
                 biased;
-                client.batch_execute(&self.begin),
+                self.begin(),
                 client.query(&self.advance, &advance_parameters),
                 self.execute_unless(touched.is_empty(), &self.partials, &partial_parameters),
+                self.execute_unless(dead_letters.offset.is_empty(), &self.dead_letters, &dead_letter_parameters),
+                self.store_stations(first),
                 self.execute_unless(new.is_empty(), &self.make_rows, &new_parameters),
                 self.execute_unless(touched.is_empty(), &self.lock_rows, &lock_parameters),
                 client.query(&self.recompute, &summary_parameters),
-                self.execute_unless(dead_letters.offset.is_empty(), &self.dead_letters, &dead_letter_parameters),
-                self.store_stations(first),
-                self.commit_if(rest.is_empty()),
+                self.commit_if(rest.is_empty(), partitions),
             )
         };
         let answers = self.session.call(async { Ok(statements.await) }).await?;
-        let (begin, advanced, partials, made, locked, rows, dead_letters, stations, commit) = answers;
+        let (begin, advanced, partials, dead_letters, stations, made, locked, rows, commit) = answers;
         let first = || {
             begin?;
             // The first that failed is the cause; the rest only say that the transaction has failed.
             advanced?;
             partials?;
+            dead_letters?;
+            stations?;
             made?;
             locked?;
             let rows = rows?;
-            dead_letters?;
-            stations?;
             commit?;
             Ok::<_, tokio_postgres::Error>(rows)
         };
         let rows = first();
         if !rest.is_empty() {
-            self.finish(rest, rows.is_err()).await?;
+            self.finish(rest, partitions, rows.is_err()).await?;
         }
         rows?.iter().map(SummaryRow::from_columns).collect()
     }
@@ -316,12 +308,17 @@ impl FlushSession {
 
     /// Sends the rest of the stations, which were too many to be on their way with the others, and commits. If anything has
     /// failed, rolls back: the connection is to be used again.
-    async fn finish(&self, rest: &[PartitionRow<'_>], has_failed: bool) -> Result<(), Failure> {
+    async fn finish(
+        &self,
+        rest: &[PartitionRow<'_>],
+        partitions: &[PartitionFlush],
+        has_failed: bool,
+    ) -> Result<(), Failure> {
         let stored = async {
             for portion in rest.chunks(ROWS_AT_ONCE) {
                 self.session.call(self.store_stations(portion)).await?;
             }
-            self.session.call(self.commit_if(true)).await
+            self.session.call(self.commit_if(true, partitions)).await
         };
         let stored = if has_failed { Ok(()) } else { stored.await };
         if has_failed || stored.is_err() {
@@ -330,8 +327,25 @@ impl FlushSession {
         stored
     }
 
-    async fn commit_if(&self, now: bool) -> Result<(), tokio_postgres::Error> {
-        if now { self.session.client.batch_execute("COMMIT").await } else { Ok(()) }
+    async fn begin(&self) -> Result<(), tokio_postgres::Error> {
+        let begin = &self.begin;
+        match self.beside_others {
+            true => self.session.client.batch_execute(&format!("{begin}; {WITHOUT_WAITING}")).await,
+            false => self.session.client.batch_execute(begin).await,
+        }
+    }
+
+    /// Commits, and waits until it is on disk.
+    async fn commit_if(&self, now: bool, partitions: &[PartitionFlush]) -> Result<(), tokio_postgres::Error> {
+        let client = &self.session.client;
+        let (true, Some(part)) = (now, partitions.first()) else { return Ok(()) };
+        if !self.beside_others {
+            return client.batch_execute("COMMIT").await;
+        }
+        let own_row: [&(dyn ToSql + Sync); 2] = [&self.topic, &part.partition];
+        let (commit, on_disk) = tokio::join!(biased; client.batch_execute("COMMIT"), client.execute(&self.wait_for_disk, &own_row));
+        commit?;
+        on_disk.map(drop)
     }
 
     async fn execute_unless(
@@ -351,73 +365,4 @@ fn touched(partitions: &[PartitionFlush]) -> Vec<SystemTime> {
     windows.sort_unstable();
     windows.dedup();
     windows
-}
-
-/// `weather_partition`'s columns, an array each.
-struct AdvanceColumns {
-    partition: Vec<i32>,
-    epoch: Vec<i64>,
-    times: [Vec<Option<SystemTime>>; 2],
-    idle: Vec<bool>,
-    before: [Vec<i64>; 4],
-    counts: [Vec<i64>; 5 + REASONS],
-    /// An array each, as text: an array of arrays would lose where one ends.
-    left_out: Vec<String>,
-    log_memory: Vec<Vec<u8>>,
-    known: [Vec<i64>; 2],
-}
-
-impl AdvanceColumns {
-    fn of(partitions: &[PartitionFlush]) -> Self {
-        let number = |of: fn(&PartitionFlush) -> i64| partitions.iter().map(of).collect::<Vec<_>>();
-        let counts: [fn(&PartitionFlush) -> i64; 5] = [
-            |p| p.state.progress.aggregated,
-            |p| p.state.progress.duplicates,
-            |p| p.state.progress.skipped,
-            |p| p.state.progress.lost,
-            |p| p.state.progress.sampled_out,
-        ];
-        Self {
-            partition: partitions.iter().map(|p| p.partition).collect(),
-            epoch: number(|p| p.epoch),
-            times: [
-                partitions.iter().map(|p| optional_timestamp(p.state.progress.max_event_time_ms)).collect(),
-                partitions.iter().map(|p| optional_timestamp(p.state.progress.watermark_ms)).collect(),
-            ],
-            idle: partitions.iter().map(|p| p.state.progress.idle != 0).collect(),
-            before: [
-                number(|p| p.state.progress.incarnation),
-                number(|p| p.state.progress.origin_offset),
-                number(|p| p.state.progress.next_offset),
-                number(|p| p.high_watermark),
-            ],
-            counts: std::array::from_fn(|i| match counts.get(i) {
-                Some(count) => number(*count),
-                None => partitions.iter().map(|p| p.state.progress.rejected[i - counts.len()]).collect(),
-            }),
-            left_out: partitions.iter().map(|p| left_out(&p.state.progress)).collect(),
-            log_memory: partitions.iter().map(|p| encode_log_memory(p.state.log)).collect(),
-            known: [number(|p| p.known.incarnation), number(|p| p.known.offset)],
-        }
-    }
-
-    fn parameters<'a>(&'a self, topic: &'a String, lease_ms: &'a f64) -> Vec<&'a (dyn ToSql + Sync)> {
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![topic, lease_ms, &self.partition, &self.epoch];
-        parameters.extend(self.before.iter().map(|column| column as &(dyn ToSql + Sync)));
-        parameters.extend(self.times.iter().map(|column| column as &(dyn ToSql + Sync)));
-        parameters.push(&self.idle);
-        parameters.extend(self.counts.iter().map(|column| column as &(dyn ToSql + Sync)));
-        parameters.push(&self.left_out);
-        parameters.push(&self.log_memory);
-        parameters.extend(self.known.iter().map(|column| column as &(dyn ToSql + Sync)));
-        parameters
-    }
-}
-
-/// `{1,2,3}`.
-/// What does not count of what is aggregated: metrics by metric and cause, then readings of lists.
-fn left_out(progress: &Progress) -> String {
-    let numbers = progress.left_out.as_flattened().iter().chain([&progress.refused_in_lists]);
-    let numbers: Vec<String> = numbers.map(ToString::to_string).collect();
-    format!("{{{}}}", numbers.join(","))
 }

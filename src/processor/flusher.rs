@@ -193,7 +193,7 @@ impl Flusher {
             Some(session) => session,
             None => self.database.flush_session().await?,
         };
-        let rows = session.flush(self.plan.portion()).await;
+        let rows = session.flush(self.plan.portion(), self.stats.has_others()).await;
         // After an error the transaction is over, but what the connection still holds is not known well enough.
         if rows.as_ref().err().is_none_or(Failure::leaves_connection_usable) {
             self.session = Some(session);

@@ -7,7 +7,7 @@ use weather::embedded::{Api, Broker, ErrorCode, Fault, Options, Rule};
 use crate::support::kafka::Version;
 use crate::support::pipeline::{END_LIMIT, RESUMED, RUN_LIMIT};
 use crate::support::proxy::Protocol;
-use crate::support::{Kafka, Pipeline, Postgres, Proxy, turn, unique};
+use crate::support::{Kafka, Pipeline, Postgres, Proxy, Weather, turn, unique};
 
 /// How long either service is away.
 const AWAY: Duration = Duration::from_secs(60);
@@ -72,13 +72,15 @@ async fn postgresql_away_while_the_processor_is_killed_and_started() {
     pipeline.assert_exact(&[&second]).await;
 }
 
+/// Two processes: what one has read of the other may be gone after the kill.
 #[tokio::test]
 async fn both_are_killed_and_started_again_under_load() {
     let _turn = turn::heavy().await;
     let (kafka, mut postgres) = tokio::join!(Kafka::private(Version::V4_1, &[]), Postgres::private(&[]));
     let mut pipeline = Pipeline::audited(kafka, &postgres, "services", 4).await;
     let producer = pipeline.producer(&LOAD);
-    let process = pipeline.process("one", &["--checkpoint-interval", "200ms"]);
+    let often = ["--checkpoint-interval", "200ms"];
+    let processes = [pipeline.process("one", &often), pipeline.process("two", &often)];
     pipeline.wait_for_more().await;
     for round in 0..3 {
         postgres.kill().await;
@@ -90,8 +92,9 @@ async fn both_are_killed_and_started_again_under_load() {
         pipeline.kafka.start().await;
         println!("Kafka killed: continues after {:?}", pipeline.wait_for_more().await);
     }
-    assert!(process.status().is_none() && producer.status().is_none());
-    pipeline.assert_exact(&[&producer, &process]).await;
+    let runs: Vec<&Weather> = processes.iter().chain([&producer]).collect();
+    assert!(runs.iter().all(|run| run.status().is_none()));
+    pipeline.assert_exact(&runs).await;
 }
 
 /// Both clients know the cluster by one address that stays, and the broker behind it by one that changes.

@@ -1,7 +1,8 @@
 //! Three processes share six partitions under full load, and one after the other is killed, ended and replaced.
 //!
 //! How soon partitions have a new owner is promised (`--lease` plus 2 s after SIGKILL, 1 s after SIGTERM), so this test
-//! runs alone. It prints what it measured: `tests/run --test services scale -- --nocapture`.
+//! runs alone. It prints what it measured: `tests/run --test services scale -- --nocapture`. Then many processes write to one
+//! row of a server whose disk is slow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -189,4 +190,37 @@ async fn kill_with_the_default_lease(pipeline: &Pipeline, client: &Client, victi
     assert!(held <= DEFAULT_LEASE + AFTER_LEASE, "{held:?}");
     light.sigterm();
     light.succeed(RUN_LIMIT).await;
+}
+
+/// Every process changes the newest row of the summary. Each commit takes 50 ms here until it is on disk; that must not be
+/// the time for which the others cannot change it.
+#[tokio::test]
+async fn processes_do_not_wait_for_each_others_disk() {
+    const PROCESSES: usize = 6;
+    let _turn = turn::heavy().await;
+    let postgres = Postgres::private(&["fsync=on", "commit_delay=50000", "commit_siblings=0"]).await;
+    let pipeline = Pipeline::audited(Kafka::shared(), &postgres, "disk", PROCESSES as i32).await;
+    let names: Vec<String> = (0..PROCESSES).map(|n| format!("p{n}")).collect();
+    let processes: Vec<Weather> = names.iter().map(|name| pipeline.process(name, &[])).collect();
+    pipeline.wait_for_tables().await;
+    let client = pipeline.database.connect().await;
+    wait_for_shares(&client, &[1; PROCESSES]).await;
+    let producer = pipeline.producer(&["--rate", "1000"]);
+    pipeline.wait_for_more().await;
+    // Of those who wait for a row, how many wait for one whose transaction has nothing more to do than to commit.
+    let waiting = "SELECT count(*), count(*) FILTER (WHERE holder.query LIKE 'COMMIT%') FROM pg_stat_activity waiting \
+                   JOIN pg_stat_activity holder ON holder.pid = ANY(pg_blocking_pids(waiting.pid)) \
+                   WHERE waiting.datname = current_database()";
+    let (mut looks, mut waited, mut for_disk) = (0, 0, 0);
+    while looks < 200 {
+        let row = client.query_one(waiting, &[]).await.expect("PostgreSQL answers");
+        waited += row.get::<_, i64>(0);
+        for_disk += row.get::<_, i64>(1);
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("{looks} looks: {waited} sessions waited for a row, {for_disk} of them for another's commit");
+    assert!(for_disk < looks / 10, "{for_disk} waits for another's commit in {looks} looks, of {waited}");
+    let runs: Vec<&Weather> = processes.iter().chain([&producer]).collect();
+    pipeline.assert_exact(&runs).await;
 }

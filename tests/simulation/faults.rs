@@ -23,12 +23,12 @@ impl World {
                 self.env.database.disturb(now_ms + self.env.plan.lease_ms + 4_000);
             }
             Fault::DatabaseAway => {
-                self.env.database.go_away();
+                self.env.database.go_away(&mut self.env.rng);
                 self.database_back_ms = now_ms + self.env.rng.between(10, 6_000);
             }
             Fault::Backup => self.env.database.back_up(&mut self.env.rng),
             Fault::Restore => {
-                self.env.database.go_away();
+                self.env.database.go_away(&mut self.env.rng);
                 self.env.database.restore(&mut self.env.rng);
                 self.database_back_ms = now_ms + self.env.rng.between(10, 1_000);
             }

@@ -301,6 +301,11 @@ impl Stats {
         lock(&self.leases).clone()
     }
 
+    /// Whether other processes write to the same tables, as far as the leases show.
+    pub fn has_others(&self) -> bool {
+        lock(&self.leases).as_ref().is_some_and(Leases::are_of_several)
+    }
+
     /// Offsets left to read in a bounded run.
     pub fn left(&self, left: i64) {
         let mut bounded = lock(&self.bounded);

@@ -72,6 +72,14 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether its commit waits until all that was committed before is on disk. A beat writes too seldom to count.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        use Request::{AddPartitions, Claim, Finish, Leave, Release};
+        matches!(self, AddPartitions(_) | Claim { .. } | Release { .. } | Leave { .. } | Finish { .. })
+    }
+}
+
 /// What a claim gives for each partition that was free.
 #[derive(Debug, Clone)]
 pub struct ClaimedRow {

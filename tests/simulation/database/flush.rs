@@ -1,4 +1,5 @@
-//! The statements of `src/postgres/write.rs`: one transaction, seen by others when it commits.
+//! The statements of `src/postgres/write.rs` beside other processes: one transaction, seen by others when it commits, and on
+//! disk when a second one is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,10 @@ pub(super) const ADVANCE: u32 = 0;
 /// The statement that waits for the rows of the summary.
 pub(super) const LOCK_ROWS: u32 = 2;
 const RECOMPUTE: u32 = 3;
+/// Seen by others from here on, and gone if the server crashes before the next.
 const COMMIT: u32 = 4;
+/// The second transaction, which is over when both are on disk.
+const WAIT_FOR_DISK: u32 = 5;
 
 /// What a transaction has written and others do not see yet.
 #[derive(Debug, Default)]
@@ -53,9 +57,14 @@ impl Database {
             }
             COMMIT => {
                 self.audit_continuity(call.client, parts, &call.transaction.summary)?;
+                self.on_disk.get_or_insert_with(|| self.tables.clone());
                 self.commit(parts, &call.transaction, now_ms);
+                self.unlock(call.id);
                 trace.note("flush committed", &numbers(call.client, parts));
                 self.audit_flush(call.client, parts, &call.transaction.touched)?;
+            }
+            WAIT_FOR_DISK => {
+                self.on_disk = None;
                 return Ok(Progressed::Ended(Ok(Answer::Done)));
             }
             // The partials are written, and seen with the rest.

@@ -78,6 +78,8 @@ pub struct Tables {
 #[derive(Debug)]
 pub struct Database {
     pub tables: Tables,
+    /// What a crash leaves; None: all of it.
+    on_disk: Option<Tables>,
     /// What there is to go back to.
     backups: Vec<Tables>,
     up: bool,
@@ -115,6 +117,7 @@ impl Database {
         let grace_ms = plan.lease_ms + 2 * plan.flush_interval_ms + 2_000;
         Self {
             tables: Tables::default(),
+            on_disk: None,
             backups: vec![Tables::default()],
             up: true,
             clock_offset_ms: 0,
@@ -258,6 +261,9 @@ impl Database {
 
     fn execute(&mut self, call: &mut Call, kafka: &Kafka, trace: &mut Trace) -> Checked<Progressed> {
         let now_ms = trace.now_ms + self.clock_offset_ms;
+        if call.request.waits_for_disk() {
+            self.on_disk = None;
+        }
         let answer = match &call.request {
             Request::Connect => Answer::Connected(self.session),
             Request::AddPartitions(partitions) => self.add_partitions(partitions),
@@ -308,9 +314,12 @@ impl Database {
         dropped.into_iter().for_each(|call| self.unlock(call));
     }
 
-    /// The server goes away: every call under way is rolled back.
-    pub fn go_away(&mut self) {
+    /// The server goes away: every call under way is rolled back. If it crashes, so is what is not on disk.
+    pub fn go_away(&mut self, rng: &mut Prng) {
         self.up = false;
+        if let Some(on_disk) = self.on_disk.take().filter(|_| rng.chance(500)) {
+            self.tables = on_disk;
+        }
         self.session.0 += 1;
         for call in std::mem::take(&mut self.calls).into_iter().filter(|call| !call.unheard) {
             self.answers.insert(call.id, (call.client, Err(Trouble::Outage)));
@@ -346,6 +355,7 @@ impl Database {
     pub fn restore(&mut self, rng: &mut Prng) {
         let at = rng.below(self.backups.len());
         self.backups.truncate(at + 1);
+        self.on_disk = None;
         self.tables = self.backups[at].clone();
         // Epochs are counted from there again.
         self.writers.clear();

@@ -92,6 +92,7 @@ impl Database {
             }
             COMMIT => {
                 self.audit_summary(&call.transaction.summary)?;
+                self.on_disk = None;
                 self.commit_readmission(call);
                 trace.note("readmitted", &[call.client as i64, call.portion.keys.len() as i64]);
                 self.audit_readmitted()?;
