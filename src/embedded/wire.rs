@@ -4,6 +4,9 @@
 //! and structures end with tagged fields ("flexible"). [`Reader`] and [`Answer`] handle both forms, so the code of each kind
 //! makes the same calls for both.
 //!
+//! The client has a reader and a writer of its own (`kafka::wire`). That there are two is meant: most tests let the client
+//! talk to this broker. With one code for both sides, what the client wrote wrongly would be read back as it was meant.
+//!
 //! Reading never panics and never trusts a length field when it allocates: strings and batches are borrowed from the
 //! request, and all arrays of a request together hold a limited number of items. In an answer, record batches are not
 //! copied but *spliced*: the frame keeps a reference to the stored bytes and where they go.

@@ -124,6 +124,35 @@ async fn answers_to_the_producer_get_lost() {
     pipeline.assert_exact(&[&producer, &process]).await;
 }
 
+/// The broker advertises an address that leads nowhere, from some time on and from the start of a command: each names it.
+#[tokio::test]
+async fn an_advertised_address_that_leads_nowhere_is_named() {
+    let _turn = turn::heavy().await;
+    let (proxy, pipeline) = Pipeline::behind_kafka("advertised", 2).await;
+    let mut runs = vec![pipeline.producer(&LOAD), pipeline.process("one", &[])];
+    pipeline.wait_for_more().await;
+    // Nothing listens at port 1 of loopback.
+    proxy.advertise(1);
+    proxy.cut();
+    let start = Instant::now();
+    let named = "127.0.0.1:1 (which broker 1 advertises)";
+    for phase in ["while they run", "from the start"] {
+        for run in &runs {
+            run.wait_for_line(named, RESUMED).await;
+            println!("{phase}: named after {:?}", start.elapsed());
+        }
+        if runs.len() == 2 {
+            runs.extend([pipeline.producer(&LOAD), pipeline.process("two", &[])]);
+        }
+    }
+    proxy.advertise(proxy.port());
+    println!("continues after {:?}", pipeline.wait_for_more().await);
+    for run in &runs {
+        assert!(lines(run, named) <= 3, "{:#?}", run.stderr());
+    }
+    pipeline.assert_exact(&runs.iter().collect::<Vec<_>>()).await;
+}
+
 /// Neither service answers any more.
 #[tokio::test]
 async fn ended_while_nothing_answers() {

@@ -2,7 +2,8 @@
 //!
 //! It knows just enough of both protocols to tell where a message ends, so that a fault can strike at a message of the
 //! test's choosing: PostgreSQL's COMMIT of a flush or its answer, Kafka's produce request or its answer. Kafka tells its
-//! clients where to connect to, so the broker's port in the answers to metadata requests is replaced by the proxy's.
+//! clients where to connect to, so the broker's port in the answers to metadata requests is replaced by the proxy's, or by
+//! another that a test wants to be told.
 //!
 //! Invariant: what passes, passes unchanged (but for that port) and in order.
 
@@ -89,6 +90,8 @@ struct Shared {
     protocol: Protocol,
     port: u16,
     server_port: AtomicU16,
+    /// What clients are told of the broker's port.
+    told_port: AtomicU16,
     state: watch::Sender<State>,
     /// Which message to strike, how, and how many more times.
     armed: Mutex<Vec<(Moment, Fault, u32)>>,
@@ -128,6 +131,7 @@ impl Proxy {
             protocol,
             port,
             server_port: AtomicU16::new(server_port),
+            told_port: AtomicU16::new(port),
             state: watch::Sender::new(state),
             armed: Mutex::default(),
             struck: watch::Sender::new(0),
@@ -144,6 +148,11 @@ impl Proxy {
     /// From now on connects to another port: the service has moved.
     pub fn connect_to(&self, server_port: u16) {
         self.shared.server_port.store(server_port, Ordering::Relaxed);
+    }
+
+    /// From now on tells Kafka's clients that the broker is at this port.
+    pub fn advertise(&self, port: u16) {
+        self.shared.told_port.store(port, Ordering::Relaxed);
     }
 
     /// From now on the network is so, for connections that are there and new ones.
@@ -335,15 +344,15 @@ impl Shared {
         match talk.asked.pop_front()? {
             PRODUCE => Some(Moment::ProduceAnswer),
             METADATA if self.protocol == Protocol::Kafka => {
-                self.advertise(message);
+                self.replace_port(message);
                 None
             }
             _ => None,
         }
     }
 
-    /// Puts the proxy in the place of the broker.
-    fn advertise(&self, metadata: &mut [u8]) {
+    /// Puts what clients are to be told in the place of the broker's port.
+    fn replace_port(&self, metadata: &mut [u8]) {
         let server_port = u32::from(self.server_port.load(Ordering::Relaxed)).to_be_bytes();
         let broker = [ADVERTISED, &server_port].concat();
         let places: Vec<usize> = metadata
@@ -352,9 +361,10 @@ impl Shared {
             .filter(|(_, w)| *w == broker)
             .map(|(at, _)| at)
             .collect();
+        let told_port = u32::from(self.told_port.load(Ordering::Relaxed)).to_be_bytes();
         for place in places {
             let port = place + ADVERTISED.len();
-            metadata[port..port + 4].copy_from_slice(&u32::from(self.port).to_be_bytes());
+            metadata[port..port + 4].copy_from_slice(&told_port);
         }
     }
 }
