@@ -254,6 +254,18 @@ compare_with_topic() {
   say "the table is exact: $(sed 's/^recount: //' "$work/output")"
   k exec deployment/weather-pipeline -- /bin/weather verify >"$work/output" 2>&1 || fail "weather verify: $(<"$work/output")"
   say "weather verify agrees: $(tail -n 1 "$work/output")"
+  run_job 'verify'
+  run_job 'readmit, --reason, "late,future", --dry-run'
+}
+
+# run_job ARGS: the Job of k8s/README.md is admitted without a warning, and does its work.
+run_job() {
+  local job
+  job=$(sed "s/args: .*/args: [$1]/" k8s/job.yaml | k create --filename=- --output=name 2>"$work/output") || fail "$(<"$work/output")"
+  [ ! -s "$work/output" ] || fail "a warning about k8s/job.yaml: $(<"$work/output")"
+  quietly k wait --for=condition=complete --timeout=90s "$job"
+  say "$job, [$1]: $(k logs "$job" | tail -n 1)"
+  quietly k delete "$job"
 }
 
 # The topic's records as recount.py reads them. The images have the tools in different folders and under two names.

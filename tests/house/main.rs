@@ -4,6 +4,7 @@ mod commands;
 mod faults;
 mod layers;
 mod links;
+mod manifests;
 mod operating;
 
 use std::path::{Path, PathBuf};
