@@ -1,8 +1,8 @@
 //! `weather inspect`: what state there is, who owns what, how far behind it is, what is wrong and what to do about it.
 //!
-//! Three places are compared, each as far as it can be reached: the checkpoint files, the tables, the
-//! topic, with what is understood of its newest records. Nothing is changed: no file is created or locked, the transaction is read-only, no topic is created. What
-//! could not be checked is reported; if that is a service, the exit code is 1.
+//! Three places are compared, each as far as it can be reached: the checkpoint files, the tables, the topic, with what is
+//! understood of its newest records. Nothing is changed: no file is created or locked, the transaction is read-only, no
+//! topic is created. What could not be checked is reported; if that is a service, the exit code is 1.
 
 mod findings;
 mod problems;

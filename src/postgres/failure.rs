@@ -134,6 +134,11 @@ impl Failure {
         self.code == Some(SqlState::LOCK_NOT_AVAILABLE)
     }
 
+    /// Whether a statement took longer than it may.
+    pub fn is_statement_timeout(&self) -> bool {
+        self.code == Some(SqlState::QUERY_CANCELED)
+    }
+
     /// What it means for a flush.
     pub fn refusal(&self) -> Refusal {
         match self.kind {

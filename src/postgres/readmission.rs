@@ -96,9 +96,6 @@ const PARTIALS: &str = concat!(
 /// Dead letters that may be taken: whole, not marked, and refused for what time or another clock can change.
 /// Reasons of dead letters that `weather readmit` takes unless others are asked for.
 pub const REASONS: [Reason; 3] = [Reason::Late, Reason::Future, Reason::OutOfRange];
-/// Of each reason, no more dead letters than this are counted: people only need to know that there are many.
-const MAX_COUNTED: i64 = 100_000;
-
 /// Dead letters of one reason that may be taken into their windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Readmittable {
@@ -194,16 +191,16 @@ pub async fn take(
     session.call(client.batch_execute("COMMIT")).await
 }
 
-/// Dead letters that may be taken, by reason, without those of which there are none. An index has just these, so the many
-/// that may not be taken cost nothing.
-pub async fn count(session: &Session, topic: &str) -> Result<Vec<Readmittable>, Failure> {
+/// Dead letters that may be taken, by reason, without those of which there are none; of each reason no more are counted than
+/// `at_most`. An index has just these, so the many that may not be taken cost nothing.
+pub async fn count(session: &Session, topic: &str, at_most: i64) -> Result<Vec<Readmittable>, Failure> {
     // The reasons are written out, as only then is it clear from the statement alone that the index has these rows.
     let count_of = |reason: Reason| {
         format!(
             "(SELECT count(*) FROM (SELECT FROM weather_dead_letter WHERE topic = $1 AND reason = '{}' \
              AND readmitted_at IS NULL AND payload_bytes = octet_length(payload) LIMIT {}) AS counted)",
             reason.as_str(),
-            MAX_COUNTED + 1
+            at_most.saturating_add(1)
         )
     };
     let query = format!("SELECT {}", REASONS.map(count_of).join(", "));
@@ -212,8 +209,8 @@ pub async fn count(session: &Session, topic: &str) -> Result<Vec<Readmittable>, 
     for (i, reason) in REASONS.iter().enumerate() {
         let count: i64 = row.try_get(i)?;
         if count > 0 {
-            let or_more = count > MAX_COUNTED;
-            found.push(Readmittable { reason: reason.as_str(), count: count.min(MAX_COUNTED), or_more });
+            let or_more = count > at_most;
+            found.push(Readmittable { reason: reason.as_str(), count: count.min(at_most), or_more });
         }
     }
     Ok(found)

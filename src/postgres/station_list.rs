@@ -19,7 +19,7 @@ pub const LIMIT: i64 = 200;
 /// Windows of a station's history.
 pub const HISTORY: i64 = 24;
 /// The server's limit for each statement.
-const STATEMENT_LIMIT: Duration = Duration::from_millis(1_500);
+const STATEMENT_LIMIT: Duration = Duration::from_secs(3);
 
 /// What stations are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

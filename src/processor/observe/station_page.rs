@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// The rest after a query, in times of its length.
 const REST: u32 = 4;
 /// The longest rest.
-const MAX_REST: Duration = Duration::from_secs(5);
+const MAX_REST: Duration = Duration::from_secs(4);
 /// Results that are kept.
 const KEPT: usize = 4;
 
@@ -112,7 +112,12 @@ impl StationPage {
         let away = || "PostgreSQL is not available".to_owned();
         let session = self.reader.take().await.ok_or_else(away)?;
         let list = station_list::read(&session, wanted, self.window_ms).await;
-        let list = list.map_err(|failure: Failure| failure.to_string())?;
+        let list = list.map_err(|failure: Failure| match failure.is_statement_timeout() {
+            true => {
+                "too many stations for PostgreSQL to sort in time: search for a part of a name".to_owned()
+            }
+            false => failure.to_string(),
+        })?;
         self.reader.give_back(session).await;
         Ok(list)
     }

@@ -21,6 +21,8 @@ const WINDOWS: i64 = 48;
 const WINDOWS_FRESH: Duration = Duration::from_secs(2);
 /// How long the numbers of dead letters are used.
 const READMITTABLE_FRESH: Duration = Duration::from_secs(30);
+/// More dead letters of one reason are not counted for a page: that there are many is enough.
+const READMITTABLE_COUNTED: i64 = 10_000;
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Longest wait for PostgreSQL.
@@ -63,7 +65,7 @@ impl Tables {
     pub async fn readmittable(&self) -> Arc<Vec<Readmittable>> {
         let read = async {
             let session = self.reader.take().await?;
-            let counted = readmission::count(&session, &self.topic).await.ok()?;
+            let counted = readmission::count(&session, &self.topic, READMITTABLE_COUNTED).await.ok()?;
             self.reader.give_back(session).await;
             Some(counted)
         };
