@@ -102,14 +102,43 @@ impl Explanation {
         if !carried.is_empty() {
             let _ = write!(hint, "; the record also has {}", carried.join(", "));
         }
-        if let Some(fields) = &self.fields {
-            let _ =
-                write!(hint, "; if that is what these fields are, set --fields '{fields}' (check the units)");
+        match &self.fields {
+            _ if self.has_no_metric_at_all() => hint.push_str(&self.without_a_suggestion()),
+            Some(fields) => {
+                let _ = write!(
+                    hint,
+                    "; if that is what these fields are, set --fields '{fields}' (check the units)"
+                );
+            }
+            None => {}
         }
         if !self.has_time && !self.candidates.iter().any(|(name, _)| *name == "timestamp") {
             hint.push_str("; --missing-timestamp kafka uses the time of the Kafka record");
         }
         Some(hint)
+    }
+}
+
+impl Explanation {
+    /// Whether no field is a metric, or looks like one.
+    fn has_no_metric_at_all(&self) -> bool {
+        let is_metric = |name: &str| Metric::ALL.iter().any(|metric| metric.as_str() == name);
+        !self.understood.iter().any(|field| is_metric(field.name))
+            && !self.candidates.iter().any(|(name, _)| is_metric(name))
+    }
+
+    /// Why no `--fields` can be suggested, and how it is written.
+    fn without_a_suggestion(&self) -> String {
+        let time = self.fields.as_ref().map_or_else(String::new, |fields| format!("{fields},"));
+        let listed = self.others.iter().find(|field| field.path.contains('[') && field.number.is_some());
+        let (path, list) = match listed {
+            Some(field) => (field.path.as_str(), " by its place in the list"),
+            None => ("NAME", ""),
+        };
+        format!(
+            "; none of these is a number that is named like a metric: if one is a metric, name it{list}, such as \
+             --fields '{time}temperature={path}:C'"
+        )
     }
 }
 
@@ -268,8 +297,9 @@ fn is_another_thing(path: &str) -> bool {
 }
 
 fn looks_like_time(field: &Field) -> bool {
-    let path = field.path.to_ascii_lowercase();
-    let leaf = path.rsplit('.').next().unwrap_or_default();
+    let path = name_of(field);
+    // A number needs the name itself: a text that reads as a time hardly is anything else.
+    let leaf = if field.number.is_some() { path.rsplit('.').next().unwrap_or_default() } else { &path };
     let named = ["time", "date", "epoch", "created", "updated", "changed", "observed", "stamp", "when"];
     let is_named = matches!(leaf, "dt" | "ts" | "t") || named.iter().any(|word| leaf.contains(word));
     let ms = match field.number {
@@ -280,9 +310,14 @@ fn looks_like_time(field: &Field) -> bool {
     is_named && !is_another_thing(&path) && (946_684_800_000..4_102_444_800_000).contains(&ms)
 }
 
+/// The path in small letters, where a dot within a name is as good as one between names.
+fn name_of(field: &Field) -> String {
+    field.path.replace('\\', "").to_ascii_lowercase()
+}
+
 /// The unit that a field of this name and value would be in, if it looks like the metric.
 fn looks_like(metric: Metric, field: &Field) -> Option<Unit> {
-    let (path, number) = (field.path.to_ascii_lowercase(), field.number?);
+    let (path, number) = (name_of(field), field.number?);
     let (before, leaf) = path.rsplit_once('.').unwrap_or(("", &path));
     let is_named = match metric {
         Metric::Temperature => leaf.contains("temp") || leaf == "tmp",

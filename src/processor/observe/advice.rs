@@ -17,12 +17,15 @@ pub fn on_rejected(reason: Reason, share: f64, example: Option<&DeadLetter>, for
     hint.unwrap_or_else(|| in_general(reason, share))
 }
 
-/// What to do about a metric that none of the readings has.
-pub fn on_missing(metric: Metric, example: Option<&[u8]>, format: &Format) -> String {
+/// What to do about metrics that none of the readings has.
+pub fn on_missing(metrics: &[Metric], example: Option<&[u8]>, format: &Format) -> String {
     let hint = example.and_then(|value| explain(format, value).hint());
-    let general =
-        || format!("if records carry it, name its field and unit: --fields {}=NAME:UNIT", metric.as_str());
-    hint.unwrap_or_else(general)
+    let names = || {
+        let names: Vec<String> =
+            metrics.iter().map(|metric| format!("{}=NAME:UNIT", metric.as_str())).collect();
+        format!("if records carry them under other names, set --fields '{}'", names.join(","))
+    };
+    hint.unwrap_or_else(names)
 }
 
 fn hint(reason: Reason, payload: &[u8], format: &Format) -> Option<String> {
@@ -57,8 +60,8 @@ fn in_general(reason: Reason, share: f64) -> String {
             "their time is further ahead than --max-future; check the clocks of the stations and of this machine"
         }
         Reason::Late => {
-            "their windows had ended; `weather readmit` takes them into these all the same, and a longer --watermark waits \
-             longer"
+            "their windows had ended; a longer --watermark waits longer for such records, and `weather readmit` takes them \
+             into their windows afterwards"
         }
         Reason::Oversized => "they are longer than a reading may be; check what sends them",
     };
@@ -111,12 +114,13 @@ mod tests {
 
     #[test]
     fn a_metric_that_never_comes_is_looked_for_in_a_record() {
-        let advice =
-            |value: Option<&str>| on_missing(Metric::WindSpeed, value.map(str::as_bytes), &Format::default());
+        let advice = |value: Option<&str>| {
+            on_missing(&[Metric::Humidity, Metric::WindSpeed], value.map(str::as_bytes), &Format::default())
+        };
         let windspeed = advice(Some(r#"{"timestamp":1709633700,"temperature":8,"windspeed":9}"#));
         assert!(windspeed.contains("--fields 'wind_speed=windspeed:m/s'"), "{windspeed}");
         for nothing in [None, Some(r#"{"timestamp":1709633700,"temperature":8}"#)] {
-            assert!(advice(nothing).contains("--fields wind_speed=NAME:UNIT"));
+            assert!(advice(nothing).contains("--fields 'humidity=NAME:UNIT,wind_speed=NAME:UNIT'"));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::LogLevel;
 use crate::engine::intake::{Alarm, Counts, Intake};
+use crate::engine::window::METRICS;
 use crate::processor::observe::advice;
 use crate::processor::observe::stats::Stats;
 use crate::processor::partition::handle::Registry;
@@ -68,15 +69,15 @@ impl IntakeLog {
         );
         let (counts, alarms) = (intake.counts(), intake.alarms(is_end));
         drop(intake);
-        alarms.iter().for_each(|alarm| self.warn(alarm));
-        counts
-    }
-
-    fn warn(&self, alarm: &Alarm) {
-        match *alarm {
-            Alarm::Rejected { reason, count, share } => self.warn_of_rejected(reason, count, share),
-            Alarm::Missing { metric, count } => self.warn_of_missing(metric, count),
+        let mut missing = Vec::new();
+        for alarm in alarms {
+            match alarm {
+                Alarm::Rejected { reason, count, share } => self.warn_of_rejected(reason, count, share),
+                Alarm::Missing { metric, count } => missing.push((metric, count)),
+            }
         }
+        self.warn_of_missing(&missing);
+        counts
     }
 
     fn warn_of_rejected(&self, reason: Reason, count: i64, share: f64) {
@@ -96,16 +97,21 @@ impl IntakeLog {
         }
     }
 
-    fn warn_of_missing(&self, metric: Metric, count: i64) {
+    /// One line for all of them: an example says the same of each.
+    fn warn_of_missing(&self, alarms: &[(Metric, i64)]) {
         let held = self.registry.all();
-        let has = |counts: [i64; 3]| counts[metric.index()] > 0;
-        if held.iter().any(|owned| owned.published.read().windows.iter().any(|w| has(w.totals.counts))) {
-            return;
-        }
-        let example = held.iter().find_map(|owned| owned.lacking.of(metric));
-        let advice = advice::on_missing(metric, example, &self.format);
-        let message = format!("no reading has {}; {advice}", metric.as_str());
-        self.stats.advise(metric.as_str(), message.clone());
+        let is_in_a_window = |metric: Metric| {
+            let has = |counts: [i64; METRICS]| counts[metric.index()] > 0;
+            held.iter().any(|owned| owned.published.read().windows.iter().any(|w| has(w.totals.counts)))
+        };
+        let missing: Vec<_> = alarms.iter().filter(|(metric, _)| !is_in_a_window(*metric)).collect();
+        let Some((first, count)) = missing.first() else { return };
+        let metrics: Vec<Metric> = missing.iter().map(|(metric, _)| *metric).collect();
+        let example = held.iter().find_map(|owned| owned.lacking.of(*first));
+        let advice = advice::on_missing(&metrics, example, &self.format);
+        let names: Vec<&str> = metrics.iter().map(|metric| metric.as_str()).collect();
+        let message = format!("no reading has {}; {advice}", names.join(" or "));
+        self.stats.advise(first.as_str(), message.clone());
         crate::warn!(message, "count" => count, "example" => shown(example));
     }
 
