@@ -12,6 +12,7 @@
 //! children are gone when [`run`] returns, however it does.
 
 mod child;
+mod feed;
 mod observe;
 mod outcome;
 mod scratch;
@@ -25,20 +26,16 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::config::{
-    Compression, Demo, Kafka, Log, LogFormat, LogLevel, LogSent, Pace, Producer, ReadingSource,
-};
+use crate::config::Demo;
 use crate::embedded::{Api, Broker, Fault, Options, Rule};
 use crate::error::{Error, Result};
 use crate::processor::checkpoints::store::CheckpointStore;
-use crate::producer;
-use crate::reading::Format;
-use crate::shutdown::{self, Shutdown, Trigger};
+use crate::shutdown::Shutdown;
 use crate::telemetry::human::Grouped;
 use child::Processor;
+use feed::Feed;
 use observe::Store;
 use outcome::Outcome;
 use scratch::Scratch;
@@ -48,9 +45,6 @@ use view::{Frame, Tone, View};
 
 const TOPIC: &str = "weather_data";
 const PARTITIONS: i32 = 4;
-/// An hour in three seconds.
-const SPEEDUP: f64 = 1_200.0;
-const BACKFILL: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the broker keeps: some minutes; the recount follows, so no more is needed.
 const LOG_BYTES: usize = 12 << 20;
 /// How often the result is read.
@@ -221,6 +215,7 @@ fn arguments(config: &Demo, brokers: &str, server: Option<&Server>, folder: &Pat
         ("--database-url", &database),
         ("--checkpoint-dir", &checkpoints),
         ("--checkpoint-interval", every),
+        ("--by", "station"),
         ("--listen", &listen),
     ];
     let flags = flags.into_iter().flat_map(|(name, value)| [name, value]);
@@ -236,64 +231,6 @@ fn store(server: Option<&Server>, folder: &Path) -> Result<Store> {
         Some(server) => Store::Postgres { config: Box::new(server.config()), session: None },
         None => Store::Files(CheckpointStore::open(&checkpoints(folder), TOPIC)?, PARTITIONS),
     })
-}
-
-/// The producer, as a task.
-#[derive(Debug)]
-struct Feed {
-    stop: Trigger,
-    task: JoinHandle<Result<()>>,
-}
-
-impl Feed {
-    fn start(brokers: &str) -> Self {
-        let (stop, stopped) = shutdown::channel();
-        Self { stop, task: tokio::spawn(producer::run(readings(brokers), stopped)) }
-    }
-
-    /// Everything that was accepted is acknowledged.
-    async fn stop(&mut self) -> Result<()> {
-        self.stop.fire();
-        let ended = (&mut self.task).await;
-        ended.unwrap_or_else(|e| Err(Error::failure(format!("internal error in the producer: {e}"))))
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// What is sent: a thousand readings a second, a few in a hundred of them bad.
-fn readings(brokers: &str) -> Producer {
-    Producer {
-        kafka: Kafka {
-            brokers: vec![brokers.to_owned()],
-            broker_map: Vec::new(),
-            topic: TOPIC.to_owned(),
-            sasl: None,
-        },
-        format: Format::shared(),
-        listen: None,
-        log: Log { level: LogLevel::Warn, format: LogFormat::Text },
-        pace: Pace::Every(Duration::from_millis(1)),
-        count: None,
-        duration: None,
-        source: ReadingSource::Synthetic,
-        poll: Duration::from_secs(1),
-        stations: 100,
-        seed: 1,
-        backfill: BACKFILL,
-        speedup: SPEEDUP,
-        late_ratio: 0.02,
-        malformed_ratio: 0.02,
-        future_ratio: 0.005,
-        partitions: PARTITIONS,
-        linger: Duration::from_millis(50),
-        compression: Compression::None,
-        log_sent: LogSent::Silent,
-    }
 }
 
 /// Everything that runs. Dropped from top to bottom.
@@ -418,6 +355,7 @@ impl Stage {
         }
         self.processor.stop().await?;
         self.look().await?;
+        self.seen.stations = self.store.stations().await.unwrap_or_default();
         self.recount.catch_up(&ends).await?;
         let expected = self.recount.outcome();
         let mut differences = self.seen.differences(&expected);
@@ -427,17 +365,19 @@ impl Stage {
         }
         self.view.table(&self.seen)?;
         let counts = format!(
-            "{} records = {} averaged + {} dead letters, {} windows; {lost} acknowledgements dropped on purpose",
+            "{} records = {} averaged + {} dead letters\n  {} windows, {} of single stations; \
+             {lost} acknowledgements dropped on purpose",
             Grouped(expected.read()),
             Grouped(expected.count("aggregated")),
             Grouped(expected.dead_letters()),
-            expected.windows.len()
+            expected.windows.len(),
+            Grouped(expected.stations.len() as i64)
         );
         if differences.is_empty() {
             let text = format!("exact: an independent recomputation from the log agrees\n  {counts}");
             return Ok(self.view.say(Tone::Good, &text)?);
         }
-        self.view.say(Tone::Bad, &format!("differs from an independent recomputation ({counts})"))?;
+        self.view.say(Tone::Bad, &format!("differs from an independent recomputation\n  {counts}"))?;
         Err(Error::failure(format!("the result is not exact: {}", differences.join("; "))).into())
     }
 }

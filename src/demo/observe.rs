@@ -1,10 +1,13 @@
 //! The processor's result, from outside: the tables, or without PostgreSQL the checkpoint files.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::{Config, IsolationLevel, Row as SqlRow};
 
 use super::outcome::{Outcome, Row};
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::state::State;
-use crate::engine::window::Totals;
+use crate::engine::window::{METRICS, Totals};
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use crate::processor::checkpoints::store::CheckpointStore;
@@ -14,6 +17,9 @@ const HOUR_MS: i64 = 3_600_000;
 
 const WINDOWS: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, reading_count, is_final, \
     avg_temp, avg_humidity, avg_wind_speed FROM weather_summary";
+
+const STATIONS: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint, reading_count, is_final, \
+    avg_temp, avg_humidity, avg_wind_speed, station FROM weather_station_summary";
 
 /// Where the processor's result is.
 #[derive(Debug)]
@@ -34,9 +40,9 @@ impl Store {
     pub(super) async fn look(&mut self) -> Option<Outcome> {
         match self {
             Store::Files(store, partitions) => {
-                let newest = |partition| store.read(partition).ok()?.checkpoints.into_iter().next();
-                let states: Vec<(i32, State)> =
-                    (0..*partitions).filter_map(|p| Some((p, newest(p)?.state))).collect();
+                let states: Vec<(i32, State)> = newest_files(store, *partitions)
+                    .map(|(partition, file)| (partition, file.state))
+                    .collect();
                 (!states.is_empty()).then(|| of_states(&states))
             }
             Store::Postgres { config, session } => {
@@ -53,12 +59,51 @@ impl Store {
         }
     }
 
+    /// Windows of single stations, as they are now.
+    pub(super) async fn stations(&mut self) -> Option<BTreeMap<(i64, String), Row>> {
+        match self {
+            Store::Files(store, partitions) => Some(stations_of(newest_files(store, *partitions))),
+            Store::Postgres { session, .. } => {
+                let session = session.as_ref()?;
+                let rows = session.call(session.client.query(STATIONS, &[])).await.ok()?;
+                let station = |row: &SqlRow| {
+                    let (start_ms, found) = window_of(row).ok()?;
+                    Some(((start_ms, row.try_get(6).ok()?), found))
+                };
+                rows.iter().map(station).collect()
+            }
+        }
+    }
+
     /// The number of dead letters in the table; without a table, none.
     pub(super) async fn dead_letters(&mut self) -> Option<i64> {
         let Store::Postgres { session: Some(session), .. } = self else { return None };
         let count = session.client.query_one("SELECT count(*) FROM weather_dead_letter", &[]);
         session.call(count).await.ok()?.try_get(0).ok()
     }
+}
+
+/// The newest checkpoint of each partition.
+fn newest_files(store: &CheckpointStore, partitions: i32) -> impl Iterator<Item = (i32, Checkpoint)> {
+    (0..partitions).filter_map(|p| Some((p, store.read(p).ok()?.checkpoints.into_iter().next()?)))
+}
+
+/// The stations of all partitions added up. Without PostgreSQL nothing is ever confirmed, so the files have all of them.
+fn stations_of(files: impl Iterator<Item = (i32, Checkpoint)>) -> BTreeMap<(i64, String), Row> {
+    let mut totals = BTreeMap::<(i64, String), Totals>::new();
+    for row in files.flat_map(|(_, file)| file.stations) {
+        let of = totals.entry((row.start_ms, row.station.into())).or_default();
+        of.readings += row.totals.readings;
+        for metric in 0..METRICS {
+            of.counts[metric] += row.totals.counts[metric];
+            of.sums[metric] += row.totals.sums[metric];
+        }
+    }
+    let row = |totals: Totals| {
+        let averages = std::array::from_fn(|metric| totals.average(metric));
+        Row { readings: totals.readings, averages, is_final: false }
+    };
+    totals.into_iter().map(|(key, totals)| (key, row(totals))).collect()
 }
 
 /// All tables as of one moment.
@@ -100,7 +145,7 @@ fn window_of(row: &SqlRow) -> Result<(i64, Row), Failure> {
 /// The states of all partitions added up, as the table would show them.
 fn of_states(states: &[(i32, State)]) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut windows = std::collections::BTreeMap::<i64, Totals>::new();
+    let mut windows = BTreeMap::<i64, Totals>::new();
     for (partition, State { progress, windows: own, .. }) in states {
         outcome.offsets.insert(*partition, progress.next_offset);
         let counts = [progress.aggregated, progress.duplicates, progress.skipped, progress.lost];

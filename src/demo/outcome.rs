@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::engine::window::METRICS;
+use crate::time::SqlTimestamp;
 
 /// How far an average may be off: it is kept in millionths.
 const TOLERANCE: f64 = 1e-6;
 /// More differences than this are not listed.
 const SHOWN: usize = 5;
 
-/// Averages of one window.
+/// Averages of one window, of all stations or of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Row {
     /// Readings in it.
@@ -27,6 +28,8 @@ pub(super) struct Outcome {
     pub(super) offsets: BTreeMap<i32, i64>,
     /// Windows by their start, ms since 1970.
     pub(super) windows: BTreeMap<i64, Row>,
+    /// Windows of single stations, by their start and the station's name; read at the end.
+    pub(super) stations: BTreeMap<(i64, String), Row>,
     /// How many records became what: `aggregated`, `duplicates`, or the reason of a dead letter.
     pub(super) fates: BTreeMap<&'static str, i64>,
 }
@@ -69,14 +72,11 @@ impl Outcome {
                 found.push(format!("{fate}: {is}, expected {should}"));
             }
         }
-        for start in keys(&self.windows, &expected.windows) {
-            let of = |outcome: &Self| outcome.windows.get(&start).copied().unwrap_or_default();
-            let (is, should) = (of(self), of(expected));
-            if is.readings != should.readings || !is.averages.iter().zip(should.averages).all(near) {
-                let time = crate::time::SqlTimestamp(start);
-                found.push(format!("window {time}: {is:?}, expected {should:?}"));
-            }
-        }
+        let of_window = |start: &i64| format!("window {}", SqlTimestamp(*start));
+        found.extend(differing(&self.windows, &expected.windows, of_window));
+        let of_station =
+            |(start, name): &(i64, String)| format!("window {}, station {name:?}", SqlTimestamp(*start));
+        found.extend(differing(&self.stations, &expected.stations, of_station));
         let more = found.len().saturating_sub(SHOWN);
         found.truncate(SHOWN);
         if more > 0 {
@@ -86,8 +86,25 @@ impl Outcome {
     }
 }
 
-fn keys<K: Ord + Copy, V>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> Vec<K> {
-    let mut keys: Vec<K> = one.keys().chain(other.keys()).copied().collect();
+/// A sentence for each row that is not as expected.
+fn differing<K: Ord + Clone>(
+    are: &BTreeMap<K, Row>,
+    should_be: &BTreeMap<K, Row>,
+    name: impl Fn(&K) -> String,
+) -> Vec<String> {
+    let mut found = Vec::new();
+    for key in keys(are, should_be) {
+        let of = |rows: &BTreeMap<K, Row>| rows.get(&key).copied().unwrap_or_default();
+        let (is, should) = (of(are), of(should_be));
+        if is.readings != should.readings || !is.averages.iter().zip(should.averages).all(near) {
+            found.push(format!("{}: {is:?}, expected {should:?}", name(&key)));
+        }
+    }
+    found
+}
+
+fn keys<K: Ord + Clone, V>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> Vec<K> {
+    let mut keys: Vec<K> = one.keys().chain(other.keys()).cloned().collect();
     keys.sort();
     keys.dedup();
     keys
@@ -109,6 +126,7 @@ mod tests {
         Outcome {
             offsets: [(0, 3), (1, 1)].into(),
             windows: [(0, row)].into(),
+            stations: [((0, "s".to_owned()), row)].into(),
             fates: [("aggregated", 2), ("late", 1), ("duplicates", 1)].into(),
         }
     }
@@ -145,6 +163,7 @@ mod tests {
         is_told(|o| o.windows.clear(), "1970-01-01 00:00:00");
         is_told(|o| o.windows.values_mut().for_each(|row| row.averages[0] = Some(1.50001)), "1.50001");
         is_told(|o| o.windows.values_mut().for_each(|row| row.averages[1] = Some(0.0)), "window");
+        is_told(|o| o.stations.clear(), "station \"s\"");
         let mut near = outcome();
         near.windows.values_mut().for_each(|row| row.averages[0] = Some(1.500_000_1));
         assert!(near.differences(&outcome()).is_empty());

@@ -30,8 +30,25 @@ const FETCH_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Recount {
     partitions: Vec<CheckedPartition>,
-    windows: BTreeMap<i64, [(i64, f64); 4]>,
+    sums: AllSums,
     fates: BTreeMap<&'static str, i64>,
+}
+
+/// Number and sum: of the readings, then of each metric.
+type Sums = [(i64, f64); 4];
+
+#[derive(Debug, Default)]
+struct AllSums {
+    windows: BTreeMap<i64, Sums>,
+    stations: BTreeMap<(i64, String), Sums>,
+}
+
+/// What a record says.
+#[derive(Debug, PartialEq)]
+struct Reading {
+    station: String,
+    time_ms: i64,
+    metrics: [Option<f64>; 3],
 }
 
 #[derive(Debug)]
@@ -52,7 +69,7 @@ impl Recount {
             let log = log.await.map_err(|e| unread(&e))?;
             all.push(CheckedPartition { log, next_offset: 0, newest_ms: i64::MIN });
         }
-        Ok(Self { partitions: all, windows: BTreeMap::new(), fates: BTreeMap::new() })
+        Ok(Self { partitions: all, sums: AllSums::default(), fates: BTreeMap::new() })
     }
 
     /// Counts the records below these offsets, one of each partition.
@@ -65,7 +82,7 @@ impl Recount {
                 let new = |record: &RecordAndOffset| record.offset >= partition.next_offset;
                 for record in records.into_iter().filter(new).collect::<Vec<_>>() {
                     partition.next_offset = record.offset + 1;
-                    let fate = partition.fate(record, &mut self.windows);
+                    let fate = partition.fate(record, &mut self.sums);
                     *self.fates.entry(fate).or_default() += 1;
                 }
             }
@@ -75,26 +92,23 @@ impl Recount {
 
     /// What the processor's result must be.
     pub(super) fn outcome(&self) -> Outcome {
-        let row = |[readings, metrics @ ..]: &[(i64, f64); 4]| {
+        let row = |[readings, metrics @ ..]: &Sums| {
             let averages = metrics.map(|(count, sum)| (count > 0).then(|| sum / count as f64));
             Row { readings: readings.0, averages, is_final: false }
         };
         Outcome {
             offsets: (0..).zip(self.partitions.iter().map(|partition| partition.next_offset)).collect(),
-            windows: self.windows.iter().map(|(start, sums)| (*start, row(sums))).collect(),
+            windows: self.sums.windows.iter().map(|(start, sums)| (*start, row(sums))).collect(),
+            stations: self.sums.stations.iter().map(|(key, sums)| (key.clone(), row(sums))).collect(),
             fates: self.fates.clone(),
         }
     }
 }
 
 impl CheckedPartition {
-    /// What becomes of a record; an averaged one is added to its window.
-    fn fate(
-        &mut self,
-        record: RecordAndOffset,
-        windows: &mut BTreeMap<i64, [(i64, f64); 4]>,
-    ) -> &'static str {
-        let (time_ms, metrics) = match read(record.record.value) {
+    /// What becomes of a record; an averaged one is added to its window and to its station's.
+    fn fate(&mut self, record: RecordAndOffset, sums: &mut AllSums) -> &'static str {
+        let Reading { station, time_ms, metrics } = match read(record.record.value) {
             Ok(reading) => reading,
             Err(reason) => return reason,
         };
@@ -106,18 +120,22 @@ impl CheckedPartition {
             return "late";
         }
         self.newest_ms = self.newest_ms.max(time_ms);
-        let sums = windows.entry(start_ms).or_default();
-        sums[0].0 += 1;
-        for (sum, value) in sums[1..].iter_mut().zip(metrics) {
-            sum.0 += i64::from(value.is_some());
-            sum.1 += value.unwrap_or(0.0);
-        }
+        add(sums.windows.entry(start_ms).or_default(), metrics);
+        add(sums.stations.entry((start_ms, station)).or_default(), metrics);
         "aggregated"
     }
 }
 
-/// Time and metrics of a reading, or why it is rejected.
-fn read(value: Option<Vec<u8>>) -> std::result::Result<(i64, [Option<f64>; 3]), &'static str> {
+fn add(sums: &mut Sums, metrics: [Option<f64>; 3]) {
+    sums[0].0 += 1;
+    for (sum, value) in sums[1..].iter_mut().zip(metrics) {
+        sum.0 += i64::from(value.is_some());
+        sum.1 += value.unwrap_or(0.0);
+    }
+}
+
+/// A reading, or why it is rejected.
+fn read(value: Option<Vec<u8>>) -> std::result::Result<Reading, &'static str> {
     let mut value = value.filter(|value| !value.is_empty()).ok_or("malformed")?;
     // A map, because the last of a repeated field counts.
     let fields: BTreeMap<String, OwnedValue> =
@@ -136,7 +154,8 @@ fn read(value: Option<Vec<u8>>) -> std::result::Result<(i64, [Option<f64>; 3]), 
     }
     // A wet hygrometer shows a little more than there can be.
     metrics[1] = metrics[1].map(|humidity| humidity.min(100.0));
-    Ok((time_ms, metrics))
+    let station = fields.get("station").and_then(|name| name.as_str()).unwrap_or_default().to_owned();
+    Ok(Reading { station, time_ms, metrics })
 }
 
 fn unread(e: &dyn std::fmt::Display) -> Error {
@@ -152,7 +171,7 @@ mod tests {
         let read = |text: &str| read(Some(text.as_bytes().to_vec()));
         assert_eq!(
             read(r#"{"station":"s","timestamp":7,"temperature":-1.5,"humidity":50,"wind_speed":null}"#),
-            Ok((7, [Some(-1.5), Some(50.0), None]))
+            Ok(Reading { station: "s".to_owned(), time_ms: 7, metrics: [Some(-1.5), Some(50.0), None] })
         );
         for (text, reason) in [
             ("", "malformed"),
