@@ -9,6 +9,7 @@ mod plan;
 mod readmitted;
 mod replay;
 mod report;
+mod rules;
 mod stations;
 
 use std::sync::Arc;
@@ -36,9 +37,9 @@ use crate::time::{milliseconds, now_ms};
 
 use findings::{Difference, PartitionFindings};
 use plan::{Planned, PlannedReplay, Topic};
-use replay::{Replay, Rules};
+use replay::Replay;
 use report::{Report, Verdict};
-use stations::StationRules;
+use rules::{Rules, StationRules};
 
 /// How long a broker may hold back an answer: what is to be read is there already.
 const FETCH_WAIT: Duration = Duration::from_millis(500);

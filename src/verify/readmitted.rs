@@ -10,7 +10,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::readmission::{READMITTED, readmitted};
 use crate::time::SqlTimestamp;
 use crate::verify::findings::{Difference, Unknown, describe};
-use crate::verify::replay::Rules;
+use crate::verify::rules::Rules;
 
 /// Compares them. Where dead letters may have been deleted since (not `all_kept`), more in the table proves nothing.
 pub(super) async fn compare(

@@ -6,11 +6,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
-use crate::config::Between;
 use crate::engine::dead_letter::DeadLetter;
-use crate::engine::partition::{Confirmation, Partition, Settings};
+use crate::engine::partition::{Confirmation, Partition};
 use crate::engine::state::{Position, Progress, State};
 use crate::engine::stations::Stations;
 use crate::engine::verification::clock::clock;
@@ -23,39 +22,18 @@ use crate::kafka::batch::{BatchError, Expander};
 use crate::kafka::fetcher::{Event, Feed, Turn};
 use crate::postgres::evidence::{self, StoredPartition};
 use crate::postgres::failure::Failure;
-use crate::postgres::session::Session;
 use crate::processor::partition::decode::{Limits, Stop, read_until};
 use crate::processor::partition::task::{UNREADABLE_TRIES, is_final};
-use crate::reading::{Format, Reason};
+use crate::reading::Reason;
 use crate::retry::Backoff;
 use crate::verify::findings::{PartitionFindings, offsets};
-use crate::verify::stations::{StationReplay, StationRules, Told};
+use crate::verify::rules::Rules;
+use crate::verify::stations::{StationReplay, Told};
 
 /// So many closed windows are compared at once, at least.
 const CLOSED_WINDOWS: usize = 500;
 /// With so many stations in all windows, already fewer are.
 const STATION_ROWS: usize = 100_000;
-
-/// What all partitions are compared by.
-#[derive(Debug)]
-pub(super) struct Rules {
-    /// The topic.
-    pub topic: String,
-    /// Of the state machine.
-    pub settings: Settings,
-    /// How records are read.
-    pub format: Arc<Format>,
-    /// Which windows count.
-    pub between: Between,
-    /// Dead letters of records from before this may have been deleted, ms since 1970.
-    pub dead_letters_since_ms: i64,
-    /// Where the tables are.
-    pub session: Session,
-    /// Where stations are kept apart.
-    pub stations: Option<StationRules>,
-    /// Offsets read again so far, of all partitions.
-    pub done: AtomicI64,
-}
 
 /// A partition that is being read again.
 pub(super) struct Replay {

@@ -5,28 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::Mutex;
-
 use crate::engine::stations::Stations;
 use crate::engine::verification::stations::{StationComparison, StationVerdict};
 use crate::postgres::failure::Failure;
-use crate::postgres::session::Session;
 use crate::postgres::station_evidence;
 use crate::time::SqlTimestamp;
 use crate::verify::findings::{Difference, PartitionFindings};
-use crate::verify::replay::Rules;
+use crate::verify::rules::{Rules, StationRules};
 
 /// So many windows are told that their stations do not add up to.
 const TOLD: i64 = 20;
-
-/// What all partitions need to compare stations.
-#[derive(Debug)]
-pub(super) struct StationRules {
-    /// Stations that a window keeps apart.
-    pub max_stations: usize,
-    /// A connection for these rows alone, which are read in transactions: one partition after the other.
-    pub session: Mutex<Session>,
-}
 
 /// The windows that can be told, and the first and last offset of each where these are known.
 pub(super) type Told = BTreeMap<i64, Option<(i64, i64)>>;
