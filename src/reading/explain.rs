@@ -120,11 +120,12 @@ impl Explanation {
 }
 
 impl Explanation {
-    /// Whether no field is a metric, or looks like one.
+    /// Whether no field is a metric, or looks like one, be it null.
     fn has_no_metric_at_all(&self) -> bool {
         let is_metric = |name: &str| Metric::ALL.iter().any(|metric| metric.as_str() == name);
         !self.understood.iter().any(|field| is_metric(field.name))
             && !self.candidates.iter().any(|(name, _)| is_metric(name))
+            && !self.others.iter().any(|field| is_metric(&field.path))
     }
 
     /// Why no `--fields` can be suggested, and how it is written.

@@ -95,3 +95,12 @@ fn every_form_is_read_as_it_is_meant_or_refused_with_a_hint() {
     // As in the README: of 60 forms, these.
     assert_eq!((right, refused), (50, 10));
 }
+
+#[test]
+fn a_metric_that_is_null_is_named_already() {
+    let format = Format::default();
+    let hint = explain(&format, br#"{"timestamp":1709633700000,"temperature":null}"#).hint();
+    assert_eq!(hint.as_deref(), Some("No usable metric; the record also has temperature null"));
+    let hint = explain(&format, br#"{"timestamp":1709633700000,"number":17}"#).hint().unwrap_or_default();
+    assert!(hint.contains("number 17; none of these is a number that is named like a metric"), "{hint}");
+}
