@@ -1,6 +1,6 @@
 //! What one seed sets: topology, configuration, workload, which faults happen and how often.
 //!
-//! Every kind of fault is wholly off in about half of the seeds, so that a bug that one fault hides from another is
+//! Every kind of fault is wholly off in half of the seeds, so that a bug that one fault hides from another is
 //! found as well, and a few seeds have none at all. Times are scaled down: what matters is their order, not their size.
 
 use weather::engine::partition::Settings;
@@ -81,8 +81,8 @@ const FAULTS: [(Fault, i64, i64); 17] = [
     (Fault::ClockStep, 1_500, 10_000),
     (Fault::DatabaseClockStep, 4_000, 10_000),
     (Fault::DatabaseAway, 2_000, 12_000),
-    (Fault::Backup, 1_000, 5_000),
-    (Fault::Restore, 4_000, 20_000),
+    (Fault::Backup, 500, 4_000),
+    (Fault::Restore, 2_500, 12_000),
     (Fault::KafkaAway, 3_000, 12_000),
     (Fault::Retention, 2_500, 12_000),
     (Fault::Compaction, 500, 5_000),
@@ -191,8 +191,8 @@ impl Plan {
             max_future_ms: rng.pick(&[500, 2_000]),
         };
         let partitions = rng.between(1, 5) as i32;
-        let duration_ms = rng.between(6_000, 25_000);
-        let calm = rng.chance(30);
+        let duration_ms = rng.between(8_000, 28_000);
+        let calm = rng.chance(20);
         let faults = if calm { Vec::new() } else { faults(rng) };
         let has = |kind| faults.iter().any(|(fault, _)| *fault == kind);
         let (recreated, restored, adds) =
@@ -215,7 +215,7 @@ impl Plan {
             fetch_wait_ms: rng.pick(&[100, 500, 2_000]),
             fetch_records: rng.pick(&[1, 3, 10, 50]),
             watch_ms: rng.pick(&[500, 3_000]),
-            skew_ms: rng.pick(&[0, 200, 3_000]),
+            skew_ms: rng.pick(&[0, 200, 3_000, 3_000]),
             latency_ms: rng.pick(&[1, 5, 40]),
             step_ms: rng.pick(&[1, 2, 4]),
             duration_ms,
@@ -223,7 +223,7 @@ impl Plan {
             workload: workload(rng, calm, recreated, duration_ms),
             chances: if calm { Chances::default() } else { chances(rng) },
             faults,
-            bounded_end: rng.chance(300),
+            bounded_end: rng.chance(400),
             max_stations: rng.chance(500).then(|| rng.pick(&[2, 100])),
         }
     }
@@ -232,7 +232,7 @@ impl Plan {
 fn faults(rng: &mut Prng) -> Vec<(Fault, i64)> {
     let mut faults = Vec::new();
     for (fault, shortest, longest) in FAULTS {
-        if rng.chance(450) {
+        if rng.chance(500) {
             faults.push((fault, rng.between(shortest, longest)));
         }
     }
@@ -249,7 +249,7 @@ fn chances(rng: &mut Prng) -> Chances {
     Chances {
         call_lost: sometimes(&[10, 50, 200]),
         answer_lost: sometimes(&[10, 50, 200]),
-        call_late: sometimes(&[5, 30]),
+        call_late: sometimes(&[10, 50]),
         kafka_error: sometimes(&[10, 50]),
         replay: sometimes(&[100, 300]),
         disk_error: sometimes(&[20, 200]),

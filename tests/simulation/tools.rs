@@ -124,7 +124,7 @@ impl World {
     }
 
     fn conclude(&mut self, report: &Report) -> Checked {
-        let Report { differences, unknown, equal, whole } = report;
+        let Report { differences, unknown, equal, whole, .. } = report;
         let numbers = [whole.len() as i64, equal.len() as i64, unknown.len() as i64];
         self.env.trace.note("verified", &numbers);
         ensure!(differences.is_empty(), "verify says that the tables differ: {differences:?}");
@@ -139,6 +139,11 @@ impl World {
         let (settings, kafka) = (self.env.plan.settings, &self.env.kafka);
         let report = Verification::at_once(settings, &self.env.database.tables, kafka);
         let mut tables = self.env.database.tables.clone();
+        let unseen = tables
+            .partitions
+            .iter()
+            .find(|(partition, row)| row.stored.is_some() && !report.seen.contains(partition));
+        ensure!(unseen.is_none(), "verify has nothing to say of {unseen:?}");
         if let Some(what) = corrupt(&mut tables, &report, &mut self.env.rng) {
             let found = Verification::at_once(settings, &tables, &self.env.kafka);
             ensure!(!found.differences.is_empty(), "verify does not see that {what}");

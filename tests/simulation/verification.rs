@@ -5,7 +5,7 @@
 //! partition's log portion by portion, while the pipeline goes on. Closed windows and dead letters are read when the log has
 //! come to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weather::engine::checkpoint::decode_log_memory;
 use weather::engine::dead_letter::DeadLetter;
@@ -39,6 +39,8 @@ pub struct Report {
     pub equal: Vec<(i32, i64)>,
     /// Partitions of which everything was told.
     pub whole: Vec<i32>,
+    /// All partitions that were looked at.
+    pub seen: BTreeSet<i32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +160,10 @@ impl Verification {
                 Ok(reach) => {
                     self.replays.push(Replay::new(self.settings, stored, reach, log.generation()));
                 }
-                Err(why) => self.report.unknown.push(format!("partition {partition}: {why}")),
+                Err(why) => {
+                    self.report.seen.insert(partition);
+                    self.report.unknown.push(format!("partition {partition}: {why}"));
+                }
             }
         }
     }
@@ -338,6 +343,7 @@ impl Replay {
     fn report(&mut self, report: &mut Report) {
         let partition = self.stored.partition;
         let told = |what: String| format!("partition {partition}: {what}");
+        report.seen.insert(partition);
         if let Some(why) = self.excuse.take() {
             report.unknown.push(told(why));
             self.unknown.append(&mut self.differences);

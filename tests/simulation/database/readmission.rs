@@ -11,7 +11,7 @@ use weather::engine::window::{Totals, Window};
 use weather::reading::{Format, Reason};
 
 use super::{Answer, Call, Database, Progressed, Request};
-use crate::trace::{Checked, Trace};
+use crate::trace::{Checked, Trace, ensure};
 
 /// The partition that readmitted readings are counted under.
 pub const READMITTED: i32 = weather::postgres::readmission::READMITTED;
@@ -96,6 +96,7 @@ impl Database {
                 self.commit_readmission(call);
                 trace.note("readmitted", &[call.client as i64, call.portion.keys.len() as i64]);
                 self.audit_readmitted()?;
+                self.audit_admitted(call)?;
                 call.transaction.touched.iter().try_for_each(|window| self.audit_window(*window))?;
                 let (last, count) = (call.portion.last, call.portion.keys.len());
                 return Ok(Progressed::Ended(Ok(Answer::Readmitted(last, count))));
@@ -126,6 +127,21 @@ impl Database {
         self.dead_letter_locks.extend(locked.into_iter().map(|key| (key, call.id)));
         call.portion.taken = readmission.taken();
         call.transaction.touched = call.portion.taken.windows.iter().map(|window| window.start_ms).collect();
+    }
+
+    /// Nothing was taken that lies in the future or outside of what was asked for.
+    fn audit_admitted(&self, call: &Call) -> Checked {
+        let Request::Readmit { criteria, .. } = &call.request else { return Ok(()) };
+        for (start_ms, _, key, reading) in self.readmitted()? {
+            let is_inside = criteria.from_ms.is_none_or(|from| start_ms >= from)
+                && criteria.to_ms.is_none_or(|to| start_ms < to);
+            let is_admitted = reading.event_time_ms <= criteria.future_ms && is_inside;
+            ensure!(
+                is_admitted || !call.portion.keys.contains(&key),
+                "{key:?} was taken against {criteria:?}"
+            );
+        }
+        Ok(())
     }
 
     fn commit_readmission(&mut self, call: &Call) {
