@@ -40,7 +40,7 @@ const BATCH_BYTES: usize = 128 * 1024;
 /// Before compression, which makes it a tenth.
 const COMPRESSED_BATCH_BYTES: usize = 512 * 1024;
 /// What all partitions may hold together: a share each, and at most three times as many batches as may be in flight.
-const HELD_BYTES: usize = 16 * 1024 * 1024;
+const HELD_BYTES: usize = 12 * 1024 * 1024;
 const MOST_HELD_BATCHES: usize = 16;
 /// The least that a partition may hold, however many there are.
 const LEAST_HELD_BYTES: usize = 16 * 1024;

@@ -257,7 +257,7 @@ async fn whoever_asks_is_told_of_every_acknowledged_value() {
 fn what_partitions_hold_together_is_bounded_however_many_there_are() {
     for compression in [Compression::None, Compression::Gzip, Compression::Snappy] {
         let options = SinkSettings { linger: LIMITS.linger, compression, acknowledged: None };
-        for partitions in [1, 4, 200, 1000] {
+        for partitions in [1, 4, 200, 700] {
             let limits = limits_for(partitions, &options);
             assert!(limits.held_bytes * partitions as usize <= HELD_BYTES, "{partitions}");
             assert!((4096..=limits.held_bytes / 2).contains(&limits.batch_bytes), "{partitions}");
