@@ -4,7 +4,7 @@
 //!   [`upgrade`] from earlier versions.
 //! - What happens to it: [`crashes`], [`owners`] of partitions, [`scale`] under full load, [`volume`] of the checkpoint
 //!   files; a [`bounded`] run.
-//! - What happens around it: [`outages`], [`network`], what the producer holds while it is [`sending`], [`topics`], [`transactions`], what the [`database`] refuses and costs, [`tables`]
+//! - What happens around it: [`outages`], [`network`], [`sending`] through both, [`topics`], [`transactions`], what the [`database`] refuses and costs, [`tables`]
 //!   changed by others, a database [`set_back`].
 //! - What it shows: its output [`streams`], [`telemetry`], [`inspect`], [`verify`], [`readmit`], [`dashboard`], [`demo`]; who may connect: [`security`].
 //! - What all of this stands on: [`conformance`] of the embedded broker, the [`oracle`], and the [`harness`].

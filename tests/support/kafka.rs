@@ -1,6 +1,6 @@
 //! Apache Kafka: the broker that all tests share, or a private one of any version, to be stopped and killed.
 
-use super::service::{Service, port};
+use super::service::{Service, port as port_of};
 use super::{setting, unique, within};
 use rskafka::BackoffConfig;
 use rskafka::chrono::DateTime;
@@ -61,7 +61,7 @@ impl Kafka {
     /// The broker that `tests/run` started for all tests.
     pub fn shared() -> Self {
         let folder = Path::new(&setting("WEATHER_TEST_DIR")).join("kafka");
-        Self { version: Version::V4_1, port: port(&folder), folder, private: None }
+        Self { version: Version::V4_1, port: port_of(&folder), folder, private: None }
     }
 
     /// A broker that is already running, such as an embedded one.
@@ -77,15 +77,30 @@ impl Kafka {
             Version::V3_5 => {
                 let mut zookeeper = Service::new(&["zookeeper", version.as_str()], &[], "TERM", "KILL");
                 zookeeper.start().await;
-                settings.insert(0, format!("zookeeper.connect=127.0.0.1:{}", port(zookeeper.path())));
+                settings.insert(0, format!("zookeeper.connect=127.0.0.1:{}", port_of(zookeeper.path())));
                 Some(zookeeper)
             }
             _ => None,
         };
         let mut broker = Service::new(&["kafka", version.as_str()], &settings, "TERM", "KILL");
         broker.start().await;
-        let (port, folder) = (port(broker.path()), broker.path().to_owned());
+        let (port, folder) = (port_of(broker.path()), broker.path().to_owned());
         Self { version, port, folder, private: Some(Private { broker, _zookeeper: zookeeper }) }
+    }
+
+    /// Another broker of a private one's cluster, with this node id; that one keeps the controller.
+    pub async fn another(&self, node: u32, settings: &[&str]) -> Self {
+        let port = std::fs::read_to_string(self.folder.join("controller-port")).expect("it has a controller");
+        let mut all = vec![
+            "process.roles=broker".to_owned(),
+            format!("node.id={node}"),
+            format!("controller.quorum.voters=1@127.0.0.1:{}", port.trim()),
+        ];
+        all.extend(settings.iter().map(ToString::to_string));
+        let mut broker = Service::new(&["kafka", self.version.as_str()], &all, "TERM", "KILL");
+        broker.start().await;
+        let (port, folder) = (port_of(broker.path()), broker.path().to_owned());
+        Self { version: self.version, port, folder, private: Some(Private { broker, _zookeeper: None }) }
     }
 
     /// What `--brokers` takes.
@@ -168,8 +183,13 @@ impl Kafka {
 
     /// Creates a topic. A broker that has just started may not know its controller yet.
     pub async fn create_topic(&self, topic: &str, partitions: i32) {
+        self.create_replicated_topic(topic, partitions, 1).await;
+    }
+
+    /// The same with so many replicas of each partition.
+    pub async fn create_replicated_topic(&self, topic: &str, partitions: i32, replicas: i16) {
         persist("creating a topic", async || {
-            self.controller().await.create_topic(topic, partitions, 1, 10_000).await
+            self.controller().await.create_topic(topic, partitions, replicas, 10_000).await
         })
         .await;
     }

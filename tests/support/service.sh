@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # One service of the tests, in the foreground: this process becomes the server, so its id is the one to signal.
 #
-#   service.sh kafka VERSION DIR [key=value…]   Apache Kafka: KRaft, or with zookeeper.connect=… the old way
+#   service.sh kafka VERSION DIR [key=value…]   Apache Kafka: KRaft, or with zookeeper.connect=… the old way; one more broker
+#                                               of a cluster with process.roles=broker and its controller.quorum.voters=…
 #   service.sh zookeeper VERSION DIR            the ZooKeeper that this version of Kafka brings along
 #   service.sh postgres DIR [key=value…]        PostgreSQL
 #
@@ -50,7 +51,7 @@ run_java() {
 # no waiting at start, memory, retention checked from the first second on, and a killed broker's session, which has to
 # run out before the next start is let in, of 3 s instead of 9 (with ZooKeeper 6 instead of 18).
 kafka() {
-  local version=$1 dir=$2 port controller words='Kafka Server started' old=''
+  local version=$1 dir=$2 port controller control words='Kafka Server started' old=''
   shift 2
   case " $*" in *' zookeeper.connect='*) old=yes words='started (kafka.server.KafkaServer)' ;; esac
   set_up "$dir" "$words"
@@ -76,6 +77,8 @@ END
     else
       [ -s "$dir/controller-port" ] || free_port "$dir" >"$dir/controller-port"
       controller=127.0.0.1:$(cat "$dir/controller-port")
+      control=,CONTROLLER://$controller
+      case " $* " in *' process.roles=broker '*) control='' ;; esac
       cat <<END
 process.roles=broker,controller
 node.id=1
@@ -83,7 +86,7 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 controller.quorum.voters=1@$controller
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://$controller
+listeners=PLAINTEXT://127.0.0.1:$port$control
 advertised.listeners=PLAINTEXT://127.0.0.1:$port
 END
     fi
@@ -144,7 +147,7 @@ postgres() {
 case ${1:-} in
 kafka | zookeeper | postgres) "$@" ;;
 *)
-  sed -n '4,6s/^# *//p' "$0" >&2
+  sed -n '4,7s/^# *//p' "$0" >&2
   exit 2
   ;;
 esac
