@@ -160,7 +160,8 @@ macro_rules! debug {
 
 /// A service that may be unavailable: one line when it goes, one when it is back, a reminder each minute between.
 ///
-/// A refusal is another line, logged when the service has refused twice in a row: once may be by chance.
+/// A refusal is another line, logged when the service has refused twice in a row: once may be by chance. Each thing that
+/// is refused has a line of its own, however they alternate, and there are few of them.
 /// Clones watch the same service: one for the caller, others for tasks that report its state.
 #[derive(Debug, Clone)]
 pub struct Outage {
@@ -171,13 +172,16 @@ pub struct Outage {
 #[derive(Debug)]
 struct Trouble {
     since: Instant,
-    logged: Option<Instant>,
+    /// What was logged and when, the oldest first: a refusal by its reason, being unavailable without one.
+    logged: Vec<(String, Instant)>,
     refuses: bool,
     reason: String,
 }
 
 impl Outage {
     const REMIND: Duration = Duration::from_secs(60);
+    /// Most different lines in that time.
+    const MOST_LINES: usize = 8;
 
     /// Watches a service, by its name in the log.
     pub fn new(service: impl Into<String>) -> Self {
@@ -198,16 +202,18 @@ impl Outage {
         let now = Instant::now();
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let before = trouble.take();
-        let again = before.as_ref().filter(|b| b.refuses == refuses);
-        // Another refusal than the one that was logged is news.
-        let logged = again.filter(|b| !refuses || b.reason == reason).and_then(|b| b.logged);
-        let due = match logged {
-            None => !refuses || again.is_some(),
-            Some(logged) => now.duration_since(logged) >= Self::REMIND,
+        let is_again = before.as_ref().is_some_and(|before| before.refuses == refuses);
+        let (since, mut logged) = before.map_or((now, Vec::new()), |before| (before.since, before.logged));
+        let line = if refuses { reason.clone() } else { String::new() };
+        let known = logged.iter().position(|(text, _)| *text == line);
+        // What makes room for this line, or is this line.
+        let older = known.or((logged.len() >= Self::MOST_LINES).then_some(0));
+        let due = match older.and_then(|at| logged.get(at)) {
+            Some((_, at)) => now.duration_since(*at) >= Self::REMIND,
+            None => !refuses || is_again,
         };
-        let since = before.as_ref().map_or(now, |b| b.since);
         if due {
-            let state = match (refuses, logged) {
+            let state = match (refuses, known) {
                 (true, None) => "refuses requests; retrying until it accepts them",
                 (true, Some(_)) => "still refuses requests",
                 (false, None) => "is not available; retrying",
@@ -215,15 +221,16 @@ impl Outage {
             };
             let seconds = now.duration_since(since).as_secs();
             crate::warn!(format_args!("{} {state}", self.service), "seconds" => seconds, "reason" => reason);
+            older.map(|at| logged.remove(at));
+            logged.push((line, now));
         }
-        let logged = if due { Some(now) } else { logged };
         *trouble = Some(Trouble { since, logged, refuses, reason });
     }
 
     /// A call succeeded: logs it if the trouble was logged.
     pub fn ok(&self) {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(t) = trouble.filter(|t| t.logged.is_some()) {
+        if let Some(t) = trouble.filter(|t| !t.logged.is_empty()) {
             let state = if t.refuses { "accepts requests again" } else { "is back" };
             crate::info!(format_args!("{} {state}", self.service), "away_seconds" => t.since.elapsed().as_secs());
         }
@@ -282,5 +289,29 @@ mod tests {
         assert_eq!(outage.reason(), None);
         outage.refused(&"no right");
         assert_eq!(outage.problem().as_deref(), Some("Test refuses requests: no right"));
+    }
+
+    #[test]
+    fn each_refusal_is_logged_once_a_minute_however_they_alternate() {
+        let outage = Outage::new("Test");
+        let lines = || match &*outage.trouble.lock().unwrap() {
+            Some(trouble) => trouble.logged.iter().map(|(line, _)| line.clone()).collect(),
+            None => Vec::new(),
+        };
+        outage.refused(&"no INSERT");
+        assert_eq!(lines(), [""; 0], "once may be by chance");
+        for _ in 0..3 {
+            outage.refused(&"no SELECT");
+            outage.failed(&"connection closed");
+            outage.refused(&"no INSERT");
+        }
+        outage.refused(&"no INSERT");
+        assert_eq!(lines(), ["no SELECT", "", "no INSERT"]);
+        for row in 0..100 {
+            outage.refused(&format!("no row {row}"));
+        }
+        assert_eq!(lines().len(), Outage::MOST_LINES);
+        outage.ok();
+        assert_eq!(lines(), [""; 0]);
     }
 }

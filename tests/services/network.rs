@@ -137,10 +137,17 @@ async fn an_advertised_address_that_leads_nowhere_is_named() {
     let start = Instant::now();
     let named = "127.0.0.1:1 (which broker 1 advertises)";
     for phase in ["while they run", "from the start"] {
-        for run in &runs {
-            run.wait_for_line(named, RESUMED).await;
-            println!("{phase}: named after {:?}", start.elapsed());
+        // A client that knew the old address a moment ago may be back there before it asks again.
+        while !runs.iter().all(|run| lines(run, named) > 0) {
+            assert!(
+                start.elapsed() < 2 * RESUMED,
+                "{phase}: {:#?}",
+                runs.iter().map(Weather::stderr).collect::<Vec<_>>()
+            );
+            proxy.cut();
+            tokio::time::sleep(Duration::from_secs(2)).await;
         }
+        println!("{phase}: named after {:?}", start.elapsed());
         if runs.len() == 2 {
             runs.extend([pipeline.producer(&LOAD), pipeline.process("two", &[])]);
         }
