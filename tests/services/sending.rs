@@ -15,8 +15,12 @@ use crate::support::{Folder, Kafka, Pipeline, Postgres, Weather, turn, unique};
 /// Readings a second.
 const RATE: u32 = 500;
 const PARTITIONS: i32 = 4;
+/// More readings than are sent before all trouble is over, on a busy machine too.
+const READINGS: usize = RATE as usize * 600;
 /// Times that every fault comes.
 const TIMES: u64 = 3;
+/// After this time a request without an answer has been sent again.
+const GIVEN_UP: Duration = Duration::from_secs(12);
 /// How long a broker is suspended.
 const SUSPENDED: Duration = Duration::from_secs(40);
 
@@ -25,31 +29,29 @@ struct Sending {
     pipeline: Pipeline,
     producer: Weather,
     process: Weather,
-    count: usize,
     /// With the file in it.
     _folder: Folder,
 }
 
 impl Sending {
-    /// As many readings as take this long, which is longer than the trouble on a busy machine.
-    async fn start(pipeline: Pipeline, time: Duration) -> Self {
+    async fn start(pipeline: Pipeline) -> Self {
         let folder = Folder::new("numbered");
-        let count = RATE as usize * usize::try_from(time.as_secs()).expect("a short time");
-        let file = numbered(&folder, count);
+        let file = numbered(&folder, READINGS);
         let file = file.to_str().expect("its name is UTF-8");
         let rate = RATE.to_string();
         let producer = pipeline.producer(&["--source", file, "--rate", &rate, "--linger", "20ms"]);
         let process = pipeline.process("one", &[]);
         pipeline.wait_for_more().await;
-        Self { pipeline, producer, process, count, _folder: folder }
+        Self { pipeline, producer, process, _folder: folder }
     }
 
-    /// Waits for the end of the file, and compares the topic with it and the tables with the topic.
+    /// Ends the producer, and compares the topic with the file up to there, and the tables with the topic.
     async fn assert_each_once(&self) {
         assert!(self.producer.status().is_none(), "the trouble came while it was sending");
-        self.producer.succeed(RUN_LIMIT).await;
+        self.producer.sigterm();
+        self.producer.succeed(END_LIMIT).await;
         let Pipeline { kafka, topic, .. } = &self.pipeline;
-        let mut seen = vec![false; self.count];
+        let mut seen = vec![false; READINGS];
         for partition in 0..PARTITIONS {
             let mut last = None;
             for record in kafka.read(topic, partition).await {
@@ -59,8 +61,15 @@ impl Sending {
                 last = Some(number);
             }
         }
-        let missing: Vec<usize> = (0..self.count).filter(|number| !seen[*number]).take(10).collect();
+        let end = seen.iter().rposition(|seen| *seen).map_or(0, |last| last + 1);
+        let missing: Vec<usize> = (0..end).filter(|number| !seen[*number]).take(10).collect();
         assert!(missing.is_empty(), "not in the topic: {missing:?}, …");
+        let summary = format!("acknowledged={end} ");
+        assert!(
+            self.producer.stdout().iter().any(|line| line.contains(&summary)),
+            "{summary}: {:#?}",
+            self.producer.stdout()
+        );
         self.process.sigterm();
         self.process.succeed(END_LIMIT).await;
         self.pipeline.assert_exact(&[]).await;
@@ -105,7 +114,7 @@ fn number(value: &[u8]) -> usize {
 async fn requests_and_answers_get_lost() {
     let _turn = turn::heavy().await;
     let (proxy, pipeline) = Pipeline::behind_kafka("answers", PARTITIONS).await;
-    let sending = Sending::start(pipeline, Duration::from_secs(45)).await;
+    let sending = Sending::start(pipeline).await;
     let mut strikes = 0;
     for _ in 0..TIMES {
         for moment in [Moment::ProduceAnswer, Moment::Produce] {
@@ -118,6 +127,7 @@ async fn requests_and_answers_get_lost() {
     // Never answered: given up after a time.
     proxy.arm(Moment::ProduceAnswer, Fault::Hold, 1);
     proxy.wait_for_strikes(strikes + 1).await;
+    tokio::time::sleep(GIVEN_UP).await;
     sending.pipeline.wait_for_more().await;
     sending.assert_each_once().await;
 }
@@ -127,7 +137,7 @@ async fn the_broker_is_killed_and_stopped() {
     let _turn = turn::heavy().await;
     let kafka = Kafka::private(Version::V4_1, &[]).await;
     let pipeline = Pipeline::audited(kafka, &Postgres::shared(), "restarted", PARTITIONS).await;
-    let mut sending = Sending::start(pipeline, Duration::from_secs(90)).await;
+    let mut sending = Sending::start(pipeline).await;
     for _ in 0..2 {
         sending.pipeline.kafka.kill().await;
         sending.pipeline.kafka.start().await;
@@ -144,7 +154,7 @@ async fn the_broker_is_suspended() {
     let _turn = turn::heavy().await;
     let kafka = Kafka::private(Version::V4_1, &[]).await;
     let pipeline = Pipeline::audited(kafka, &Postgres::shared(), "suspended", PARTITIONS).await;
-    let mut sending = Sending::start(pipeline, SUSPENDED + Duration::from_secs(30)).await;
+    let mut sending = Sending::start(pipeline).await;
     let signal = |kafka: &mut Kafka, name| kafka.service().process().expect("it runs").signal(name);
     signal(&mut sending.pipeline.kafka, "STOP");
     tokio::time::sleep(SUSPENDED).await;
@@ -169,7 +179,7 @@ async fn leaders_move_between_two_brokers() {
     let mut pipeline = Pipeline::of_topic(kafka, &Postgres::shared(), &topic).await;
     pipeline.brokers = format!("{},{}", pipeline.brokers, second.brokers());
     pipeline.drain().await;
-    let sending = Sending::start(pipeline, Duration::from_secs(120)).await;
+    let sending = Sending::start(pipeline).await;
     wait_for_leader(&sending.pipeline, 2).await;
     for round in 0..3 {
         if round % 2 == 0 {
