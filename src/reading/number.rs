@@ -7,25 +7,8 @@
 
 use super::SCALE;
 use super::units::MAX_FIXED;
-use super::words::{self, Short};
+use super::words::{self, POWERS_OF_TEN, Short};
 
-const POWERS_OF_TEN: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
-/// A millionth in units of the last digit, by how many digits are behind the sixth.
-const UNITS: [u64; 13] = [
-    1,
-    10,
-    100,
-    1_000,
-    10_000,
-    100_000,
-    1_000_000,
-    10_000_000,
-    100_000_000,
-    1_000_000_000,
-    10_000_000_000,
-    100_000_000_000,
-    1_000_000_000_000,
-];
 /// Every power of ten that a float holds exactly.
 const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
@@ -73,7 +56,8 @@ pub(super) fn fixed_at(text: &[u8], at: usize) -> Option<(Option<i64>, usize)> {
     if short.whole > 1 && word as u8 == b'0' {
         return None;
     }
-    // Eight digits stand for so many ten-millions; there are at most five behind the point, so nothing is cut off.
+    // With its point behind eight digits, the number would be ten to the power of `8 - whole` times as large. At most five
+    // digits are behind the real point, so nothing is cut off.
     let fixed = (short.digits * POWERS_OF_TEN[short.whole & 7] / 100).cast_signed();
     Some((Some((fixed ^ -sign) + sign), short.length + sign as usize))
 }
@@ -146,7 +130,8 @@ impl Decimal {
     /// is 2^-20 below 2^32. So where the rest is farther than 2^-19 from a half, both are on the same side of it.
     #[inline]
     fn rounded(self) -> Option<i64> {
-        let &unit = UNITS.get(self.decimals - 6)?;
+        // A millionth in units of the last digit.
+        let &unit = POWERS_OF_TEN.get(self.decimals - 6)?;
         let (whole, rest) = (self.digits / unit, self.digits % unit);
         let from_half = (2 * rest).abs_diff(unit);
         if whole >= 1 << 32 || from_half <= unit >> 18 {

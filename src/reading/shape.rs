@@ -119,8 +119,6 @@ struct Shape {
     /// All literals, one after the other.
     literals: Vec<u8>,
     steps: Vec<Step>,
-    /// Where the literal behind the last value begins.
-    tail_from: usize,
     /// What became of the metrics that have no step.
     absent: [Option<Cause>; 3],
     has_time: bool,
@@ -158,7 +156,6 @@ impl Shape {
         let mut shape = Self {
             literals: Vec::new(),
             steps: Vec::new(),
-            tail_from: 0,
             absent,
             has_time: plan.time.is_some(),
             hits: 0,
@@ -187,7 +184,6 @@ impl Shape {
             }
             node += 1;
         }
-        shape.tail_from = shape.literals.len();
         shape.literals.extend_from_slice(body.get(literal_from..)?);
         shape.fields = Fields::of(&shape.literals, &shape.steps);
         Some(shape)
@@ -228,7 +224,8 @@ impl Shape {
             at = step.literal.after(body, at, &self.literals)?;
             at = step.value(body, at, &mut draft, reader)?;
         }
-        if !words::is(body.get(at..)?, self.literals.get(self.tail_from..)?) {
+        let tail_from = self.steps.last().map_or(0, |step| step.literal.to());
+        if !words::is(body.get(at..)?, self.literals.get(tail_from..)?) {
             return None;
         }
         self.finish(draft, reader)
@@ -246,8 +243,8 @@ impl Shape {
         let mut at = fields.open(&self.literals, body)?;
         let mut unseen = fields.all();
         loop {
-            let field = fields.next(&mut unseen, &self.literals, body.get(at..)?)?;
-            at += field.name_to - field.from;
+            let field;
+            (field, at) = fields.next(&mut unseen, &self.literals, body, at)?;
             let mut steps = self.steps.get(field.steps.clone())?.iter();
             if let Some(first) = steps.next() {
                 at = first.value(body, at, &mut draft, reader)?;
@@ -318,9 +315,9 @@ impl Step {
                 length
             }
             Value::TimeText(clock) => {
-                let (time, length) = match timestamp::whole_seconds(rest) {
-                    Some((local_ms, [b'"', ..])) => (Time::Local(local_ms), 19),
-                    _ => {
+                let (time, length) = match timestamp::quoted(rest) {
+                    Some(found) => found,
+                    None => {
                         let text = plain_text(rest)?;
                         (time_of_text(text).ok()?, text.len())
                     }

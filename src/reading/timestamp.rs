@@ -112,9 +112,19 @@ fn iso_8601(text: &[u8]) -> Option<Time> {
     }
 }
 
+/// A time of whole seconds, local or in UTC by a `Z`, that ends at a quote; and its length. `None`: look closer.
+#[inline]
+pub(super) fn quoted(text: &[u8]) -> Option<(Time, usize)> {
+    match whole_seconds(text)? {
+        (ms, [b'"', ..]) => Some((Time::Local(ms), 19)),
+        (ms, [b'Z' | b'z', b'"', ..]) => Some((Time::Instant(ms), 20)),
+        _ => None,
+    }
+}
+
 /// `YYYY-MM-DD hh:mm:ss` without a fraction, all in one: most texts are this, or begin with it. `None`: look closer.
 #[inline]
-pub(super) fn whole_seconds(text: &[u8]) -> Option<(i64, &[u8])> {
+fn whole_seconds(text: &[u8]) -> Option<(i64, &[u8])> {
     let ([y0, y2, month, day, hours, minutes, seconds], between) = words::date_and_time(text)?;
     let rest = text.get(19..)?;
     if !matches!(between, b'T' | b't' | b' ') || hours > 23 || minutes > 59 || seconds > 59 {

@@ -6,7 +6,22 @@
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
-const POWERS_OF_TEN: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+/// By how many zeros they have.
+pub(super) const POWERS_OF_TEN: [u64; 13] = [
+    1,
+    10,
+    100,
+    1_000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+    1_000_000_000,
+    10_000_000_000,
+    100_000_000_000,
+    1_000_000_000_000,
+];
 
 /// The eight bytes from `at` on, with zeros behind the last; `None` if there is not one, or all are fewer than eight.
 #[inline(always)]
@@ -51,7 +66,12 @@ impl Literal {
         Some(Self { first, mask, last, from: u16::try_from(from).ok()?, to: u16::try_from(to).ok()? })
     }
 
-    /// Where the literal ends among those of its shape.
+    /// The bytes, among those of its shape.
+    pub(super) fn bytes<'l>(&self, literals: &'l [u8]) -> Option<&'l [u8]> {
+        literals.get(usize::from(self.from)..self.to())
+    }
+
+    /// Where they end there.
     pub(super) fn to(&self) -> usize {
         usize::from(self.to)
     }
@@ -79,7 +99,7 @@ impl Literal {
 
     #[inline(never)]
     fn after_slowly(&self, rest: &[u8], at: usize, literals: &[u8]) -> Option<usize> {
-        let literal = literals.get(usize::from(self.from)..self.to())?;
+        let literal = self.bytes(literals)?;
         rest.starts_with(literal).then_some(at + literal.len())
     }
 }

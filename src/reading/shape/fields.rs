@@ -18,27 +18,21 @@ const MAX_FIELDS: usize = u64::BITS as usize;
 pub(super) struct Fields {
     fields: Vec<Field>,
     /// Up to the first field.
-    opened: usize,
+    opened: Literal,
     /// Between any two.
-    separator: Range<usize>,
+    separator: Literal,
     /// Behind the last.
     closed: usize,
 }
 
-/// A field: its name, its values, and what stands between and behind them.
+/// A field: its values, and what stands before, between and behind them.
 #[derive(Debug)]
 pub(super) struct Field {
-    pub(super) from: usize,
-    /// Where the literal with its name ends.
-    pub(super) name_to: usize,
+    /// Its name, up to the first value.
+    name: Literal,
     pub(super) steps: Range<usize>,
     /// What stands behind its last value.
     pub(super) tail: Literal,
-    /// Where it ends.
-    to: usize,
-    /// The first bytes of that literal, and which bits of eight bytes they are.
-    begins: u64,
-    mask: u64,
 }
 
 impl Fields {
@@ -70,7 +64,9 @@ impl Fields {
         if is_twice || fields.len() > MAX_FIELDS {
             return None;
         }
-        Some(Self { fields, opened, separator: separator?, closed })
+        let separator = separator?;
+        let separator = Literal::new(literals, separator.start, separator.end)?;
+        Some(Self { fields, opened: Literal::new(literals, 0, opened)?, separator, closed })
     }
 
     /// A bit for each field.
@@ -80,23 +76,26 @@ impl Fields {
 
     /// Where the first field begins.
     pub(super) fn open(&self, literals: &[u8], body: &[u8]) -> Option<usize> {
-        after(body, 0, literals.get(..self.opened)?)
+        self.opened.after(body, 0, literals)
     }
 
-    /// The field that stands at the start of `rest`, one of the unseen.
+    /// The field that begins at `at`, one of the unseen, and where its name ends.
     #[inline]
-    pub(super) fn next(&self, unseen: &mut u64, literals: &[u8], rest: &[u8]) -> Option<&Field> {
-        let begins = beginning(rest);
+    pub(super) fn next(
+        &self,
+        unseen: &mut u64,
+        literals: &[u8],
+        body: &[u8],
+        at: usize,
+    ) -> Option<(&Field, usize)> {
         let mut left = *unseen;
         while left != 0 {
             let index = left.trailing_zeros() as usize;
             left &= left - 1;
             let field = self.fields.get(index)?;
-            if begins & field.mask == field.begins
-                && rest.starts_with(literals.get(field.from..field.name_to)?)
-            {
+            if let Some(at) = field.name.after(body, at, literals) {
                 *unseen &= !(1 << index);
-                return Some(field);
+                return Some((field, at));
             }
         }
         None
@@ -105,7 +104,7 @@ impl Fields {
     /// Where the next field begins, if a separator stands at `at`.
     #[inline]
     pub(super) fn separate(&self, literals: &[u8], body: &[u8], at: usize) -> Option<usize> {
-        after(body, at, literals.get(self.separator.clone())?)
+        self.separator.after(body, at, literals)
     }
 
     /// Whether the record ends at `at` as it should.
@@ -119,28 +118,8 @@ impl Field {
         let own = steps.get(range.clone())?;
         let name_to = own.first().map_or(to, |step| step.literal.to());
         let tail_from = own.last().map_or(to, |step| step.literal.to());
-        let literal = literals.get(from..name_to)?;
-        let mask = match literal.len() {
-            length @ 0..8 => (1 << (8 * length)) - 1,
-            _ => u64::MAX,
-        };
-        let tail = Literal::new(literals, tail_from, to)?;
-        Some(Self { from, name_to, steps: range, tail, to, begins: beginning(literal) & mask, mask })
-    }
-}
-
-/// Where `literal` ends, if it stands at `at`.
-#[inline]
-fn after(body: &[u8], at: usize, literal: &[u8]) -> Option<usize> {
-    body.get(at..)?.starts_with(literal).then_some(at + literal.len())
-}
-
-/// The first eight bytes as a number, zeros where there are fewer.
-#[inline]
-fn beginning(text: &[u8]) -> u64 {
-    match text.first_chunk::<8>() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => text.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)),
+        let name = Literal::new(literals, from, name_to)?;
+        Some(Self { name, steps: range, tail: Literal::new(literals, tail_from, to)? })
     }
 }
 
@@ -150,7 +129,7 @@ fn position(text: &[u8], from: usize, is: impl Fn(u8) -> bool) -> Option<usize> 
 
 /// The field's name, without its quotes.
 fn name<'l>(literals: &'l [u8], field: &Field) -> Option<&'l [u8]> {
-    let text = literals.get(field.from + 1..field.to)?;
+    let text = field.name.bytes(literals)?.get(1..)?;
     text.get(..text.iter().position(|byte| *byte == b'"')?)
 }
 
