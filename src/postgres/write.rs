@@ -337,13 +337,19 @@ impl FlushSession {
 
     /// Commits, and waits until it is on disk.
     async fn commit_if(&self, now: bool, partitions: &[PartitionFlush]) -> Result<(), tokio_postgres::Error> {
-        let client = &self.session.client;
-        let (true, Some(part)) = (now, partitions.first()) else { return Ok(()) };
-        if !self.beside_others {
-            return client.batch_execute("COMMIT").await;
+        if !now {
+            return Ok(());
         }
+        let client = &self.session.client;
+        let Some(part) = partitions.first().filter(|_| self.beside_others) else {
+            return client.batch_execute("COMMIT").await;
+        };
         let own_row: [&(dyn ToSql + Sync); 2] = [&self.topic, &part.partition];
-        let (commit, on_disk) = tokio::join!(biased; client.batch_execute("COMMIT"), client.execute(&self.wait_for_disk, &own_row));
+        let (commit, on_disk) = tokio::join!(
+            biased;
+            client.batch_execute("COMMIT"),
+            client.execute(&self.wait_for_disk, &own_row),
+        );
         commit?;
         on_disk.map(drop)
     }
