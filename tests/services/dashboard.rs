@@ -12,6 +12,7 @@ use simd_json::OwnedValue;
 use simd_json::prelude::*;
 
 use crate::support::{Folder, Pipeline, Process, Weather, poll, turn};
+use crate::telemetry::spawn_with;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const WIDTHS: [u32; 3] = [400, 900, 1600];
@@ -200,21 +201,8 @@ async fn start() -> (Pipeline, Weather, Weather, String) {
         .produce(&[hours.as_slice(), &["--late-ratio", "0.01", "--malformed-ratio", "0.01"]].concat())
         .await;
     let live = pipeline.producer(&["--interval", "20ms"]);
-    let folder = pipeline.checkpoints.path().to_str().expect("as expected");
-    let own = [
-        "--database-url",
-        pipeline.database.url(),
-        "--checkpoint-dir",
-        folder,
-        "--listen",
-        "127.0.0.1:0",
-        "--by",
-        "station",
-    ];
-    let common = ["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic];
-    let processor = Weather::spawn(common.iter().chain(&own));
-    let line = processor.wait_for_line("listening", LIMIT).await;
-    let url = line.split_once("url=").expect("as expected").1.trim().to_owned();
+    let (processor, address) = spawn_with(&pipeline, &["--by", "station"]).await;
+    let url = format!("http://{address}/");
     processor.wait_for_line("write OK", LIMIT).await;
     let lines = Folder::new("hostile");
     let file = lines.path().join("lines");

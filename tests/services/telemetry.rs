@@ -20,7 +20,7 @@ pub(crate) async fn spawn(pipeline: &Pipeline) -> (Weather, String) {
 }
 
 /// The same with more arguments.
-async fn spawn_with(pipeline: &Pipeline, more: &[&str]) -> (Weather, String) {
+pub(crate) async fn spawn_with(pipeline: &Pipeline, more: &[&str]) -> (Weather, String) {
     let folder = pipeline.checkpoints.path().to_str().expect("a plain name");
     let own = [
         "process",

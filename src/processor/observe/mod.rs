@@ -4,7 +4,7 @@
 //! - [`status`]: all of it in one place, with health; shown by `site` (HTTP), `exposition` (`/metrics`), `progress`
 //!   (`/progress`) and `live_line` (a terminal).
 //! - [`history`]: rates and lag of the last ten minutes.
-//! - [`tables`], [`station_page`]: what the dashboard shows of the tables; `/stations`.
+//! - [`tables`], [`station_page`]: what the dashboard shows of the tables; `/stations`. `measures`: what both say of a window.
 //! - [`advice`]: what refused records carry, and the flag that reads them.
 //! - [`intake_log`]: warnings about records that are rejected, and the counts at the end.
 //! - [`batch_log`]: `Batch {id}:`, rows and `write OK` on standard output.
@@ -15,6 +15,7 @@ mod exposition;
 pub mod history;
 pub mod intake_log;
 mod live_line;
+mod measures;
 mod progress;
 pub mod rates;
 mod site;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::postgres::connector::Connector;
 use crate::postgres::failure::Failure;
 use crate::postgres::station_list::{self, HISTORY, LIMIT, ListedStation, Order, StationList, Wanted};
+use crate::processor::observe::measures::Measures;
 use crate::processor::observe::tables::Reader;
 use crate::telemetry::http::Answer;
 use crate::time::Rfc3339;
@@ -57,14 +58,8 @@ struct Document<'a> {
 struct Entry<'a> {
     station: &'a str,
     window: String,
-    avg_temp: Option<f64>,
-    avg_humidity: Option<f64>,
-    avg_wind_speed: Option<f64>,
-    min_temp: Option<f64>,
-    max_temp: Option<f64>,
-    min_humidity: Option<f64>,
-    max_humidity: Option<f64>,
-    max_wind_speed: Option<f64>,
+    #[serde(flatten)]
+    measures: Measures,
     readings: i64,
     temperatures: Vec<Option<f64>>,
 }
@@ -184,20 +179,14 @@ impl<'a> Entry<'a> {
     fn of(station: &'a ListedStation) -> Self {
         // More digits are in the view.
         let short = |value: Option<f64>| value.map(|value| (value * 1_000.0).round() / 1_000.0);
-        let [avg_temp, avg_humidity, avg_wind_speed] = station.averages.map(short);
-        let [min_temp, min_humidity, _] = station.minima.map(short);
-        let [max_temp, max_humidity, max_wind_speed] = station.maxima.map(short);
         Self {
             station: &station.station,
             window: Rfc3339(station.start_ms).to_string(),
-            avg_temp,
-            avg_humidity,
-            avg_wind_speed,
-            min_temp,
-            max_temp,
-            min_humidity,
-            max_humidity,
-            max_wind_speed,
+            measures: Measures::of(
+                station.averages.map(short),
+                station.minima.map(short),
+                station.maxima.map(short),
+            ),
             readings: station.readings,
             temperatures: station.temperatures.iter().map(|value| short(*value)).collect(),
         }

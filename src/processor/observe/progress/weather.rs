@@ -9,6 +9,7 @@ use super::{late, time};
 use crate::postgres::readmission::{self, Readmittable};
 use crate::postgres::summary::WindowRow;
 use crate::processor::observe::history::Lines;
+use crate::processor::observe::measures::Measures;
 use crate::processor::observe::rates::PerSecond;
 use crate::processor::observe::stats::{FlushNote, Phase, Sample};
 use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
@@ -119,14 +120,8 @@ struct PartitionEntry {
 struct WindowEntry {
     start: String,
     end: String,
-    avg_temp: Option<f64>,
-    avg_humidity: Option<f64>,
-    avg_wind_speed: Option<f64>,
-    min_temp: Option<f64>,
-    max_temp: Option<f64>,
-    min_humidity: Option<f64>,
-    max_humidity: Option<f64>,
-    max_wind_speed: Option<f64>,
+    #[serde(flatten)]
+    measures: Measures,
     readings: i64,
     is_final: bool,
 }
@@ -276,20 +271,11 @@ impl PartitionEntry {
 
 impl WindowEntry {
     fn of(window: &WindowRow) -> Self {
-        let WindowRow { summary: row, minima: [min_temp, min_humidity, _], maxima } = window;
-        let [avg_temp, avg_humidity, avg_wind_speed] = row.averages;
-        let [max_temp, max_humidity, max_wind_speed] = *maxima;
+        let WindowRow { summary: row, minima, maxima } = window;
         Self {
             start: time(row.start_ms),
             end: time(row.end_ms),
-            avg_temp,
-            avg_humidity,
-            avg_wind_speed,
-            min_temp: *min_temp,
-            max_temp,
-            min_humidity: *min_humidity,
-            max_humidity,
-            max_wind_speed,
+            measures: Measures::of(row.averages, *minima, *maxima),
             readings: row.reading_count,
             is_final: row.is_final,
         }
