@@ -94,8 +94,8 @@ pub enum Choice {
     Database(&'static str),
 }
 
-/// The start rule: the rule of [`Position`], with a file in the owner's place. `epoch_before` is the epoch that PostgreSQL held before this start raised it; `database` is the
-/// position of PostgreSQL's state, None if it has none.
+/// The start rule: the rule of [`Position`], with a file in the owner's place. `epoch_before` is the epoch that PostgreSQL
+/// held before this start raised it; `database` is the position of PostgreSQL's state, None if it has none.
 pub fn choose(file: &Checkpoint, epoch_before: i64, database: Option<Position>) -> Choice {
     let progress = &file.state.progress;
     if file.epoch != epoch_before {

@@ -30,6 +30,7 @@ use table::Table;
 pub const NAMELESS: &str = "";
 /// The station of readings that are counted for no station of their own.
 pub const OTHERS: &str = "*";
+
 /// One station in one window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StationRow {

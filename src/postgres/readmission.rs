@@ -1,9 +1,9 @@
 //! Dead letters that are taken into their windows: a portion in one transaction, so that each counts once.
 //!
-//! A dead letter is locked, added to the partials of [`READMITTED`], and marked, and the rows of the output are computed by the
-//! statements of a flush. Where stations are kept apart, it is added to the partials of its station, too. A dead letter that
-//! another run holds is left to it. Whatever ends a run at any moment, a dead letter is both marked and counted, or neither. A
-//! dead letter is never deleted here.
+//! A dead letter is locked, added to the partials of [`READMITTED`], and marked, and the rows of the output are computed by
+//! the statements of a flush. Where stations are kept apart, it is added to the partials of its station, too. A dead letter
+//! that another run holds is left to it. Whatever ends a run at any moment, a dead letter is both marked and counted, or
+//! neither. A dead letter is never deleted here.
 //!
 //! Locks are taken in the order of a flush: partials, then rows of the output, each in the order of their windows; stations
 //! last. The run that has locked a window's partial is the only one that changes the stations of it.
@@ -93,10 +93,10 @@ const PARTIALS: &str = concat!(
     " FROM weather_partial w WHERE topic = $1 AND partition = $2 ORDER BY window_start"
 );
 
-/// Dead letters that may be taken: whole, not marked, and refused for what time or another clock can change.
-/// Reasons of dead letters that `weather readmit` takes unless others are asked for.
-pub const REASONS: [Reason; 3] = [Reason::Late, Reason::Future, Reason::OutOfRange];
-/// Dead letters of one reason that may be taken into their windows.
+/// Reasons of dead letters that `weather readmit` takes unless others are asked for: what time or another clock can change.
+const REASONS: [Reason; 3] = [Reason::Late, Reason::Future, Reason::OutOfRange];
+
+/// Dead letters of one reason that may be taken into their windows: whole, and not marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Readmittable {
     /// Why they were rejected.

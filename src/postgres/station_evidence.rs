@@ -1,8 +1,9 @@
 //! The rows of stations, read to be compared with the topic, in portions; and whether the stations of each window of each
 //! partition add up to the window, by one statement, so at one moment: a flush changes both at once.
 //!
-//! In that sum, a window of which no station is stored is not compared: it was closed before stations were kept apart, or is deleted for
-//! its age. The oldest one may be half deleted, so that fewer readings prove nothing there, if older ones are gone already.
+//! In that sum, a window of which no station is stored is not compared: it was closed before stations were kept apart, or
+//! is deleted for its age. The oldest one may be half deleted, so that fewer readings prove nothing there, if older ones
+//! are gone already.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
