@@ -76,8 +76,11 @@ fn start(run: Run) -> ExitCode {
     result.map_or_else(|e| ExitCode::from(e.exit_code()), |()| ExitCode::SUCCESS)
 }
 
+/// One thread does all that waits for the network and all that is computed: a reading takes a fraction of a microsecond,
+/// and handing it from thread to thread would cost more than a second thread gains. Files are written by others.
 fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         // Else threads for blocking work would end and be started again between two checkpoints.
         .thread_keep_alive(Duration::from_secs(86_400))
