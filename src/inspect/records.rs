@@ -97,6 +97,7 @@ pub(super) async fn newest(cluster: &Arc<Cluster>, topic: &BTreeMap<i32, Range>)
     let settings = Settings {
         fetch_bytes: 1024 * 1024,
         wait: Duration::from_millis(100),
+        pause: Duration::ZERO,
         on_data_loss: OnDataLoss::Continue,
     };
     let fetcher = Fetcher::start(Arc::clone(cluster), settings);

@@ -112,6 +112,7 @@ async fn verify(config: &Verify) -> Result<Report> {
     let settings = fetcher::Settings {
         fetch_bytes: config.fetch_bytes,
         wait: FETCH_WAIT,
+        pause: Duration::ZERO,
         on_data_loss: OnDataLoss::Continue,
     };
     let fetcher = Fetcher::start(Arc::clone(&cluster), settings);

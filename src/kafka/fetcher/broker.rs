@@ -17,9 +17,6 @@ use crate::kafka::message::fetch::{BY_ID, BY_NAME, FetchAnswer, FetchCall};
 /// it, until it is longer than any answer is held back: where lanes come and go faster than a slow broker answers, some
 /// answer must come anyway.
 const GRACE: Duration = Duration::from_millis(20);
-/// After an answer with little in it, the next is requested a moment later: each costs the broker and this process
-/// more than the few records in it.
-const BREATH: Duration = Duration::from_millis(10);
 /// An answer below this has little in it.
 const LITTLE: usize = 64 * 1024;
 /// Least bytes of an answer, and of one partition in it: smaller ones cost more than they save.
@@ -87,7 +84,7 @@ async fn work(
             shared.changed.send_replace(());
         }
         if (1..LITTLE).contains(&bytes) {
-            sleep(BREATH).await;
+            sleep(shared.settings.pause).await;
         }
     }
     Ok(())

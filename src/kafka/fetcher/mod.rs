@@ -43,6 +43,9 @@ pub struct Settings {
     pub fetch_bytes: i32,
     /// How long a broker may hold back an answer while there is nothing.
     pub wait: Duration,
+    /// How long to wait after an answer with little in it: each answer costs the broker and this process more than the few
+    /// records in it.
+    pub pause: Duration,
     /// What to do about records that Kafka no longer has.
     pub on_data_loss: OnDataLoss,
 }

@@ -19,8 +19,12 @@ async fn broker(partitions: i32) -> Broker {
 fn fetcher(broker: &Broker) -> Fetcher {
     let brokers = vec![broker.address().to_string()];
     let cluster = Cluster::new(Kafka { brokers, broker_map: vec![], topic: "t".into(), sasl: None });
-    let settings =
-        Settings { fetch_bytes: 1 << 20, wait: Duration::from_secs(2), on_data_loss: OnDataLoss::Continue };
+    let settings = Settings {
+        fetch_bytes: 1 << 20,
+        wait: Duration::from_secs(2),
+        pause: Duration::from_millis(10),
+        on_data_loss: OnDataLoss::Continue,
+    };
     Fetcher::start(Arc::new(cluster), settings)
 }
 

@@ -31,6 +31,9 @@ use crate::time::{Clock, milliseconds};
 
 /// How long the broker may hold back an answer while there is nothing to read.
 const FETCH_WAIT: Duration = Duration::from_secs(2);
+/// Longest pause after an answer with little in it. It is also at most a tenth of a flush interval, so that it adds little
+/// to how old a reading is when it is seen.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// Files read at once: each takes a thread while it is read, and keeps it for good.
 const FILES_AT_ONCE: usize = 4;
 /// Windows of all partitions that may have ended and wait for PostgreSQL. Each is in memory several times, as state, as
@@ -92,6 +95,7 @@ impl Launcher {
         let reading = fetcher::Settings {
             fetch_bytes: config.fetch_bytes,
             wait: FETCH_WAIT,
+            pause: (config.flush_interval / 10).min(LONGEST_PAUSE),
             on_data_loss: config.on_data_loss,
         };
         Self {
