@@ -116,7 +116,9 @@ async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: 
         send_history(config, stations, time, sink, sent, &mut left).await?;
     }
     let waits = !matches!(source, Source::Synthetic { .. });
-    let mut pacer = Pacer::new(config.pace, waits);
+    // What is read from elsewhere is passed on at once.
+    let gather = if waits { Duration::ZERO } else { config.linger / 2 };
+    let mut pacer = Pacer::new(config.pace, waits, gather);
     let mut value = Vec::with_capacity(256);
     let mut check = Check::new(&config.format);
     while left > 0 {
@@ -129,8 +131,12 @@ async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: 
             let sending = match source {
                 Source::Synthetic { stations, time } => {
                     let event_ms = time.at(due, now.saturating_duration_since(due), now_ms);
-                    let key = stations.reading(event_ms, &mut value);
-                    sink.send(Some(key.as_bytes()), &value, due).await
+                    let key = Some(stations.reading(event_ms, &mut value).as_bytes());
+                    match sink.offer(key, &value, due) {
+                        Ok(true) => Ok(()),
+                        Ok(false) => sink.send(key, &value, due).await,
+                        Err(error) => Err(error),
+                    }
                 }
                 Source::Lines(lines) => match lines.next().await? {
                     None => return Ok(()),

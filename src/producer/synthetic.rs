@@ -24,6 +24,7 @@ pub(super) struct Synthetic {
     stations: Vec<Station>,
     next: usize,
     random: Random,
+    stamp: Stamp,
     /// A reading is late when 32 random bits are below the first of these, else malformed when they are below the
     /// second, else from the future when they are below the third.
     late_below: u64,
@@ -84,7 +85,8 @@ impl Synthetic {
         let late_below = share(shares.late);
         let malformed_below = late_below + share(shares.malformed);
         let future_below = malformed_below + share(shares.future);
-        Self { stations, next: 0, random, late_below, malformed_below, future_below }
+        let stamp = Stamp::default();
+        Self { stations, next: 0, random, stamp, late_below, malformed_below, future_below }
     }
 
     /// Writes the next station's reading of this time into `value`; the station's name.
@@ -102,11 +104,29 @@ impl Synthetic {
         };
         let station = &mut self.stations[i];
         value.clear();
-        station.write(event_ms, noise, value);
+        station.write(event_ms, noise, &mut self.stamp, value);
         if fate >= self.late_below && fate < self.malformed_below {
             spoil(value, self.random.next(), &station.head);
         }
         &station.name
+    }
+}
+
+/// The last event time as it is written: at full speed, hundreds of readings in a row share theirs.
+#[derive(Debug, Default)]
+struct Stamp {
+    event_ms: i64,
+    digits: Vec<u8>,
+}
+
+impl Stamp {
+    fn of(&mut self, event_ms: i64) -> &[u8] {
+        if self.digits.is_empty() || event_ms != self.event_ms {
+            self.event_ms = event_ms;
+            self.digits.clear();
+            push_integer(&mut self.digits, event_ms);
+        }
+        &self.digits
     }
 }
 
@@ -134,7 +154,7 @@ impl Station {
         }
     }
 
-    fn write(&mut self, event_ms: i64, noise: u64, out: &mut Vec<u8>) {
+    fn write(&mut self, event_ms: i64, noise: u64, stamp: &mut Stamp, out: &mut Vec<u8>) {
         let minute = event_ms.div_euclid(MINUTE_MS);
         if minute != self.minute {
             self.minute = minute;
@@ -146,7 +166,7 @@ impl Station {
         let humidity = (self.weather.humidity + (c - d) / 16).clamp(50, 1000);
         let wind = (self.weather.wind + (e - f) / 3).max(0);
         out.extend_from_slice(&self.head);
-        push_integer(out, event_ms);
+        out.extend_from_slice(stamp.of(event_ms));
         out.extend_from_slice(b",\"temperature\":");
         push_decimal::<2>(out, temperature);
         out.extend_from_slice(b",\"humidity\":");
@@ -235,18 +255,28 @@ fn push_integer(out: &mut Vec<u8>, number: i64) {
 /// Appends a number of tenths (one place) or hundredths (two) as a decimal.
 fn push_decimal<const PLACES: u32>(out: &mut Vec<u8>, number: i64) {
     let unit = const { 10_u64.pow(PLACES) };
+    let magnitude = number.unsigned_abs();
+    let (whole, [tens, ones]) = (magnitude / unit, PAIRS[(magnitude % unit) as usize]);
+    let fraction = if PLACES == 2 { [b'.', tens, ones] } else { [b'.', ones, 0] };
     if number < 0 {
         out.push(b'-');
     }
-    let magnitude = number.unsigned_abs();
-    // Far below half of what 64 bits hold.
-    push_integer(out, (magnitude / unit) as i64);
-    out.push(b'.');
-    let [tens, ones] = PAIRS[(magnitude % unit) as usize];
-    if PLACES == 2 {
-        out.push(tens);
+    match PAIRS.get(whole as usize) {
+        Some([b'0', digit]) => push_short(out, [*digit, fraction[0], fraction[1], fraction[2]], PLACES + 2),
+        Some([a, b]) => push_short(out, [*a, *b, fraction[0], fraction[1], fraction[2]], PLACES + 3),
+        None => {
+            // Far below half of what 64 bits hold.
+            push_integer(out, whole as i64);
+            push_short(out, fraction, PLACES + 1);
+        }
     }
-    out.push(ones);
+}
+
+/// Appends the first `length` bytes of `text`: all at once, and what is too much goes again.
+fn push_short<const N: usize>(out: &mut Vec<u8>, text: [u8; N], length: u32) {
+    let end = out.len() + length as usize;
+    out.extend_from_slice(&text);
+    out.truncate(end);
 }
 
 /// The digits of 00 to 99.

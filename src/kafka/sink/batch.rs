@@ -96,12 +96,16 @@ impl Batch {
         let (offset_delta, value_length) = (length(self.entries.len()), length(value.len()));
         let numbers = varint_bytes(offset_delta) + varint_bytes(key_length) + varint_bytes(value_length);
         // Attributes, timestamp delta and number of headers take a byte each.
-        push_varint(&mut self.records, length(3 + numbers + key.len() + value.len()));
-        self.records.extend_from_slice(&[0, 0]);
-        push_varint(&mut self.records, offset_delta);
-        push_varint(&mut self.records, key_length);
+        let mut head = Head::default();
+        head.varint(length(3 + numbers + key.len() + value.len()));
+        head.skip_zeros(2);
+        head.varint(offset_delta);
+        head.varint(key_length);
+        head.append_to(&mut self.records);
         self.records.extend_from_slice(key);
-        push_varint(&mut self.records, value_length);
+        let mut head = Head::default();
+        head.varint(value_length);
+        head.append_to(&mut self.records);
         let value_start = self.records.len() as u32;
         self.records.extend_from_slice(value);
         let value_end = self.records.len() as u32;
@@ -152,17 +156,36 @@ fn varint_bytes(number: i32) -> usize {
     (bits.div_ceil(7)).max(1) as usize
 }
 
-fn push_varint(bytes: &mut Vec<u8>, number: i32) {
-    let mut rest = zigzag(number);
-    let mut form = [0; LONGEST_VARINT];
-    let mut length = 0;
-    while rest >= 0x80 {
-        form[length] = rest as u8 | 0x80;
-        rest >>= 7;
-        length += 1;
+/// Numbers in a row, appended at once.
+#[derive(Default)]
+struct Head {
+    /// The longest is three numbers and two bytes.
+    bytes: [u8; 3 * LONGEST_VARINT + 2],
+    length: usize,
+}
+
+impl Head {
+    fn varint(&mut self, number: i32) {
+        let mut rest = zigzag(number);
+        while rest >= 0x80 {
+            self.bytes[self.length] = rest as u8 | 0x80;
+            rest >>= 7;
+            self.length += 1;
+        }
+        self.bytes[self.length] = rest as u8;
+        self.length += 1;
     }
-    form[length] = rest as u8;
-    bytes.extend_from_slice(&form[..=length]);
+
+    fn skip_zeros(&mut self, count: usize) {
+        self.length += count;
+    }
+
+    /// All of it, whose size is known, and what is too much goes again: quicker than a copy of some length.
+    fn append_to(&self, records: &mut Vec<u8>) {
+        let end = records.len() + self.length;
+        records.extend_from_slice(&self.bytes);
+        records.truncate(end);
+    }
 }
 
 #[cfg(test)]
@@ -201,9 +224,9 @@ mod tests {
     #[test]
     fn a_varint_takes_the_bytes_that_are_reckoned_for_it() {
         for number in [0, -1, 1, 63, 64, -64, -65, 8191, 8192, i32::MAX, i32::MIN] {
-            let mut bytes = Vec::new();
-            push_varint(&mut bytes, number);
-            assert_eq!(bytes.len(), varint_bytes(number), "{number}");
+            let mut head = Head::default();
+            head.varint(number);
+            assert_eq!(head.length, varint_bytes(number), "{number}");
         }
     }
 }

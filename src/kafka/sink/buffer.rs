@@ -4,7 +4,8 @@
 //! form that they are sent in, so that the memory held is the memory counted.
 //!
 //! Batches linger until the next point of a grid that all partitions share: so one wake-up of the process serves all of
-//! them, and a record waits half of the linger on average.
+//! them, and a record waits half of the linger on average. It counts from when the sender first looks, not from when the
+//! first record was due: a record that came late gets company, too.
 //!
 //! Invariants: a batch never changes after it was handed out; `held_bytes` covers open, ready and handed-out batches, and
 //! stays within the limit unless one record alone is larger.
@@ -55,6 +56,8 @@ pub(super) struct Buffer {
     epoch: Instant,
     open: Batch,
     ready: VecDeque<Batch>,
+    /// When to send the open batch; None until the sender has looked.
+    send_at: Option<Instant>,
     /// Memory to use again for the next batch.
     spare: Option<Batch>,
     held_bytes: usize,
@@ -79,6 +82,7 @@ impl Buffer {
             epoch,
             open: Batch::default(),
             ready: VecDeque::new(),
+            send_at: None,
             spare: None,
             held_bytes: 0,
             handed_out: 0,
@@ -124,6 +128,7 @@ impl Buffer {
     fn next_batch(&mut self) -> Batch {
         let fresh = self.spare.take().unwrap_or_else(|| self.open.another());
         self.batch_number += 1;
+        self.send_at = None;
         std::mem::replace(&mut self.open, fresh)
     }
 
@@ -138,9 +143,16 @@ impl Buffer {
         let Some((first_due, _)) = self.open.due().first() else {
             // Checking again in vain is cheaper than being woken by the first record each time.
             self.will_look = std::mem::take(&mut self.lively);
-            return if self.will_look { Next::At(self.end_of_linger(now)) } else { Next::Nothing };
+            self.send_at = self.will_look.then(|| self.end_of_linger(now));
+            return self.send_at.map_or(Next::Nothing, Next::At);
         };
-        let until = self.end_of_linger(*first_due);
+        // Nobody looked for as long, because requests were under way.
+        let lingered = *first_due + self.limits.linger <= now;
+        let until = match self.send_at {
+            Some(time) => time,
+            None if lingered => now,
+            None => *self.send_at.insert(self.end_of_linger(now)),
+        };
         if !self.hurry && until > now {
             return Next::At(until);
         }
@@ -238,6 +250,17 @@ mod tests {
         buffer.release(second);
         buffer.push(b"k", b"v", ms(8));
         assert!(matches!(buffer.next(ms(8)), Next::At(_)), "hurry ends when nothing is left");
+    }
+
+    #[test]
+    fn a_record_that_came_late_lingers_unless_it_has_waited_for_as_long() {
+        let (mut buffer, t) = buffer();
+        let ms = |ms| t + Duration::from_millis(ms);
+        buffer.push(b"k", b"v", ms(4));
+        assert!(matches!(buffer.next(ms(6)), Next::At(at) if at == ms(10)));
+        assert_eq!(send(buffer.next(ms(10))).len(), 1);
+        buffer.push(b"k", b"v", ms(11));
+        assert_eq!(send(buffer.next(ms(16))).len(), 1);
     }
 
     #[test]
