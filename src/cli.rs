@@ -73,7 +73,7 @@ impl Command {
     }
 
     /// How this command logs.
-    pub fn log(&self) -> config::Log {
+    pub fn log(&self) -> config::LogSettings {
         match self {
             Command::Producer(c) => c.log,
             Command::Process(c) => c.log,
@@ -87,7 +87,7 @@ impl Command {
 
 /// Where a value came from; a later origin overrides an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
+enum ValueOrigin {
     Default,
     OldVariable,
     Variable,
@@ -96,19 +96,19 @@ enum Origin {
 
 /// A flag's value as text, and where it came from.
 #[derive(Debug, Clone)]
-struct Given {
+struct GivenValue {
     flag: &'static str,
     text: String,
-    origin: Origin,
+    origin: ValueOrigin,
 }
 
-impl Given {
+impl GivenValue {
     /// What the user wrote it as.
     fn name(&self, flag: &Flag) -> String {
         match self.origin {
-            Origin::Variable => flag.variable(),
-            Origin::OldVariable => flag.old_variable().unwrap_or_default().to_owned(),
-            Origin::Flag | Origin::Default => format!("--{}", flag.name),
+            ValueOrigin::Variable => flag.variable(),
+            ValueOrigin::OldVariable => flag.old_variable().unwrap_or_default().to_owned(),
+            ValueOrigin::Flag | ValueOrigin::Default => format!("--{}", flag.name),
         }
     }
 }
@@ -116,7 +116,7 @@ impl Given {
 /// Reads the command line (without the program's name) and the environment.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] for everything that the user has to change.
+/// [`crate::error::ExitKind::Usage`] for everything that the user has to change.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>, env: &Environment<'_>) -> Result<Invocation> {
     let arguments = arguments.into_iter().map(utf8).collect::<Result<Vec<String>>>()?;
     let Some((first, rest)) = arguments.split_first() else {
@@ -213,9 +213,9 @@ fn unknown(command: &Subcommand, name: &str) -> Error {
 }
 
 /// Flag before variable before default. An empty variable counts only where empty means something (`--listen`).
-fn settle(flag: &Flag, on_command_line: Option<String>, env: &Environment<'_>) -> Result<Option<Given>> {
+fn settle(flag: &Flag, on_command_line: Option<String>, env: &Environment<'_>) -> Result<Option<GivenValue>> {
     if let Some(text) = on_command_line {
-        return Ok(Some(Given { flag: flag.name, text, origin: Origin::Flag }));
+        return Ok(Some(GivenValue { flag: flag.name, text, origin: ValueOrigin::Flag }));
     }
     let takes_empty = (flag.set)(&mut FlagValues::default(), "").is_ok();
     let is_given = |text: &String| takes_empty || !text.is_empty();
@@ -224,16 +224,18 @@ fn settle(flag: &Flag, on_command_line: Option<String>, env: &Environment<'_>) -
         && let Some(old) = flag.old_variable()
         && let Some(text) = environment::raw_text(env, old)?.filter(is_given)
     {
-        return Ok(Some(Given { flag: flag.name, text, origin: Origin::OldVariable }));
+        return Ok(Some(GivenValue { flag: flag.name, text, origin: ValueOrigin::OldVariable }));
     }
     Ok(match (variable, flag.default) {
-        (Some(text), _) => Some(Given { flag: flag.name, text, origin: Origin::Variable }),
-        (None, Some(text)) => Some(Given { flag: flag.name, text: text.to_owned(), origin: Origin::Default }),
+        (Some(text), _) => Some(GivenValue { flag: flag.name, text, origin: ValueOrigin::Variable }),
+        (None, Some(text)) => {
+            Some(GivenValue { flag: flag.name, text: text.to_owned(), origin: ValueOrigin::Default })
+        }
         (None, None) => None,
     })
 }
 
-fn refuse(flag: &Flag, given: &Given, expected: &str) -> Error {
+fn refuse(flag: &Flag, given: &GivenValue, expected: &str) -> Error {
     // Quoted and escaped, so that a strange value is still one readable line.
     let shown: String = value::masked(&given.text).chars().take(100).collect();
     Error::usage(format!("{}: {shown:?} is not valid; expected {expected}", given.name(flag)))

@@ -93,7 +93,7 @@ pub enum LogFormat {
 
 /// The log of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     /// The least severe level to log.
     pub level: LogLevel,
     /// The format of lines.
@@ -102,7 +102,7 @@ pub struct Log {
 
 /// How fast the producer sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pace {
+pub enum SendPace {
     /// One reading each interval.
     Every(Duration),
     /// As fast as the broker accepts them.
@@ -156,9 +156,9 @@ pub struct Producer {
     /// HTTP endpoint; None = off.
     pub listen: Option<SocketAddr>,
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
     /// How fast to send.
-    pub pace: Pace,
+    pub pace: SendPace,
     /// Stop after this number of readings.
     pub count: Option<u64>,
     /// Stop after this time.
@@ -239,7 +239,7 @@ pub struct Process {
     /// HTTP endpoint; None = off.
     pub listen: Option<SocketAddr>,
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
     /// Where the table is, password included; None = rows go to standard output only.
     pub database: Option<tokio_postgres::Config>,
     /// Folder of the checkpoint files.
@@ -308,7 +308,7 @@ pub struct Inspect {
     /// How records are read.
     pub format: Arc<Format>,
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
     /// Where the table is, password included.
     pub database: tokio_postgres::Config,
     /// Folder of the checkpoint files.
@@ -341,7 +341,7 @@ pub struct Verify {
     /// How records are read.
     pub format: Arc<Format>,
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
     /// Where the tables are, password included.
     pub database: tokio_postgres::Config,
     /// How far the watermark trails the greatest event time.
@@ -370,7 +370,7 @@ pub struct Readmit {
     /// How records are read.
     pub format: Arc<Format>,
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
     /// Where the tables are, password included.
     pub database: tokio_postgres::Config,
     /// Dead letters of which reasons are taken.
@@ -387,7 +387,7 @@ pub struct Readmit {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Demo {
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
     /// HTTP endpoint; None = off.
     pub listen: Option<SocketAddr>,
     /// Stop after this time, and then check everything.

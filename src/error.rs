@@ -11,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of error ends the program, as its exit code shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ExitKind {
     /// Wrong command line, environment or setup: exit code 2; trying again without a change is useless.
     Usage,
     /// Everything else that ends a run: exit code 1.
@@ -23,37 +23,37 @@ pub enum Kind {
 /// An error as the user reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    kind: Kind,
+    kind: ExitKind,
     message: String,
 }
 
 impl Error {
     /// The user has to change the command, the environment or the setup (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, message: message.into() }
+        Self { kind: ExitKind::Usage, message: message.into() }
     }
 
     /// The run cannot continue (exit code 1).
     pub fn failure(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Failure, message: message.into() }
+        Self { kind: ExitKind::Failure, message: message.into() }
     }
 
     /// What was asked cannot be told (exit code 3).
     pub fn unknown(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Unknown, message: message.into() }
+        Self { kind: ExitKind::Unknown, message: message.into() }
     }
 
     /// What kind of error this is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ExitKind {
         self.kind
     }
 
     /// The process exit code: 2 for usage and configuration, 3 for what cannot be told, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Usage => 2,
-            Kind::Failure => 1,
-            Kind::Unknown => 3,
+            ExitKind::Usage => 2,
+            ExitKind::Failure => 1,
+            ExitKind::Unknown => 3,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use weather::reading::{Format, Settings, fields};
+use weather::reading::{Format, FormatSettings, fields};
 
 /// Event time between two readings: 10,000 a minute, as the producer's default.
 pub const INTERVAL_MS: i64 = 6;
@@ -67,7 +67,7 @@ impl Form {
             _ => "",
         };
         let fields = fields(text).expect("fields");
-        Arc::new(Format::new(Settings { fields, ..Settings::default() }))
+        Arc::new(Format::new(FormatSettings { fields, ..FormatSettings::default() }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weather::engine::flush_plan::PartitionFlush;
-use weather::engine::state::{Progress, State};
+use weather::engine::state::{PartitionState, Progress};
 use weather::engine::window::{Totals, Window};
 use weather::postgres::leases::LeaseSession;
 use weather::postgres::schema::{self, Units};
@@ -70,7 +70,7 @@ async fn flushes(table: &Table) {
 fn first(partition: i32, epoch: i64) -> PartitionFlush {
     let totals = Totals { readings: 0, counts: [5; 3], sums: [5_000_000; 3], ..Totals::default() };
     let windows = [1, 2].map(|hour| Window { start_ms: hour * HOUR_MS, totals }).to_vec();
-    let state = State { progress: Progress::starting_at(0), ..State::starting_at(0) };
+    let state = PartitionState { progress: Progress::starting_at(0), ..PartitionState::starting_at(0) };
     let known = state.progress.position();
     PartitionFlush {
         partition,

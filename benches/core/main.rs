@@ -15,8 +15,8 @@ use common::figures::{Figures, cpu_time, repeat};
 use common::readings::{self, Form};
 use common::{program, wanted};
 use weather::engine::checkpoint::Checkpoint;
-use weather::engine::partition::{Incoming, Partition, Settings};
-use weather::engine::state::{Progress, State};
+use weather::engine::partition::{Incoming, Partition, WindowSettings};
+use weather::engine::state::{PartitionState, Progress};
 use weather::engine::window::{Totals, Window};
 use weather::processor::checkpoints::store::CheckpointStore;
 use weather::processor::partition::snapshot;
@@ -83,8 +83,8 @@ fn parse(form: Form) {
 /// The whole core: parse, judge, add to windows.
 fn aggregate() {
     let settings =
-        Settings { window_ms: HOUR_MS, out_of_orderness_ms: HOUR_MS / 6, max_future_ms: HOUR_MS / 6 };
-    let mut partition = Partition::new(settings, State::starting_at(0));
+        WindowSettings { window_ms: HOUR_MS, out_of_orderness_ms: HOUR_MS / 6, max_future_ms: HOUR_MS / 6 };
+    let mut partition = Partition::new(settings, PartitionState::starting_at(0));
     let values = values(Form::EpochMs, BATCH);
     let mut offset = 0;
     let now_ms = now_ms();
@@ -101,13 +101,13 @@ fn aggregate() {
     });
 }
 
-fn state(windows: i64) -> State {
+fn state(windows: i64) -> PartitionState {
     let totals = Totals { readings: 7, counts: [7; 3], sums: [7_000_000; 3], ..Totals::default() };
     let window = |number| Window { start_ms: number * HOUR_MS, totals };
-    State {
+    PartitionState {
         progress: Progress::starting_at(0),
         windows: (0..windows).map(window).collect(),
-        ..State::starting_at(0)
+        ..PartitionState::starting_at(0)
     }
 }
 

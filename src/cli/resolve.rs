@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::{FlagValues, Name, flags};
-use super::{Command, Environment, Given, Origin, Run, database, environment, value};
+use super::{Command, Environment, GivenValue, Run, ValueOrigin, database, environment, value};
 use crate::config::{
-    Between, By, ByStation, Demo, Inspect, Kafka, Log, Pace, Process, Producer, ReadingSource, Readmit, Sasl,
-    Verify,
+    Between, By, ByStation, Demo, Inspect, Kafka, LogSettings, Process, Producer, ReadingSource, Readmit,
+    Sasl, SendPace, Verify,
 };
 use crate::error::{Error, Result};
-use crate::reading::{Format, Settings};
+use crate::reading::{Format, FormatSettings};
 
 /// With more open windows per partition than this, window and watermark cannot be intended.
 const MAX_OPEN_WINDOWS: u128 = 10_000;
@@ -19,7 +19,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MIN_LEASE: Duration = Duration::from_secs(1);
 
 /// Checks the values against each other and builds the configuration.
-pub(super) fn run(name: Name, options: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Run> {
+pub(super) fn run(
+    name: Name,
+    options: FlagValues,
+    given: &[GivenValue],
+    env: &Environment<'_>,
+) -> Result<Run> {
     let mut settings: Vec<(&'static str, String)> =
         given.iter().map(|value| (value.flag, value::masked(&value.text))).collect();
     let command = match name {
@@ -49,12 +54,12 @@ fn present<T>(flag: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::usage(format!("--{flag} is required")))
 }
 
-fn origin(given: &[Given], flag: &str) -> Origin {
-    given.iter().find(|value| value.flag == flag).map_or(Origin::Default, |value| value.origin)
+fn origin(given: &[GivenValue], flag: &str) -> ValueOrigin {
+    given.iter().find(|value| value.flag == flag).map_or(ValueOrigin::Default, |value| value.origin)
 }
 
-fn log(options: &FlagValues) -> Result<Log> {
-    Ok(Log {
+fn log(options: &FlagValues) -> Result<LogSettings> {
+    Ok(LogSettings {
         level: present("log-level", options.log_level)?,
         format: present("log-format", options.log_format)?,
     })
@@ -71,7 +76,7 @@ fn kafka(options: &mut FlagValues, env: &Environment<'_>) -> Result<Kafka> {
 
 /// How records are read.
 fn format(options: &mut FlagValues) -> Result<Arc<Format>> {
-    let settings = Settings {
+    let settings = FormatSettings {
         fields: options.fields.take().unwrap_or_default(),
         zone: options.zone.take(),
         missing_timestamp: present("missing-timestamp", options.missing_timestamp)?,
@@ -102,7 +107,7 @@ fn sasl(options: &mut FlagValues, env: &Environment<'_>) -> Result<Option<Sasl>>
     Ok(Some(Sasl { mechanism, username, password }))
 }
 
-fn producer(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Producer> {
+fn producer(mut o: FlagValues, given: &[GivenValue], env: &Environment<'_>) -> Result<Producer> {
     let source = present("source", o.source.take())?;
     let (backfill, speedup) = (present("backfill", o.backfill)?, present("speedup", o.speedup)?);
     let late = present("late-ratio", o.late_ratio)?;
@@ -112,7 +117,7 @@ fn producer(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result
         // An error only as a flag: a variable may be set once for a whole deployment.
         let simulation =
             ["backfill", "speedup", "late-ratio", "malformed-ratio", "future-ratio", "stations", "seed"];
-        if let Some(flag) = simulation.iter().find(|flag| origin(given, flag) == Origin::Flag) {
+        if let Some(flag) = simulation.iter().find(|flag| origin(given, flag) == ValueOrigin::Flag) {
             return Err(Error::usage(format!(
                 "--{flag} applies to simulated stations only; remove it, or use --source synthetic"
             )));
@@ -153,19 +158,21 @@ fn producer(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result
 }
 
 /// `--interval` or `--rate`: a flag goes before a variable; without either, only simulated stations keep a pace.
-fn pace(options: &FlagValues, given: &[Given], source: &ReadingSource) -> Result<Pace> {
+fn pace(options: &FlagValues, given: &[GivenValue], source: &ReadingSource) -> Result<SendPace> {
     let (interval, rate) = (origin(given, "interval"), origin(given, "rate"));
     match options.rate {
         Some(_) if rate == interval => Err(Error::usage(
             "--interval and --rate cannot be combined; remove one of them (6ms is 166.7 a second)",
         )),
         Some(pace) if rate > interval => Ok(pace),
-        _ if interval == Origin::Default && *source != ReadingSource::Synthetic => Ok(Pace::Unlimited),
-        _ => Ok(Pace::Every(present("interval", options.interval)?)),
+        _ if interval == ValueOrigin::Default && *source != ReadingSource::Synthetic => {
+            Ok(SendPace::Unlimited)
+        }
+        _ => Ok(SendPace::Every(present("interval", options.interval)?)),
     }
 }
 
-fn process(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Process> {
+fn process(mut o: FlagValues, given: &[GivenValue], env: &Environment<'_>) -> Result<Process> {
     let (window, watermark) = (present("window", o.window)?, present("watermark", o.watermark)?);
     let max_future = present("max-future", o.max_future)?;
     check_window(window, watermark, max_future)?;
@@ -235,7 +242,11 @@ fn check_window(window: Duration, watermark: Duration, max_future: Duration) -> 
     Ok(())
 }
 
-fn database(options: &FlagValues, given: &[Given], env: &Environment<'_>) -> Result<tokio_postgres::Config> {
+fn database(
+    options: &FlagValues,
+    given: &[GivenValue],
+    env: &Environment<'_>,
+) -> Result<tokio_postgres::Config> {
     let named = given.iter().find(|value| value.flag == "database-url").and_then(|value| {
         let flag = flags().find(|flag| flag.name == value.flag)?;
         Some(value.name(flag))
@@ -268,7 +279,7 @@ fn between(o: &FlagValues) -> Result<Between> {
     }
 }
 
-fn verify(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Verify> {
+fn verify(mut o: FlagValues, given: &[GivenValue], env: &Environment<'_>) -> Result<Verify> {
     Ok(Verify {
         kafka: kafka(&mut o, env)?,
         format: format(&mut o)?,
@@ -285,7 +296,7 @@ fn verify(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<V
     })
 }
 
-fn readmit(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Readmit> {
+fn readmit(mut o: FlagValues, given: &[GivenValue], env: &Environment<'_>) -> Result<Readmit> {
     Ok(Readmit {
         topic: present("topic", o.topic.take())?,
         format: format(&mut o)?,
@@ -298,7 +309,7 @@ fn readmit(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<
     })
 }
 
-fn inspect(mut o: FlagValues, given: &[Given], env: &Environment<'_>) -> Result<Inspect> {
+fn inspect(mut o: FlagValues, given: &[GivenValue], env: &Environment<'_>) -> Result<Inspect> {
     Ok(Inspect {
         kafka: kafka(&mut o, env)?,
         format: format(&mut o)?,

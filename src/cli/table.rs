@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use super::value::{self, Parsed};
 use crate::config::{
-    Assign, By, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
-    SaslMechanism, StartFrom,
+    Assign, By, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, ReadingSource,
+    SaslMechanism, SendPace, StartFrom,
 };
 use crate::reading::{FieldRule, MissingTimestamp, Reason, Unit, Zone};
 
@@ -143,7 +143,7 @@ pub(super) struct FlagValues {
     pub(super) log_level: Option<LogLevel>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) interval: Option<Duration>,
-    pub(super) rate: Option<Pace>,
+    pub(super) rate: Option<SendPace>,
     pub(super) count: Option<u64>,
     pub(super) duration: Option<Duration>,
     pub(super) source: Option<ReadingSource>,

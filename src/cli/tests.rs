@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::environment::tests::fake;
 use super::table::{Name, flags};
 use super::*;
-use crate::config::{Assign, Pace, ReadingSource, SaslMechanism};
+use crate::config::{Assign, ReadingSource, SaslMechanism, SendPace};
 
 /// As [`parse`] of a command, available or not.
 fn run(command: Name, arguments: &[&str], env: &[(&str, &str)]) -> Result<Run> {
@@ -66,7 +66,7 @@ fn defaults_are_the_contract() {
     let c = producer(&[], &[]);
     assert_eq!(c.kafka.brokers, ["127.0.0.1:9092"]);
     assert_eq!(c.kafka.topic, "weather_data");
-    assert_eq!(c.pace, Pace::Every(Duration::from_millis(6)));
+    assert_eq!(c.pace, SendPace::Every(Duration::from_millis(6)));
     assert_eq!((c.listen, c.count, c.source), (None, None, ReadingSource::Synthetic));
     let c = process(&[], &[]);
     assert_eq!(c.listen, Some("127.0.0.1:8080".parse().unwrap()));
@@ -98,20 +98,20 @@ fn switches_and_values_in_both_forms() {
 
 #[test]
 fn pace_is_interval_or_rate() {
-    assert_eq!(producer(&["--rate", "0"], &[]).pace, Pace::Unlimited);
-    assert_eq!(producer(&["--rate", "100"], &[]).pace, Pace::Every(Duration::from_millis(10)));
+    assert_eq!(producer(&["--rate", "0"], &[]).pace, SendPace::Unlimited);
+    assert_eq!(producer(&["--rate", "100"], &[]).pace, SendPace::Every(Duration::from_millis(10)));
     let env = [("WEATHER_INTERVAL", "1s")];
-    assert_eq!(producer(&[], &env).pace, Pace::Every(Duration::from_secs(1)));
-    assert_eq!(producer(&["--rate", "0"], &env).pace, Pace::Unlimited);
+    assert_eq!(producer(&[], &env).pace, SendPace::Every(Duration::from_secs(1)));
+    assert_eq!(producer(&["--rate", "0"], &env).pace, SendPace::Unlimited);
     assert_eq!(
         producer(&["--interval", "2s"], &[("WEATHER_RATE", "5")]).pace,
-        Pace::Every(Duration::from_secs(2))
+        SendPace::Every(Duration::from_secs(2))
     );
     assert!(
         refusal(Name::Producer, &["--rate", "1", "--interval", "1s"], &[]).contains("cannot be combined")
     );
-    assert_eq!(producer(&["--source", "-"], &[]).pace, Pace::Unlimited);
-    assert_eq!(producer(&["--source=-", "--rate=10"], &[]).pace, Pace::Every(Duration::from_millis(100)));
+    assert_eq!(producer(&["--source", "-"], &[]).pace, SendPace::Unlimited);
+    assert_eq!(producer(&["--source=-", "--rate=10"], &[]).pace, SendPace::Every(Duration::from_millis(100)));
 }
 
 /// Command, arguments, environment, parts of the message.

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{
-    Assign, By, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, Pace, ReadingSource,
-    SaslMechanism, StartFrom,
+    Assign, By, Compression, LogFormat, LogLevel, LogSent, OnDataLoss, OnUnreadable, ReadingSource,
+    SaslMechanism, SendPace, StartFrom,
 };
 use crate::reading::timestamp;
 use crate::reading::{MissingTimestamp, Reason, Zone};
@@ -132,11 +132,11 @@ pub(super) fn speedup(text: &str) -> Parsed<f64> {
 }
 
 /// Readings per second; 0 = as fast as possible.
-pub(super) fn rate(text: &str) -> Parsed<Pace> {
+pub(super) fn rate(text: &str) -> Parsed<SendPace> {
     match text.parse::<f64>() {
-        Ok(0.0) => Ok(Pace::Unlimited),
+        Ok(0.0) => Ok(SendPace::Unlimited),
         Ok(r) if r > 0.0 && r <= MAX_RATE && 1.0 / r <= 1e6 => {
-            Ok(Pace::Every(Duration::from_secs_f64(1.0 / r)))
+            Ok(SendPace::Every(Duration::from_secs_f64(1.0 / r)))
         }
         _ => Err(String::from(
             "readings per second, at most 10000000, such as 1000; 0 for as fast as possible",

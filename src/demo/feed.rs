@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::{PARTITIONS, TOPIC};
-use crate::config::{Compression, Kafka, Log, LogFormat, LogLevel, LogSent, Pace, Producer, ReadingSource};
+use crate::config::{
+    Compression, Kafka, LogFormat, LogLevel, LogSent, LogSettings, Producer, ReadingSource, SendPace,
+};
 use crate::error::{Error, Result};
 use crate::producer;
 use crate::reading::Format;
@@ -17,12 +19,12 @@ const BACKFILL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The producer, as a task.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(super) struct ProducerTask {
     stop: Trigger,
     task: JoinHandle<Result<()>>,
 }
 
-impl Feed {
+impl ProducerTask {
     /// Sends to this broker from now on.
     pub(super) fn start(brokers: &str) -> Self {
         let (stop, stopped) = shutdown::channel();
@@ -37,7 +39,7 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for ProducerTask {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -54,8 +56,8 @@ fn readings(brokers: &str) -> Producer {
         },
         format: Format::shared(),
         listen: None,
-        log: Log { level: LogLevel::Warn, format: LogFormat::Text },
-        pace: Pace::Every(Duration::from_millis(1)),
+        log: LogSettings { level: LogLevel::Warn, format: LogFormat::Text },
+        pace: SendPace::Every(Duration::from_millis(1)),
         count: None,
         duration: None,
         source: ReadingSource::Synthetic,

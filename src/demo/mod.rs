@@ -29,19 +29,19 @@ use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::config::Demo;
-use crate::embedded::{Api, Broker, Fault, Options, Rule};
+use crate::embedded::{Api, Broker, Fault, FaultRule, Options};
 use crate::error::{Error, Result};
 use crate::processor::checkpoints::store::CheckpointStore;
 use crate::shutdown::Shutdown;
 use crate::telemetry::human::Grouped;
 use child::Processor;
-use feed::Feed;
-use observe::Store;
-use outcome::Outcome;
+use feed::ProducerTask;
+use observe::ResultStore;
+use outcome::RecordFates;
 use scratch::Scratch;
 use server::Server;
 use verify::Recount;
-use view::{Frame, Tone, View};
+use view::{DemoView, Frame, Tone};
 
 const TOPIC: &str = "weather_data";
 const PARTITIONS: i32 = 4;
@@ -71,29 +71,29 @@ pub async fn run(config: Demo, mut shutdown: Shutdown) -> Result<()> {
     match played {
         None => {
             // Everything of the demo was dropped with its future: processes and folder are gone.
-            let mut view = View::new(Instant::now());
+            let mut view = DemoView::new(Instant::now());
             view.say(Tone::Plain, "\nstopped; its processes and files are removed").or_else(gone)
         }
-        Some(Err(Ended::Failed(error))) => Err(error),
+        Some(Err(EarlyEnd::Failed(error))) => Err(error),
         // The reader of the output has closed it.
-        Some(Ok(()) | Err(Ended::Unread)) => Ok(()),
+        Some(Ok(()) | Err(EarlyEnd::Unread)) => Ok(()),
     }
 }
 
 /// Why the demo ends early.
-enum Ended {
+enum EarlyEnd {
     Failed(Error),
     /// Standard output is closed.
     Unread,
 }
 
-impl From<Error> for Ended {
+impl From<Error> for EarlyEnd {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<io::Error> for Ended {
+impl From<io::Error> for EarlyEnd {
     fn from(_: io::Error) -> Self {
         Self::Unread
     }
@@ -104,9 +104,9 @@ fn gone(_: io::Error) -> Result<()> {
     Ok(())
 }
 
-async fn play(config: &Demo) -> Result<(), Ended> {
+async fn play(config: &Demo) -> Result<(), EarlyEnd> {
     let start = Instant::now();
-    let mut view = View::new(start);
+    let mut view = DemoView::new(start);
     view.say(
         Tone::Plain,
         "weather demo: simulated stations send an hour of readings every 3 s. Ctrl-C stops it.",
@@ -124,13 +124,13 @@ async fn play(config: &Demo) -> Result<(), Ended> {
         .map_err(|e| Error::failure(format!("cannot create the topic: {e:?}")))?;
     let brokers = broker.address().to_string();
     view.say(Tone::Plain, &format!("  Kafka       embedded in this process, {brokers}"))?;
-    let feed = Feed::start(&brokers);
+    let feed = ProducerTask::start(&brokers);
     let recount = Recount::start(&brokers, TOPIC, PARTITIONS).await?;
     let server = postgres(config, &scratch, &broker, &mut view).await?;
     let processor = Processor::start(arguments(config, &brokers, server.as_ref(), scratch.path()), &scratch)?;
     let store = store(server.as_ref(), scratch.path())?;
     view.note(Tone::Plain, &format!("processor started (process {})", processor.id()))?;
-    let mut stage = Stage {
+    let mut stage = RunningDemo {
         view,
         feed,
         recount,
@@ -139,7 +139,7 @@ async fn play(config: &Demo) -> Result<(), Ended> {
         _server: server,
         broker,
         scratch,
-        seen: Outcome::default(),
+        seen: RecordFates::default(),
         log: VecDeque::new(),
         cuts: 0,
         dashboard: config.listen.is_none(),
@@ -153,8 +153,8 @@ async fn postgres(
     config: &Demo,
     scratch: &Scratch,
     broker: &Broker,
-    view: &mut View,
-) -> Result<Option<Server>, Ended> {
+    view: &mut DemoView,
+) -> Result<Option<Server>, EarlyEnd> {
     let why = match Server::find() {
         _ if !config.postgres => "not started (--without-postgres)".to_owned(),
         None => {
@@ -181,7 +181,11 @@ async fn postgres(
 }
 
 /// Shows the log growing until something else is done.
-async fn shown<T>(work: impl Future<Output = T>, broker: &Broker, view: &mut View) -> Result<T, Ended> {
+async fn shown<T>(
+    work: impl Future<Output = T>,
+    broker: &Broker,
+    view: &mut DemoView,
+) -> Result<T, EarlyEnd> {
     let mut work = std::pin::pin!(work);
     let start = Instant::now();
     loop {
@@ -191,7 +195,7 @@ async fn shown<T>(work: impl Future<Output = T>, broker: &Broker, view: &mut Vie
         }
         let logged = ends(broker)?.iter().sum::<i64>();
         let rate = logged as f64 / start.elapsed().as_secs_f64();
-        view.draw(&Frame { outcome: &Outcome::default(), logged, rate })?;
+        view.draw(&Frame { outcome: &RecordFates::default(), logged, rate })?;
     }
 }
 
@@ -226,25 +230,25 @@ fn checkpoints(folder: &Path) -> std::path::PathBuf {
     folder.join("checkpoint")
 }
 
-fn store(server: Option<&Server>, folder: &Path) -> Result<Store> {
+fn store(server: Option<&Server>, folder: &Path) -> Result<ResultStore> {
     Ok(match server {
-        Some(server) => Store::Postgres { config: Box::new(server.config()), session: None },
-        None => Store::Files(CheckpointStore::open(&checkpoints(folder), TOPIC)?, PARTITIONS),
+        Some(server) => ResultStore::Postgres { config: Box::new(server.config()), session: None },
+        None => ResultStore::Files(CheckpointStore::open(&checkpoints(folder), TOPIC)?, PARTITIONS),
     })
 }
 
 /// Everything that runs. Dropped from top to bottom.
-struct Stage {
-    view: View,
-    feed: Feed,
+struct RunningDemo {
+    view: DemoView,
+    feed: ProducerTask,
     recount: Recount,
     processor: Processor,
-    store: Store,
+    store: ResultStore,
     _server: Option<Server>,
     broker: Broker,
     scratch: Scratch,
     /// The processor's result when last read.
-    seen: Outcome,
+    seen: RecordFates,
     /// Number of records in the log at some times.
     log: VecDeque<(Instant, i64)>,
     /// How often an answer to the producer was to be lost.
@@ -253,9 +257,9 @@ struct Stage {
     dashboard: bool,
 }
 
-impl Stage {
+impl RunningDemo {
     /// Shows the progress until the time is over; kills the processor in between.
-    async fn show(&mut self, start: Instant, duration: Duration) -> Result<(), Ended> {
+    async fn show(&mut self, start: Instant, duration: Duration) -> Result<(), EarlyEnd> {
         let kill_at = KILL_AT.min(duration / 3);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -265,7 +269,7 @@ impl Stage {
             self.processor.check()?;
             self.look().await?;
             if cut.is_none_or(|cut| cut.elapsed() >= CUT_EVERY) {
-                self.broker.faults().arm(Rule::next(Api::Produce, Fault::CutAfter));
+                self.broker.faults().arm(FaultRule::next(Api::Produce, Fault::CutAfter));
                 self.cuts += 1;
                 cut = Some(Instant::now());
             }
@@ -278,7 +282,7 @@ impl Stage {
     }
 
     /// Reads and shows everything once.
-    async fn look(&mut self) -> Result<(), Ended> {
+    async fn look(&mut self) -> Result<(), EarlyEnd> {
         let ends = ends(&self.broker)?;
         self.recount.catch_up(&ends).await?;
         if let Some(seen) = self.store.look().await.filter(|seen| seen.read() >= self.seen.read()) {
@@ -302,7 +306,7 @@ impl Stage {
     }
 
     /// SIGKILL in the middle of the work, a restart, and the proof that nothing is lost or counted twice.
-    async fn kill_and_recover(&mut self) -> Result<(), Ended> {
+    async fn kill_and_recover(&mut self) -> Result<(), EarlyEnd> {
         let killed = self.processor.id();
         self.processor.kill();
         let at = ends(&self.broker)?.iter().sum::<i64>();
@@ -340,7 +344,7 @@ impl Stage {
     }
 
     /// Reads everything to its end, and compares.
-    async fn finish(mut self) -> Result<(), Ended> {
+    async fn finish(mut self) -> Result<(), EarlyEnd> {
         self.view.note(Tone::Plain, "stations stopped; the processor reads the rest")?;
         let lost = self.cuts - self.broker.faults().armed();
         self.broker.faults().clear();

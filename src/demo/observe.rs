@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::{Config, IsolationLevel, Row as SqlRow};
 
-use super::outcome::{Outcome, Row};
+use super::outcome::{RecordFates, WindowAverages};
 use crate::engine::checkpoint::Checkpoint;
-use crate::engine::state::State;
+use crate::engine::state::PartitionState;
 use crate::engine::window::{METRICS, Totals};
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
@@ -23,7 +23,7 @@ const STATIONS: &str = "SELECT (EXTRACT(EPOCH FROM window_start) * 1000)::bigint
 
 /// Where the processor's result is.
 #[derive(Debug)]
-pub(super) enum Store {
+pub(super) enum ResultStore {
     /// In the tables.
     Postgres {
         /// Where they are.
@@ -35,17 +35,17 @@ pub(super) enum Store {
     Files(CheckpointStore, i32),
 }
 
-impl Store {
+impl ResultStore {
     /// The result as it is now; none before the processor has made its tables or files.
-    pub(super) async fn look(&mut self) -> Option<Outcome> {
+    pub(super) async fn look(&mut self) -> Option<RecordFates> {
         match self {
-            Store::Files(store, partitions) => {
-                let states: Vec<(i32, State)> = newest_files(store, *partitions)
+            ResultStore::Files(store, partitions) => {
+                let states: Vec<(i32, PartitionState)> = newest_files(store, *partitions)
                     .map(|(partition, file)| (partition, file.state))
                     .collect();
                 (!states.is_empty()).then(|| of_states(&states))
             }
-            Store::Postgres { config, session } => {
+            ResultStore::Postgres { config, session } => {
                 if session.is_none() {
                     *session = Session::open(config).await.ok();
                 }
@@ -60,10 +60,10 @@ impl Store {
     }
 
     /// Windows of single stations, as they are now.
-    pub(super) async fn stations(&mut self) -> Option<BTreeMap<(i64, String), Row>> {
+    pub(super) async fn stations(&mut self) -> Option<BTreeMap<(i64, String), WindowAverages>> {
         match self {
-            Store::Files(store, partitions) => Some(stations_of(newest_files(store, *partitions))),
-            Store::Postgres { session, .. } => {
+            ResultStore::Files(store, partitions) => Some(stations_of(newest_files(store, *partitions))),
+            ResultStore::Postgres { session, .. } => {
                 let session = session.as_ref()?;
                 let rows = session.call(session.client.query(STATIONS, &[])).await.ok()?;
                 let station = |row: &SqlRow| {
@@ -77,7 +77,7 @@ impl Store {
 
     /// The number of dead letters in the table; without a table, none.
     pub(super) async fn dead_letters(&mut self) -> Option<i64> {
-        let Store::Postgres { session: Some(session), .. } = self else { return None };
+        let ResultStore::Postgres { session: Some(session), .. } = self else { return None };
         let count = session.client.query_one("SELECT count(*) FROM weather_dead_letter", &[]);
         session.call(count).await.ok()?.try_get(0).ok()
     }
@@ -89,7 +89,7 @@ fn newest_files(store: &CheckpointStore, partitions: i32) -> impl Iterator<Item 
 }
 
 /// The stations of all partitions added up. Without PostgreSQL nothing is ever confirmed, so the files have all of them.
-fn stations_of(files: impl Iterator<Item = (i32, Checkpoint)>) -> BTreeMap<(i64, String), Row> {
+fn stations_of(files: impl Iterator<Item = (i32, Checkpoint)>) -> BTreeMap<(i64, String), WindowAverages> {
     let mut totals = BTreeMap::<(i64, String), Totals>::new();
     for row in files.flat_map(|(_, file)| file.stations) {
         let of = totals.entry((row.start_ms, row.station.into())).or_default();
@@ -101,13 +101,13 @@ fn stations_of(files: impl Iterator<Item = (i32, Checkpoint)>) -> BTreeMap<(i64,
     }
     let row = |totals: Totals| {
         let averages = std::array::from_fn(|metric| totals.average(metric));
-        Row { readings: totals.readings, averages, is_final: false }
+        WindowAverages { readings: totals.readings, averages, is_final: false }
     };
     totals.into_iter().map(|(key, totals)| (key, row(totals))).collect()
 }
 
 /// All tables as of one moment.
-async fn of_tables(session: &mut Session) -> Result<Outcome, Failure> {
+async fn of_tables(session: &mut Session) -> Result<RecordFates, Failure> {
     let reasons = Reason::ALL.map(Reason::as_str).join(", ");
     let partitions = format!(
         "SELECT partition, next_offset, aggregated, duplicates, skipped, lost, {reasons} FROM weather_partition \
@@ -118,7 +118,7 @@ async fn of_tables(session: &mut Session) -> Result<Outcome, Failure> {
     let windows = transaction.query(WINDOWS, &[]).await?;
     let partitions = transaction.query(&partitions, &[]).await?;
     transaction.commit().await?;
-    let mut outcome = Outcome::default();
+    let mut outcome = RecordFates::default();
     for row in &windows {
         let (start_ms, row) = window_of(row)?;
         outcome.windows.insert(start_ms, row);
@@ -137,16 +137,16 @@ fn fates() -> impl Iterator<Item = &'static str> {
     ["aggregated", "duplicates", "skipped", "lost"].into_iter().chain(Reason::ALL.map(Reason::as_str))
 }
 
-fn window_of(row: &SqlRow) -> Result<(i64, Row), Failure> {
+fn window_of(row: &SqlRow) -> Result<(i64, WindowAverages), Failure> {
     let averages = [row.try_get(3)?, row.try_get(4)?, row.try_get(5)?];
-    Ok((row.try_get(0)?, Row { readings: row.try_get(1)?, is_final: row.try_get(2)?, averages }))
+    Ok((row.try_get(0)?, WindowAverages { readings: row.try_get(1)?, is_final: row.try_get(2)?, averages }))
 }
 
 /// The states of all partitions added up, as the table would show them.
-fn of_states(states: &[(i32, State)]) -> Outcome {
-    let mut outcome = Outcome::default();
+fn of_states(states: &[(i32, PartitionState)]) -> RecordFates {
+    let mut outcome = RecordFates::default();
     let mut windows = BTreeMap::<i64, Totals>::new();
-    for (partition, State { progress, windows: own, .. }) in states {
+    for (partition, PartitionState { progress, windows: own, .. }) in states {
         outcome.offsets.insert(*partition, progress.next_offset);
         let counts = [progress.aggregated, progress.duplicates, progress.skipped, progress.lost];
         for (name, count) in fates().zip(counts.into_iter().chain(progress.rejected)) {
@@ -160,7 +160,7 @@ fn of_states(states: &[(i32, State)]) -> Outcome {
         .map(|(start_ms, totals)| {
             let averages = std::array::from_fn(|metric| totals.average(metric));
             let is_final = start_ms + HOUR_MS <= watermark_ms;
-            (start_ms, Row { readings: totals.readings, averages, is_final })
+            (start_ms, WindowAverages { readings: totals.readings, averages, is_final })
         })
         .collect();
     outcome

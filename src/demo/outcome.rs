@@ -12,7 +12,7 @@ const SHOWN: usize = 5;
 
 /// Averages of one window, of all stations or of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Row {
+pub(super) struct WindowAverages {
     /// Readings in it.
     pub(super) readings: i64,
     /// Temperature °C, humidity %, wind speed m/s.
@@ -23,18 +23,18 @@ pub(super) struct Row {
 
 /// What became of the records up to an offset of each partition.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Outcome {
+pub(super) struct RecordFates {
     /// The next offset of each partition.
     pub(super) offsets: BTreeMap<i32, i64>,
     /// Windows by their start, ms since 1970.
-    pub(super) windows: BTreeMap<i64, Row>,
+    pub(super) windows: BTreeMap<i64, WindowAverages>,
     /// Windows of single stations, by their start and the station's name; read at the end.
-    pub(super) stations: BTreeMap<(i64, String), Row>,
+    pub(super) stations: BTreeMap<(i64, String), WindowAverages>,
     /// How many records became what: `aggregated`, `duplicates`, or the reason of a dead letter.
     pub(super) fates: BTreeMap<&'static str, i64>,
 }
 
-impl Outcome {
+impl RecordFates {
     /// Offsets read, in all partitions together.
     pub(super) fn read(&self) -> i64 {
         self.offsets.values().sum()
@@ -88,13 +88,13 @@ impl Outcome {
 
 /// A sentence for each row that is not as expected.
 fn differing<K: Ord + Clone>(
-    are: &BTreeMap<K, Row>,
-    should_be: &BTreeMap<K, Row>,
+    are: &BTreeMap<K, WindowAverages>,
+    should_be: &BTreeMap<K, WindowAverages>,
     name: impl Fn(&K) -> String,
 ) -> Vec<String> {
     let mut found = Vec::new();
     for key in keys(are, should_be) {
-        let of = |rows: &BTreeMap<K, Row>| rows.get(&key).copied().unwrap_or_default();
+        let of = |rows: &BTreeMap<K, WindowAverages>| rows.get(&key).copied().unwrap_or_default();
         let (is, should) = (of(are), of(should_be));
         if is.readings != should.readings || !is.averages.iter().zip(should.averages).all(near) {
             found.push(format!("{}: {is:?}, expected {should:?}", name(&key)));
@@ -121,9 +121,9 @@ fn near((is, should): (&Option<f64>, Option<f64>)) -> bool {
 mod tests {
     use super::*;
 
-    fn outcome() -> Outcome {
-        let row = Row { readings: 2, averages: [Some(1.5), None, Some(0.0)], is_final: false };
-        Outcome {
+    fn outcome() -> RecordFates {
+        let row = WindowAverages { readings: 2, averages: [Some(1.5), None, Some(0.0)], is_final: false };
+        RecordFates {
             offsets: [(0, 3), (1, 1)].into(),
             windows: [(0, row)].into(),
             stations: [((0, "s".to_owned()), row)].into(),
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn each_difference_is_told() {
-        let is_told = |change: fn(&mut Outcome), words: &str| {
+        let is_told = |change: fn(&mut RecordFates), words: &str| {
             let mut changed = outcome();
             change(&mut changed);
             let found = changed.differences(&outcome());

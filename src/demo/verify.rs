@@ -14,7 +14,7 @@ use simd_json::OwnedValue;
 use simd_json::prelude::*;
 use tokio::time::timeout;
 
-use super::outcome::{Outcome, Row};
+use super::outcome::{RecordFates, WindowAverages};
 use crate::error::{Error, Result};
 use crate::time::now_ms;
 
@@ -45,7 +45,7 @@ struct AllSums {
 
 /// What a record says.
 #[derive(Debug, PartialEq)]
-struct Reading {
+struct PlainReading {
     station: String,
     time_ms: i64,
     metrics: [Option<f64>; 3],
@@ -91,12 +91,12 @@ impl Recount {
     }
 
     /// What the processor's result must be.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> RecordFates {
         let row = |[readings, metrics @ ..]: &Sums| {
             let averages = metrics.map(|(count, sum)| (count > 0).then(|| sum / count as f64));
-            Row { readings: readings.0, averages, is_final: false }
+            WindowAverages { readings: readings.0, averages, is_final: false }
         };
-        Outcome {
+        RecordFates {
             offsets: (0..).zip(self.partitions.iter().map(|partition| partition.next_offset)).collect(),
             windows: self.sums.windows.iter().map(|(start, sums)| (*start, row(sums))).collect(),
             stations: self.sums.stations.iter().map(|(key, sums)| (key.clone(), row(sums))).collect(),
@@ -108,7 +108,7 @@ impl Recount {
 impl CheckedPartition {
     /// What becomes of a record; an averaged one is added to its window and to its station's.
     fn fate(&mut self, record: RecordAndOffset, sums: &mut AllSums) -> &'static str {
-        let Reading { station, time_ms, metrics } = match read(record.record.value) {
+        let PlainReading { station, time_ms, metrics } = match read(record.record.value) {
             Ok(reading) => reading,
             Err(reason) => return reason,
         };
@@ -135,7 +135,7 @@ fn add(sums: &mut Sums, metrics: [Option<f64>; 3]) {
 }
 
 /// A reading, or why it is rejected.
-fn read(value: Option<Vec<u8>>) -> std::result::Result<Reading, &'static str> {
+fn read(value: Option<Vec<u8>>) -> std::result::Result<PlainReading, &'static str> {
     let mut value = value.filter(|value| !value.is_empty()).ok_or("malformed")?;
     // A map, because the last of a repeated field counts.
     let fields: BTreeMap<String, OwnedValue> =
@@ -155,7 +155,7 @@ fn read(value: Option<Vec<u8>>) -> std::result::Result<Reading, &'static str> {
     // A wet hygrometer shows a little more than there can be.
     metrics[1] = metrics[1].map(|humidity| humidity.min(100.0));
     let station = fields.get("station").and_then(|name| name.as_str()).unwrap_or_default().to_owned();
-    Ok(Reading { station, time_ms, metrics })
+    Ok(PlainReading { station, time_ms, metrics })
 }
 
 fn unread(e: &dyn std::fmt::Display) -> Error {
@@ -171,7 +171,7 @@ mod tests {
         let read = |text: &str| read(Some(text.as_bytes().to_vec()));
         assert_eq!(
             read(r#"{"station":"s","timestamp":7,"temperature":-1.5,"humidity":50,"wind_speed":null}"#),
-            Ok(Reading { station: "s".to_owned(), time_ms: 7, metrics: [Some(-1.5), Some(50.0), None] })
+            Ok(PlainReading { station: "s".to_owned(), time_ms: 7, metrics: [Some(-1.5), Some(50.0), None] })
         );
         for (text, reason) in [
             ("", "malformed"),

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::outcome::{Outcome, Row};
+use super::outcome::{RecordFates, WindowAverages};
 use crate::telemetry::human::Grouped;
 use crate::telemetry::output;
 use crate::telemetry::terminal::{self, Colour};
@@ -34,7 +34,7 @@ pub(super) enum Tone {
 #[derive(Debug)]
 pub(super) struct Frame<'a> {
     /// The result so far.
-    pub(super) outcome: &'a Outcome,
+    pub(super) outcome: &'a RecordFates,
     /// Records in the log, all partitions together.
     pub(super) logged: i64,
     /// Records a second, over the last seconds.
@@ -43,12 +43,12 @@ pub(super) struct Frame<'a> {
 
 /// Standard output.
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct DemoView {
     start: Instant,
     plain: Option<Instant>,
 }
 
-impl View {
+impl DemoView {
     /// Nothing shown yet; times count from `start`.
     pub(super) fn new(start: Instant) -> Self {
         Self { start, plain: None }
@@ -90,7 +90,7 @@ impl View {
     }
 
     /// In place of the block, the table of all windows, to stay.
-    pub(super) fn table(&mut self, outcome: &Outcome) -> io::Result<()> {
+    pub(super) fn table(&mut self, outcome: &RecordFates) -> io::Result<()> {
         let rows: String = outcome.windows.iter().map(|(start, row)| line_of(*start, row) + "\n").collect();
         output::show_live(String::new());
         write(format!("\n{}\n{rows}\n", Colour::Bold.paint(&heading())))
@@ -135,7 +135,7 @@ fn heading() -> String {
     format!("{:16}  {:>8}  {:>6}  {:>6}  {:>9}", "window (UTC)", "°C", "%", "m/s", "readings")
 }
 
-fn line_of(start_ms: i64, row: &Row) -> String {
+fn line_of(start_ms: i64, row: &WindowAverages) -> String {
     let start: String = SqlTimestamp(start_ms).to_string().chars().take(16).collect();
     let average = |i: usize, places: usize| {
         row.averages[i].map_or_else(|| "-".to_owned(), |average| format!("{average:.places$}"))
@@ -151,7 +151,7 @@ fn line_of(start_ms: i64, row: &Row) -> String {
 }
 
 /// What became of the records, without the outcomes that did not occur.
-fn counts(outcome: &Outcome) -> String {
+fn counts(outcome: &RecordFates) -> String {
     let all = outcome.fates.iter().filter(|(_, count)| **count > 0);
     let mut words: Vec<String> = vec![format!("averaged {}", Grouped(outcome.count("aggregated")))];
     let rest = all.filter(|(name, _)| **name != "aggregated");
@@ -174,19 +174,23 @@ mod tests {
 
     #[test]
     fn the_block_fits_a_terminal_of_80_by_24() {
-        let mut outcome = Outcome::default();
+        let mut outcome = RecordFates::default();
         for hour in 0..40 {
-            let row = Row { readings: 9_999_999, averages: [Some(-12.345), None, Some(9.0)], is_final: true };
+            let row = WindowAverages {
+                readings: 9_999_999,
+                averages: [Some(-12.345), None, Some(9.0)],
+                is_final: true,
+            };
             outcome.windows.insert(hour * 3_600_000, row);
         }
         for reason in crate::reading::Reason::ALL {
             outcome.fates.insert(reason.as_str(), 123_456);
         }
-        let view = View::new(Instant::now());
+        let view = DemoView::new(Instant::now());
         let block = view.block_of(&Frame { outcome: &outcome, logged: 99_999_999, rate: 12_345.0 });
         assert_eq!(block.lines().count(), 15, "{block}");
         assert!(block.lines().all(|line| line.chars().count() < 80), "{block}");
-        let empty = view.block_of(&Frame { outcome: &Outcome::default(), logged: 0, rate: 0.0 });
+        let empty = view.block_of(&Frame { outcome: &RecordFates::default(), logged: 0, rate: 0.0 });
         assert_eq!(empty.lines().count(), 15, "it does not jump");
     }
 }

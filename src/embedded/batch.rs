@@ -11,7 +11,7 @@
 //! timestamps far in the future.
 
 use super::codes::ErrorCode;
-use super::wire::{Malformed, Reader};
+use super::wire::{MalformedRequest, RequestReader};
 use crate::kafka::crc32c::crc32c;
 
 /// Bytes before the records.
@@ -30,7 +30,7 @@ const CONTROL: i16 = 1 << 5;
 
 /// What the broker needs to know about a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct AppendedHeader {
     pub(super) base_offset: i64,
     /// Bytes of the whole batch.
     pub(super) size: usize,
@@ -48,11 +48,11 @@ pub(super) struct Header {
     record_count: i32,
 }
 
-impl Header {
-    pub(super) fn read(batch: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(batch);
+impl AppendedHeader {
+    pub(super) fn read(batch: &[u8]) -> Result<Self, MalformedRequest> {
+        let mut reader = RequestReader::new(batch);
         let base_offset = reader.int64()?;
-        let size = LENGTH_END + usize::try_from(reader.int32()?).map_err(|_| Malformed)?;
+        let size = LENGTH_END + usize::try_from(reader.int32()?).map_err(|_| MalformedRequest)?;
         let _leader_epoch = reader.int32()?;
         let magic = reader.int8()?;
         let crc = reader.int32()?.cast_unsigned();
@@ -81,7 +81,7 @@ impl Header {
 
 /// The size of the batch at the front of `records`; `None` if it is cut off.
 fn first_batch(records: &[u8]) -> Result<Option<usize>, ErrorCode> {
-    let Some(length) = records.get(8..).and_then(|rest| Reader::new(rest).int32().ok()) else {
+    let Some(length) = records.get(8..).and_then(|rest| RequestReader::new(rest).int32().ok()) else {
         return Ok(None);
     };
     if length < SHORTEST {
@@ -100,13 +100,13 @@ fn first_batch(records: &[u8]) -> Result<Option<usize>, ErrorCode> {
 ///
 /// # Errors
 /// The code with which Kafka refuses it.
-pub(super) fn check_produced(records: &[u8], max_bytes: usize) -> Result<(&[u8], Header), ErrorCode> {
+pub(super) fn check_produced(records: &[u8], max_bytes: usize) -> Result<(&[u8], AppendedHeader), ErrorCode> {
     let size = first_batch(records)?.ok_or(ErrorCode::InvalidRecord)?;
     let (batch, rest) = records.split_at(size);
     if batch.get(16) != Some(&MAGIC.cast_unsigned()) || first_batch(rest)?.is_some() {
         return Err(ErrorCode::InvalidRecord);
     }
-    let header = Header::read(batch).map_err(|Malformed| ErrorCode::CorruptMessage)?;
+    let header = AppendedHeader::read(batch).map_err(|MalformedRequest| ErrorCode::CorruptMessage)?;
     if header.attributes & TRANSACTIONAL != 0 {
         // Kafka allows this only after a transaction has been started.
         return Err(ErrorCode::TransactionalIdAuthorizationFailed);
@@ -144,11 +144,11 @@ pub(super) fn place(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
 /// A compressed batch counts as a whole, from its first record: a reader that seeks to a time gets somewhat older records,
 /// never fewer.
 pub(super) fn first_record_since(batch: &[u8], timestamp_ms: i64, start_offset: i64) -> Option<(i64, i64)> {
-    let header = Header::read(batch).ok().filter(|header| header.max_timestamp_ms >= timestamp_ms)?;
+    let header = AppendedHeader::read(batch).ok().filter(|header| header.max_timestamp_ms >= timestamp_ms)?;
     if header.attributes & CODEC_MASK != 0 {
         return Some((header.base_offset.max(start_offset), header.first_timestamp_ms));
     }
-    let mut reader = Reader::new(batch.get(HEADER_BYTES..)?);
+    let mut reader = RequestReader::new(batch.get(HEADER_BYTES..)?);
     for _ in 0..header.record_count {
         let length = reader.varlong().ok()?;
         let mut record = reader.clone();
@@ -311,7 +311,7 @@ mod tests {
     fn placing_keeps_the_checksum() {
         let mut bytes = batch().encode();
         place(&mut bytes, 77, 3);
-        let header = Header::read(&bytes).unwrap();
+        let header = AppendedHeader::read(&bytes).unwrap();
         assert_eq!(header.base_offset, 77);
         assert_eq!(header.crc, crc32c(&bytes[CHECKED_FROM..]));
     }

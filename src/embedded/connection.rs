@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 
-use super::Shared;
-use super::api::{Api, Request};
+use super::SharedBroker;
+use super::api::{Api, ParsedRequest};
 
 /// Maximum frame of a request without batches.
 const MAX_PLAIN_BYTES: usize = 1 << 20;
@@ -72,10 +72,10 @@ impl Counters {
 }
 
 /// Counts a connection for as long as it is open.
-struct Open(Arc<Shared>);
+struct Open(Arc<SharedBroker>);
 
 impl Open {
-    fn new(broker: Arc<Shared>) -> Self {
+    fn new(broker: Arc<SharedBroker>) -> Self {
         broker.counters.accepted.fetch_add(1, Ordering::Relaxed);
         broker.counters.open.fetch_add(1, Ordering::Relaxed);
         Self(broker)
@@ -89,13 +89,13 @@ impl Drop for Open {
 }
 
 /// Serves a client until it disconnects, violates the protocol, or a fault ends it.
-pub(super) async fn serve(stream: TcpStream, broker: Arc<Shared>) {
+pub(super) async fn serve(stream: TcpStream, broker: Arc<SharedBroker>) {
     let open = Open::new(broker);
     // In every case the client sees a closed connection; nobody else needs to know.
     let _ = converse(stream, &open.0).await;
 }
 
-async fn converse(stream: TcpStream, broker: &Shared) -> Result<()> {
+async fn converse(stream: TcpStream, broker: &SharedBroker) -> Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -103,7 +103,7 @@ async fn converse(stream: TcpStream, broker: &Shared) -> Result<()> {
     let mut frame = Vec::new();
     loop {
         read_frame(&mut reader, &mut frame, broker.options.max_request_bytes).await?;
-        let Ok(request) = Request::parse(&frame) else { return Err(ErrorKind::InvalidData.into()) };
+        let Ok(request) = ParsedRequest::parse(&frame) else { return Err(ErrorKind::InvalidData.into()) };
         broker.counters.count(request.api());
         let answer = tokio::select! {
             biased;

@@ -14,7 +14,7 @@ const MAX_NAME: usize = 249;
 const MAX_OFFSETS: usize = 20_000;
 
 /// Group, topic, partition.
-type Place = (String, String, i32);
+type CommittedPartition = (String, String, i32);
 
 /// A topic's id and the offset that a group reads next in a partition of it.
 type Committed = ([u8; 16], i64);
@@ -22,11 +22,11 @@ type Committed = ([u8; 16], i64);
 /// The groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    offsets: Mutex<BTreeMap<Place, Committed>>,
+    offsets: Mutex<BTreeMap<CommittedPartition, Committed>>,
 }
 
 impl Groups {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Committed>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<CommittedPartition, Committed>> {
         self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

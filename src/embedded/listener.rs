@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::Shared;
+use super::SharedBroker;
 use super::connection::serve;
 
 /// Pause after a failed accept, most likely because file descriptors have run out.
@@ -19,7 +19,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The commands to the task.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ListenerCommand {
     /// Close all connections; new ones are accepted.
     DropConnections,
     /// Leave new connections in the system's queue: the client sees them open, but gets no answer.
@@ -33,10 +33,14 @@ pub(super) enum Command {
 }
 
 /// A command, and where to report that it is done.
-pub(super) type Order = (Command, oneshot::Sender<()>);
+pub(super) type ListenerOrder = (ListenerCommand, oneshot::Sender<()>);
 
 /// Runs until the sender of commands is dropped.
-pub(super) async fn run(listener: TcpListener, broker: Arc<Shared>, mut orders: mpsc::Receiver<Order>) {
+pub(super) async fn run(
+    listener: TcpListener,
+    broker: Arc<SharedBroker>,
+    mut orders: mpsc::Receiver<ListenerOrder>,
+) {
     let mut listener = Some(listener);
     let mut paused = false;
     let mut connections = JoinSet::new();
@@ -45,14 +49,14 @@ pub(super) async fn run(listener: TcpListener, broker: Arc<Shared>, mut orders: 
             order = orders.recv() => {
                 let Some((command, done)) = order else { return };
                 match command {
-                    Command::DropConnections => connections.shutdown().await,
-                    Command::Pause => paused = true,
-                    Command::Resume => paused = false,
-                    Command::Close => {
+                    ListenerCommand::DropConnections => connections.shutdown().await,
+                    ListenerCommand::Pause => paused = true,
+                    ListenerCommand::Resume => paused = false,
+                    ListenerCommand::Close => {
                         listener = None;
                         connections.shutdown().await;
                     }
-                    Command::Listen(again) => listener = Some(again),
+                    ListenerCommand::Listen(again) => listener = Some(again),
                 }
                 // The caller may have been cancelled.
                 let _ = done.send(());

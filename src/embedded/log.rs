@@ -22,7 +22,7 @@ pub(super) const ENTRY_BYTES: usize = 128;
 
 /// A batch in the log.
 #[derive(Debug)]
-struct Entry {
+struct LogEntry {
     base_offset: i64,
     leader_epoch: i32,
     last_offset: i64,
@@ -32,7 +32,7 @@ struct Entry {
     bytes: Arc<[u8]>,
 }
 
-impl Entry {
+impl LogEntry {
     fn size(&self) -> usize {
         self.bytes.len() + ENTRY_BYTES
     }
@@ -40,8 +40,8 @@ impl Entry {
 
 /// A partition.
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    entries: VecDeque<Entry>,
+pub(super) struct PartitionLog {
+    entries: VecDeque<LogEntry>,
     start_offset: i64,
     end_offset: i64,
     /// Raised whenever a leader is elected.
@@ -54,7 +54,7 @@ pub(super) struct Log {
 
 /// What a fetch requests from one partition.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct PartitionFetch {
     pub(super) partition: i32,
     pub(super) offset: i64,
     /// The leader's epoch, as the client knows it.
@@ -75,7 +75,7 @@ pub(super) struct Slice {
     pub(super) diverged: Option<(i32, i64)>,
 }
 
-impl Log {
+impl PartitionLog {
     pub(super) fn start_offset(&self) -> i64 {
         self.start_offset
     }
@@ -107,17 +107,22 @@ impl Log {
     ///
     /// # Errors
     /// It is not the one that comes next.
-    pub(super) fn check_sequence(&self, header: &batch::Header) -> Result<Option<i64>, ErrorCode> {
+    pub(super) fn check_sequence(&self, header: &batch::AppendedHeader) -> Result<Option<i64>, ErrorCode> {
         self.sequences.check(header)
     }
 
     /// Bytes that the log takes.
     pub(super) fn size(&self) -> usize {
-        self.entries.iter().map(Entry::size).sum()
+        self.entries.iter().map(LogEntry::size).sum()
     }
 
     /// Appends a batch; returns the bytes that it takes.
-    pub(super) fn append(&mut self, mut bytes: Arc<[u8]>, header: batch::Header, order: u64) -> usize {
+    pub(super) fn append(
+        &mut self,
+        mut bytes: Arc<[u8]>,
+        header: batch::AppendedHeader,
+        order: u64,
+    ) -> usize {
         let base_offset = self.end_offset;
         // The batch has no other owner yet, so it is changed in place.
         batch::place(Arc::make_mut(&mut bytes), base_offset, self.leader_epoch);
@@ -125,7 +130,7 @@ impl Log {
         let last_offset = base_offset.saturating_add(header.last_offset_delta.max(0).into());
         let max_timestamp_ms = header.max_timestamp_ms;
         let leader_epoch = self.leader_epoch;
-        let entry = Entry { base_offset, leader_epoch, last_offset, max_timestamp_ms, order, bytes };
+        let entry = LogEntry { base_offset, leader_epoch, last_offset, max_timestamp_ms, order, bytes };
         let size = entry.size();
         self.end_offset = last_offset.saturating_add(1);
         self.entries.push_back(entry);
@@ -136,7 +141,7 @@ impl Log {
     /// `at_least_one`.
     pub(super) fn read(
         &self,
-        wanted: &Wanted,
+        wanted: &PartitionFetch,
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Slice, ErrorCode> {
@@ -238,26 +243,26 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch::{Header, RawBatch};
+    use super::super::batch::{AppendedHeader, RawBatch};
     use super::*;
 
     /// A log with one batch for each number of offsets.
-    fn log(batches: &[i32]) -> Log {
-        let mut log = Log::default();
+    fn log(batches: &[i32]) -> PartitionLog {
+        let mut log = PartitionLog::default();
         for (order, offsets) in (0..).zip(batches) {
             let bytes = RawBatch::compacted_away(*offsets, i64::from(*offsets)).encode();
-            let header = Header::read(&bytes).unwrap();
+            let header = AppendedHeader::read(&bytes).unwrap();
             log.append(Arc::from(bytes), header, order);
         }
         log
     }
 
-    fn at(offset: i64) -> Wanted {
-        Wanted { partition: 0, offset, leader_epoch: ANY_EPOCH, last_epoch: ANY_EPOCH, max_bytes: 0 }
+    fn at(offset: i64) -> PartitionFetch {
+        PartitionFetch { partition: 0, offset, leader_epoch: ANY_EPOCH, last_epoch: ANY_EPOCH, max_bytes: 0 }
     }
 
     fn base_offsets(slice: &Slice) -> Vec<i64> {
-        slice.batches.iter().map(|batch| Header::read(batch).unwrap().base_offset).collect()
+        slice.batches.iter().map(|batch| AppendedHeader::read(batch).unwrap().base_offset).collect()
     }
 
     #[test]
@@ -328,13 +333,14 @@ mod tests {
     #[test]
     fn a_client_that_has_read_what_was_cut_is_told_where() {
         let mut log = log(&[3, 1, 10]);
-        let known = |leader_epoch, last_epoch, offset| Wanted { leader_epoch, last_epoch, ..at(offset) };
+        let known =
+            |leader_epoch, last_epoch, offset| PartitionFetch { leader_epoch, last_epoch, ..at(offset) };
         log.truncate(6);
         assert_eq!(log.leader_epoch(), 1);
         assert_eq!(log.read(&known(0, 0, 3), 99, true).unwrap_err(), ErrorCode::FencedLeaderEpoch);
         assert_eq!(log.read(&known(2, 0, 3), 99, true).unwrap_err(), ErrorCode::UnknownLeaderEpoch);
         let bytes = RawBatch::compacted_away(20, 0).encode();
-        log.append(Arc::from(bytes.clone()), Header::read(&bytes).unwrap(), 9);
+        log.append(Arc::from(bytes.clone()), AppendedHeader::read(&bytes).unwrap(), 9);
         for (last_epoch, offset, diverged) in [
             (0, 3, None),
             (0, 6, None),
@@ -349,7 +355,7 @@ mod tests {
 
     #[test]
     fn waiters_that_gave_up_do_not_pile_up() {
-        let mut log = Log::default();
+        let mut log = PartitionLog::default();
         for _ in 0..100 {
             log.wait(&Arc::new(Notify::new()));
         }

@@ -48,8 +48,8 @@ use tokio::task::JoinHandle;
 pub use api::Api;
 pub use batch::{NO_PRODUCER, RawBatch};
 pub use codes::ErrorCode;
-use listener::{Command, Order};
-pub use testing::{Fault, Faults, Rule};
+use listener::{ListenerCommand, ListenerOrder};
+pub use testing::{Fault, FaultRule, Faults};
 
 /// The broker's number in the cluster.
 const NODE_ID: i32 = 1;
@@ -90,11 +90,11 @@ impl Default for Options {
 
 /// What all tasks of a broker share.
 #[derive(Debug)]
-struct Shared {
+struct SharedBroker {
     options: Options,
     /// Where it listens now. Relaxed: callers that need a new port learn of it after the move is done.
     port: AtomicU16,
-    store: store::Store,
+    store: store::TopicStore,
     groups: groups::Groups,
     /// Identifies this broker's cluster.
     cluster_id: String,
@@ -104,7 +104,7 @@ struct Shared {
     counters: connection::Counters,
 }
 
-impl Shared {
+impl SharedBroker {
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.load(Ordering::Relaxed)).into()
     }
@@ -123,8 +123,8 @@ impl Shared {
 /// A running broker. Dropping it closes its socket and all connections, and frees the records.
 #[derive(Debug)]
 pub struct Broker {
-    shared: Arc<Shared>,
-    orders: mpsc::Sender<Order>,
+    shared: Arc<SharedBroker>,
+    orders: mpsc::Sender<ListenerOrder>,
     task: JoinHandle<()>,
 }
 
@@ -141,9 +141,9 @@ impl Broker {
     /// The port is taken, or no socket is available.
     pub async fn start(options: Options) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedBroker {
             port: AtomicU16::new(listener.local_addr()?.port()),
-            store: store::Store::new(options.limit_bytes),
+            store: store::TopicStore::new(options.limit_bytes),
             groups: groups::Groups::default(),
             cluster_id: format!("embedded-{:032x}", u128::from_be_bytes(store::random_id())),
             next_producer_id: AtomicI64::new(0),
@@ -237,7 +237,7 @@ impl Broker {
     /// Closes the socket and all connections, as when the broker's process is killed: new connections are refused. The
     /// records stay, and the port is free for [`restart`](Self::restart) or for another broker.
     pub async fn stop(&self) {
-        self.order(Command::Close).await;
+        self.order(ListenerCommand::Close).await;
     }
 
     /// Listens again on the same port after [`stop`](Self::stop).
@@ -259,12 +259,12 @@ impl Broker {
     async fn listen(&self, address: SocketAddr) -> std::io::Result<()> {
         let listener = TcpListener::bind(address).await?;
         self.shared.port.store(listener.local_addr()?.port(), Ordering::Relaxed);
-        self.order(Command::Listen(listener)).await;
+        self.order(ListenerCommand::Listen(listener)).await;
         Ok(())
     }
 
     /// Returns when the task has done it.
-    async fn order(&self, command: Command) {
+    async fn order(&self, command: ListenerCommand) {
         let (done, wait) = oneshot::channel();
         // Both fail only if the task has ended, because the runtime shuts down.
         if self.orders.send((command, done)).await.is_ok() {

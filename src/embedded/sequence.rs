@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::batch::Header;
+use super::batch::AppendedHeader;
 use super::codes::ErrorCode;
 
 /// Batches remembered of a producer: as many as it may have in flight.
@@ -19,28 +19,28 @@ const HIGHEST: i32 = i32::MAX;
 
 /// A batch that was appended.
 #[derive(Debug, Clone, Copy)]
-struct Batch {
+struct NumberedBatch {
     first: i32,
     last: i32,
     base_offset: i64,
 }
 
 #[derive(Debug, Default)]
-struct Producer {
+struct ProducerState {
     epoch: i16,
     /// The oldest first.
-    batches: VecDeque<Batch>,
+    batches: VecDeque<NumberedBatch>,
 }
 
 /// The idempotent producers of a log.
 #[derive(Debug, Default)]
 pub(super) struct Sequences {
-    producers: BTreeMap<i64, Producer>,
+    producers: BTreeMap<i64, ProducerState>,
 }
 
 impl Sequences {
     /// Whether a batch is the next one (`None`), or one of the last (its base offset).
-    pub(super) fn check(&self, header: &Header) -> Result<Option<i64>, ErrorCode> {
+    pub(super) fn check(&self, header: &AppendedHeader) -> Result<Option<i64>, ErrorCode> {
         let Some(producer) = self.producers.get(&header.producer_id) else { return Ok(None) };
         if header.producer_epoch < producer.epoch {
             return Err(ErrorCode::InvalidProducerEpoch);
@@ -59,7 +59,7 @@ impl Sequences {
     }
 
     /// Remembers a batch that was appended.
-    pub(super) fn note(&mut self, header: &Header, base_offset: i64) {
+    pub(super) fn note(&mut self, header: &AppendedHeader, base_offset: i64) {
         if header.producer_id < 0 {
             return;
         }
@@ -68,13 +68,13 @@ impl Sequences {
         }
         let producer = self.producers.entry(header.producer_id).or_default();
         if producer.epoch != header.producer_epoch {
-            *producer = Producer { epoch: header.producer_epoch, batches: VecDeque::new() };
+            *producer = ProducerState { epoch: header.producer_epoch, batches: VecDeque::new() };
         }
         if producer.batches.len() == REMEMBERED {
             producer.batches.pop_front();
         }
         let (first, last) = numbers(header);
-        producer.batches.push_back(Batch { first, last, base_offset });
+        producer.batches.push_back(NumberedBatch { first, last, base_offset });
     }
 
     /// Forgets what the log no longer has: the batches from `offset` on.
@@ -86,7 +86,7 @@ impl Sequences {
     }
 
     fn forget_one(&mut self) {
-        let newest = |producer: &Producer| producer.batches.back().map(|batch| batch.base_offset);
+        let newest = |producer: &ProducerState| producer.batches.back().map(|batch| batch.base_offset);
         let silent = self.producers.iter().min_by_key(|(_, producer)| newest(producer)).map(|(id, _)| *id);
         if let Some(silent) = silent {
             self.producers.remove(&silent);
@@ -95,7 +95,7 @@ impl Sequences {
 }
 
 /// The numbers of a batch's first and last record.
-fn numbers(header: &Header) -> (i32, i32) {
+fn numbers(header: &AppendedHeader) -> (i32, i32) {
     (header.first_sequence, after(header.first_sequence, header.last_offset_delta))
 }
 
@@ -110,12 +110,12 @@ mod tests {
     use super::*;
 
     /// The header of a batch of `count` records from `first` on.
-    fn header(producer: (i64, i16), first: i32, count: i32) -> Header {
+    fn header(producer: (i64, i16), first: i32, count: i32) -> AppendedHeader {
         let mut bytes = RawBatch::compacted_away(count, 0).encode();
         bytes[43..51].copy_from_slice(&producer.0.to_be_bytes());
         bytes[51..53].copy_from_slice(&producer.1.to_be_bytes());
         bytes[53..57].copy_from_slice(&first.to_be_bytes());
-        Header::read(&bytes).unwrap()
+        AppendedHeader::read(&bytes).unwrap()
     }
 
     #[test]

@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-use super::batch::Header;
+use super::batch::AppendedHeader;
 use super::codes::ErrorCode;
-use super::log::{Log, Slice, Wanted};
+use super::log::{PartitionFetch, PartitionLog, Slice};
 
 /// Longest name of a topic, in bytes.
 const MAX_TOPIC_NAME: usize = 249;
@@ -24,14 +24,14 @@ const MAX_PARTITIONS: usize = 10_000;
 
 /// The topics.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct TopicStore {
     limit_bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<StoredTopics>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    topics: BTreeMap<String, Topic>,
+struct StoredTopics {
+    topics: BTreeMap<String, StoredTopic>,
     /// Sum of the logs' sizes.
     bytes: usize,
     /// Batches appended so far.
@@ -49,9 +49,9 @@ pub(super) struct Appended {
 
 /// A topic of the broker. Created again under its name, it has another id.
 #[derive(Debug)]
-struct Topic {
+struct StoredTopic {
     id: [u8; 16],
-    logs: Vec<Log>,
+    logs: Vec<PartitionLog>,
 }
 
 /// What metadata has of a topic: its id, and the leaders' epochs by partition.
@@ -70,21 +70,21 @@ pub(super) enum TopicName<'a> {
 
 /// The results of a fetch: one for each partition, in the order of the request.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FetchResults {
     pub(super) slices: Vec<Result<Slice, ErrorCode>>,
     /// There are enough bytes, or an error, so the answer must not wait.
     pub(super) complete: bool,
 }
 
-impl State {
-    fn log(&mut self, topic: &str, partition: i32) -> Result<&mut Log, ErrorCode> {
+impl StoredTopics {
+    fn log(&mut self, topic: &str, partition: i32) -> Result<&mut PartitionLog, ErrorCode> {
         usize::try_from(partition)
             .ok()
             .and_then(|index| self.topics.get_mut(topic)?.logs.get_mut(index))
             .ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
-    fn log_of(&mut self, topic: TopicName<'_>, partition: i32) -> Result<&mut Log, ErrorCode> {
+    fn log_of(&mut self, topic: TopicName<'_>, partition: i32) -> Result<&mut PartitionLog, ErrorCode> {
         match topic {
             TopicName::Name(name) => self.log(name, partition),
             TopicName::Id(id) => {
@@ -126,12 +126,12 @@ fn notify(waiters: Vec<Weak<Notify>>) {
     }
 }
 
-impl Store {
+impl TopicStore {
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self { limit_bytes, state: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StoredTopics> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,8 +157,8 @@ impl Store {
             return Err(ErrorCode::PolicyViolation);
         }
         if !only_check {
-            let logs = std::iter::repeat_with(Log::default).take(partitions).collect();
-            state.topics.insert(name.to_owned(), Topic { id: random_id(), logs });
+            let logs = std::iter::repeat_with(PartitionLog::default).take(partitions).collect();
+            state.topics.insert(name.to_owned(), StoredTopic { id: random_id(), logs });
         }
         Ok(())
     }
@@ -167,9 +167,9 @@ impl Store {
     pub(super) fn delete_topic(&self, name: &str) -> Result<(), ErrorCode> {
         let mut state = self.lock();
         let mut logs = state.topics.remove(name).ok_or(ErrorCode::UnknownTopicOrPartition)?.logs;
-        state.bytes -= logs.iter().map(Log::size).sum::<usize>();
+        state.bytes -= logs.iter().map(PartitionLog::size).sum::<usize>();
         drop(state);
-        notify(logs.iter_mut().flat_map(Log::take_waiters).collect());
+        notify(logs.iter_mut().flat_map(PartitionLog::take_waiters).collect());
         Ok(())
     }
 
@@ -185,7 +185,7 @@ impl Store {
         if others - logs.len() + total > MAX_PARTITIONS {
             return Err(ErrorCode::PolicyViolation);
         }
-        logs.resize_with(total, Log::default);
+        logs.resize_with(total, PartitionLog::default);
         Ok(())
     }
 
@@ -196,7 +196,7 @@ impl Store {
 
     /// A topic.
     pub(super) fn topic(&self, name: &str) -> Option<TopicInfo> {
-        self.lock().topics.get(name).map(Topic::info)
+        self.lock().topics.get(name).map(StoredTopic::info)
     }
 
     /// The epoch of a partition's leader.
@@ -236,7 +236,7 @@ impl Store {
         topic: &str,
         partition: i32,
         batch: Arc<[u8]>,
-        header: Header,
+        header: AppendedHeader,
     ) -> Result<Appended, ErrorCode> {
         let mut state = self.lock();
         let log = state.log(topic, partition)?;
@@ -253,18 +253,18 @@ impl Store {
         topic: &str,
         partition: i32,
         batch: Arc<[u8]>,
-        header: Header,
+        header: AppendedHeader,
     ) -> Result<Appended, ErrorCode> {
         self.append_locked(self.lock(), topic, partition, batch, header)
     }
 
     fn append_locked(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, StoredTopics>,
         topic: &str,
         partition: i32,
         batch: Arc<[u8]>,
-        header: Header,
+        header: AppendedHeader,
     ) -> Result<Appended, ErrorCode> {
         let order = state.appended;
         let log = state.log(topic, partition)?;
@@ -285,12 +285,12 @@ impl Store {
     /// All partitions together return at most `max_bytes`, but at least the first batch that is found.
     pub(super) fn read(
         &self,
-        topics: &[(TopicName<'_>, Vec<Wanted>)],
+        topics: &[(TopicName<'_>, Vec<PartitionFetch>)],
         min_bytes: usize,
         max_bytes: usize,
         waiter: &Arc<Notify>,
-    ) -> Found {
-        let mut found = Found::default();
+    ) -> FetchResults {
+        let mut found = FetchResults::default();
         let mut bytes = 0;
         let mut state = self.lock();
         let wanted = || topics.iter().flat_map(|(topic, all)| all.iter().map(move |wanted| (*topic, wanted)));
@@ -353,7 +353,7 @@ impl Store {
         &self,
         topic: &str,
         partition: i32,
-        change: impl FnOnce(&mut Log) -> Result<(i64, usize), ErrorCode>,
+        change: impl FnOnce(&mut PartitionLog) -> Result<(i64, usize), ErrorCode>,
     ) -> Result<i64, ErrorCode> {
         let mut state = self.lock();
         let log = state.log(topic, partition)?;
@@ -366,9 +366,9 @@ impl Store {
     }
 }
 
-impl Topic {
+impl StoredTopic {
     fn info(&self) -> TopicInfo {
-        TopicInfo { id: self.id, leader_epochs: self.logs.iter().map(Log::leader_epoch).collect() }
+        TopicInfo { id: self.id, leader_epochs: self.logs.iter().map(PartitionLog::leader_epoch).collect() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kafka's primitive types: read from an untrusted request, written to an answer.
 //!
 //! A request and its answer have one version. From some version on, which each kind of request defines, lengths are compact
-//! and structures end with tagged fields ("flexible"). [`Reader`] and [`Answer`] handle both forms, so the code of each kind
+//! and structures end with tagged fields ("flexible"). [`RequestReader`] and [`AnswerWriter`] handle both forms, so the code of each kind
 //! makes the same calls for both.
 //!
 //! The client has a reader and a writer of its own (`kafka::wire`). That there are two is meant: most tests let the client
@@ -20,11 +20,11 @@ const MAX_ITEMS: usize = 20_000;
 
 /// The bytes are not a request of the protocol; the connection they came from is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) struct MalformedRequest;
 
 /// Takes values off the front of a request.
 #[derive(Debug, Clone)]
-pub(super) struct Reader<'a> {
+pub(super) struct RequestReader<'a> {
     rest: &'a [u8],
     items_left: usize,
     /// Version of the request.
@@ -32,7 +32,7 @@ pub(super) struct Reader<'a> {
     flexible: bool,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> RequestReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, items_left: MAX_ITEMS, version: 0, flexible: false }
     }
@@ -42,39 +42,39 @@ impl<'a> Reader<'a> {
         (self.version, self.flexible) = (version, flexible);
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Malformed)?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], MalformedRequest> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(MalformedRequest)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed)?;
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], MalformedRequest> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(MalformedRequest)?;
         self.rest = rest;
         Ok(*taken)
     }
 
-    pub(super) fn int8(&mut self) -> Result<i8, Malformed> {
+    pub(super) fn int8(&mut self) -> Result<i8, MalformedRequest> {
         self.fixed().map(i8::from_be_bytes)
     }
 
-    pub(super) fn int16(&mut self) -> Result<i16, Malformed> {
+    pub(super) fn int16(&mut self) -> Result<i16, MalformedRequest> {
         self.fixed().map(i16::from_be_bytes)
     }
 
-    pub(super) fn int32(&mut self) -> Result<i32, Malformed> {
+    pub(super) fn int32(&mut self) -> Result<i32, MalformedRequest> {
         self.fixed().map(i32::from_be_bytes)
     }
 
-    pub(super) fn int64(&mut self) -> Result<i64, Malformed> {
+    pub(super) fn int64(&mut self) -> Result<i64, MalformedRequest> {
         self.fixed().map(i64::from_be_bytes)
     }
 
-    pub(super) fn boolean(&mut self) -> Result<bool, Malformed> {
+    pub(super) fn boolean(&mut self) -> Result<bool, MalformedRequest> {
         Ok(self.int8()? != 0)
     }
 
-    fn unsigned_varlong(&mut self) -> Result<u64, Malformed> {
+    fn unsigned_varlong(&mut self) -> Result<u64, MalformedRequest> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let [byte] = self.fixed()?;
@@ -83,77 +83,77 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        Err(Malformed)
+        Err(MalformedRequest)
     }
 
     /// A signed number in zigzag form, as records use it.
-    pub(super) fn varlong(&mut self) -> Result<i64, Malformed> {
+    pub(super) fn varlong(&mut self) -> Result<i64, MalformedRequest> {
         let zigzag = self.unsigned_varlong()?;
         Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
     }
 
     /// Skips the next `count` bytes.
-    pub(super) fn skip(&mut self, count: i64) -> Result<(), Malformed> {
-        self.take(usize::try_from(count).map_err(|_| Malformed)?).map(drop)
+    pub(super) fn skip(&mut self, count: i64) -> Result<(), MalformedRequest> {
+        self.take(usize::try_from(count).map_err(|_| MalformedRequest)?).map(drop)
     }
 
-    pub(super) fn string(&mut self) -> Result<&'a str, Malformed> {
-        self.nullable_string()?.ok_or(Malformed)
+    pub(super) fn string(&mut self) -> Result<&'a str, MalformedRequest> {
+        self.nullable_string()?.ok_or(MalformedRequest)
     }
 
-    pub(super) fn nullable_string(&mut self) -> Result<Option<&'a str>, Malformed> {
+    pub(super) fn nullable_string(&mut self) -> Result<Option<&'a str>, MalformedRequest> {
         let Some(length) = self.string_length()? else { return Ok(None) };
-        std::str::from_utf8(self.take(length)?).map(Some).map_err(|_| Malformed)
+        std::str::from_utf8(self.take(length)?).map(Some).map_err(|_| MalformedRequest)
     }
 
-    fn string_length(&mut self) -> Result<Option<usize>, Malformed> {
+    fn string_length(&mut self) -> Result<Option<usize>, MalformedRequest> {
         if self.flexible {
             return self.compact_length();
         }
         match self.int16()? {
             -1 => Ok(None),
-            length => usize::try_from(length).map(Some).map_err(|_| Malformed),
+            length => usize::try_from(length).map(Some).map_err(|_| MalformedRequest),
         }
     }
 
     /// The length of an array or of bytes; `None` is null.
-    fn length(&mut self) -> Result<Option<usize>, Malformed> {
+    fn length(&mut self) -> Result<Option<usize>, MalformedRequest> {
         if self.flexible {
             return self.compact_length();
         }
         match self.int32()? {
             -1 => Ok(None),
-            length => usize::try_from(length).map(Some).map_err(|_| Malformed),
+            length => usize::try_from(length).map(Some).map_err(|_| MalformedRequest),
         }
     }
 
-    fn compact_length(&mut self) -> Result<Option<usize>, Malformed> {
+    fn compact_length(&mut self) -> Result<Option<usize>, MalformedRequest> {
         let length = self.unsigned_varlong()?.checked_sub(1).map(usize::try_from);
-        length.transpose().map_err(|_| Malformed)
+        length.transpose().map_err(|_| MalformedRequest)
     }
 
-    pub(super) fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+    pub(super) fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, MalformedRequest> {
         let Some(length) = self.length()? else { return Ok(None) };
         self.take(length).map(Some)
     }
 
-    pub(super) fn uuid(&mut self) -> Result<[u8; 16], Malformed> {
+    pub(super) fn uuid(&mut self) -> Result<[u8; 16], MalformedRequest> {
         self.fixed()
     }
 
     /// Reads an array with `item`; null is an empty one.
     pub(super) fn array<T>(
         &mut self,
-        item: impl FnMut(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Vec<T>, Malformed> {
+        item: impl FnMut(&mut Self) -> Result<T, MalformedRequest>,
+    ) -> Result<Vec<T>, MalformedRequest> {
         Ok(self.nullable_array(item)?.unwrap_or_default())
     }
 
     /// Reads an array with `item`; `None` if it is null.
     pub(super) fn nullable_array<T>(
         &mut self,
-        item: impl FnMut(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Option<Vec<T>>, Malformed> {
+        item: impl FnMut(&mut Self) -> Result<T, MalformedRequest>,
+    ) -> Result<Option<Vec<T>>, MalformedRequest> {
         let Some(length) = self.length()? else { return Ok(None) };
         self.items(length, item).map(Some)
     }
@@ -161,34 +161,34 @@ impl<'a> Reader<'a> {
     fn items<T>(
         &mut self,
         length: usize,
-        mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Vec<T>, Malformed> {
-        self.items_left = self.items_left.checked_sub(length).ok_or(Malformed)?;
+        mut item: impl FnMut(&mut Self) -> Result<T, MalformedRequest>,
+    ) -> Result<Vec<T>, MalformedRequest> {
+        self.items_left = self.items_left.checked_sub(length).ok_or(MalformedRequest)?;
         (0..length).map(|_| item(self)).collect()
     }
 
     /// Skips the tagged fields at the end of a structure, if this version has them; none is used here.
-    pub(super) fn tagged_fields(&mut self) -> Result<(), Malformed> {
+    pub(super) fn tagged_fields(&mut self) -> Result<(), MalformedRequest> {
         if !self.flexible {
             return Ok(());
         }
         for _ in 0..self.unsigned_varlong()? {
             self.unsigned_varlong()?;
             let length = self.unsigned_varlong()?;
-            self.take(usize::try_from(length).map_err(|_| Malformed)?)?;
+            self.take(usize::try_from(length).map_err(|_| MalformedRequest)?)?;
         }
         Ok(())
     }
 
     /// Everything must have been read.
-    pub(super) fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
+    pub(super) fn end(&self) -> Result<(), MalformedRequest> {
+        if self.rest.is_empty() { Ok(()) } else { Err(MalformedRequest) }
     }
 }
 
 /// An answer while it is written.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AnswerWriter {
     bytes: Vec<u8>,
     /// Stored batches, each with the place in `bytes` before which it goes, in order.
     splices: Vec<(usize, Arc<[u8]>)>,
@@ -197,7 +197,7 @@ pub(super) struct Answer {
     flexible: bool,
 }
 
-impl Answer {
+impl AnswerWriter {
     /// An empty answer to the request of this correlation id, with the old form of a header, which has no tagged fields.
     pub(super) fn new(correlation_id: i32, version: i16, flexible: bool) -> Self {
         let mut answer = Self { bytes: Vec::with_capacity(128), splices: Vec::new(), version, flexible };
@@ -308,8 +308,8 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn flexible(bytes: &[u8]) -> Reader<'_> {
-        let mut reader = Reader::new(bytes);
+    fn flexible(bytes: &[u8]) -> RequestReader<'_> {
+        let mut reader = RequestReader::new(bytes);
         reader.speak(1, true);
         reader
     }
@@ -317,16 +317,16 @@ mod tests {
     #[test]
     fn lengths_are_not_trusted() {
         let huge = i32::MAX.to_be_bytes();
-        assert_eq!(Reader::new(&huge).nullable_bytes(), Err(Malformed));
-        assert_eq!(Reader::new(&huge).array(|_| Ok(())), Err(Malformed));
-        assert_eq!(Reader::new(&(-2_i32).to_be_bytes()).array(|_| Ok(())), Err(Malformed));
-        assert_eq!(Reader::new(&(-2_i16).to_be_bytes()).nullable_string(), Err(Malformed));
-        assert_eq!(flexible(&[0xFF; 9]).string(), Err(Malformed));
-        assert_eq!(Reader::new(&[0xFF; 11]).varlong(), Err(Malformed));
-        assert_eq!(flexible(&[3, b'a']).string(), Err(Malformed));
-        assert_eq!(flexible(&[2, 0xFF]).string(), Err(Malformed));
-        assert_eq!(flexible(&[0xFF, 0xFF, 0x7F, 1]).tagged_fields(), Err(Malformed));
-        assert_eq!(Reader::new(&[0]).end(), Err(Malformed));
+        assert_eq!(RequestReader::new(&huge).nullable_bytes(), Err(MalformedRequest));
+        assert_eq!(RequestReader::new(&huge).array(|_| Ok(())), Err(MalformedRequest));
+        assert_eq!(RequestReader::new(&(-2_i32).to_be_bytes()).array(|_| Ok(())), Err(MalformedRequest));
+        assert_eq!(RequestReader::new(&(-2_i16).to_be_bytes()).nullable_string(), Err(MalformedRequest));
+        assert_eq!(flexible(&[0xFF; 9]).string(), Err(MalformedRequest));
+        assert_eq!(RequestReader::new(&[0xFF; 11]).varlong(), Err(MalformedRequest));
+        assert_eq!(flexible(&[3, b'a']).string(), Err(MalformedRequest));
+        assert_eq!(flexible(&[2, 0xFF]).string(), Err(MalformedRequest));
+        assert_eq!(flexible(&[0xFF, 0xFF, 0x7F, 1]).tagged_fields(), Err(MalformedRequest));
+        assert_eq!(RequestReader::new(&[0]).end(), Err(MalformedRequest));
     }
 
     #[test]
@@ -335,12 +335,12 @@ mod tests {
         let mut bytes = 100_i32.to_be_bytes().to_vec();
         bytes.extend(1_000_i32.to_be_bytes().repeat(100));
         let mut items = 0;
-        let mut reader = Reader::new(&bytes);
-        let mut inner = |_: &mut Reader<'_>| {
+        let mut reader = RequestReader::new(&bytes);
+        let mut inner = |_: &mut RequestReader<'_>| {
             items += 1;
             Ok(())
         };
-        assert_eq!(reader.array(|reader| reader.array(&mut inner).map(drop)), Err(Malformed));
+        assert_eq!(reader.array(|reader| reader.array(&mut inner).map(drop)), Err(MalformedRequest));
         assert!(items < MAX_ITEMS);
     }
 
@@ -354,13 +354,13 @@ mod tests {
             (&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F], i64::from(i32::MIN)),
             (&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], i64::MIN),
         ] {
-            assert_eq!(Reader::new(bytes).varlong(), Ok(value));
+            assert_eq!(RequestReader::new(bytes).varlong(), Ok(value));
         }
     }
 
     #[tokio::test]
     async fn batches_are_spliced_where_they_belong() {
-        let mut answer = Answer::new(7, 1, false);
+        let mut answer = AnswerWriter::new(7, 1, false);
         answer.record_set(vec![Arc::from(*b"ab"), Arc::from(*b"c")]);
         answer.int8(1);
         answer.record_set(Vec::new());

@@ -9,7 +9,7 @@
 use std::fmt;
 
 use crate::engine::dead_letter::DeadLetter;
-use crate::engine::state::{FIRST_WORDS, LogIdentity, Progress, State, WORDS};
+use crate::engine::state::{FIRST_WORDS, LogIdentity, PartitionState, Progress, WORDS};
 use crate::engine::stations::{StationRow, StationTotals};
 use crate::engine::window::{FIRST_TOTALS_WORDS, METRICS, TOTALS_WORDS, Totals, Window};
 use crate::reading::Reason;
@@ -36,7 +36,7 @@ pub struct Checkpoint {
     /// When it was written, ms since 1970; for people.
     pub written_ms: i64,
     /// The state.
-    pub state: State,
+    pub state: PartitionState,
     /// Dead letters that PostgreSQL had not confirmed.
     pub pending: Vec<DeadLetter>,
     /// Stations that changed since PostgreSQL's last confirmation; it has the others.
@@ -144,7 +144,7 @@ impl Checkpoint {
             1 => Vec::new(),
             _ => (0..from.len()?).map(|_| decode_station(&mut from)).collect::<Result<_, _>>()?,
         };
-        let state = State { progress: Progress::from_words(&words), windows, log };
+        let state = PartitionState { progress: Progress::from_words(&words), windows, log };
         Ok(Self { topic, cluster_id, partition, epoch, window_ms, written_ms, state, pending, stations })
     }
 }
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Checkpoint {
-        let mut state = State::starting_at(100);
+        let mut state = PartitionState::starting_at(100);
         state.progress.next_offset = 160;
         state.progress.flushed_offset = 130;
         state.progress.aggregated = 60;

@@ -3,7 +3,7 @@
 //! They are written in the transaction that moves the offset past them, so that none is lost or written twice. Until
 //! then they wait here, bounded twice: a flood is sampled ([`FloodGate`]; the counts stay complete), and a partition
 //! whose [`Outbox`] is full takes no more records until PostgreSQL has confirmed some. All outboxes of a process share
-//! one bound ([`Shares`]); a payload is kept once, however many copies of its dead letter there are.
+//! one bound ([`OutboxShares`]); a payload is kept once, however many copies of its dead letter there are.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,9 +53,9 @@ impl DeadLetter {
 
 /// How many outboxes a process has, and so what each may hold.
 #[derive(Debug, Clone, Default)]
-pub struct Shares(Arc<()>);
+pub struct OutboxShares(Arc<()>);
 
-impl Shares {
+impl OutboxShares {
     fn of(&self, whole: usize) -> usize {
         // This one and those of the outboxes; a single outbox has everything.
         whole / (Arc::strong_count(&self.0) - 1).max(1)
@@ -67,14 +67,14 @@ impl Shares {
 pub struct Outbox {
     dead_letters: VecDeque<DeadLetter>,
     bytes: usize,
-    shares: Shares,
+    shares: OutboxShares,
     /// The first dead letter of each reason, its payload cut.
     examples: [Option<DeadLetter>; Reason::ALL.len()],
 }
 
 impl Outbox {
     /// One more outbox of a process.
-    pub fn new(shares: &Shares) -> Self {
+    pub fn new(shares: &OutboxShares) -> Self {
         Self { shares: shares.clone(), ..Self::default() }
     }
 
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_process_has_one_bound_however_many_partitions_it_has() {
         for partitions in [1, 30, 1_000] {
-            let shares = Shares::default();
+            let shares = OutboxShares::default();
             let mut outboxes: Vec<Outbox> = (0..partitions).map(|_| Outbox::new(&shares)).collect();
             for outbox in &mut outboxes {
                 let mut offset = 0;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::engine::assignment::Lost;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::Confirmation;
-use crate::engine::state::{Position, State};
+use crate::engine::state::{PartitionState, Position};
 use crate::engine::stations::StationRow;
 use crate::engine::window::{Totals, Window};
 
@@ -64,7 +64,7 @@ pub struct Offer {
     /// The epoch it is held under.
     pub epoch: i64,
     /// Its state.
-    pub state: State,
+    pub state: PartitionState,
     /// The dead letters that belong to the state and are not confirmed.
     pub dead_letters: Vec<DeadLetter>,
     /// The stations that changed since PostgreSQL's last confirmation.
@@ -236,7 +236,7 @@ pub struct PartitionFlush {
     /// The ownership that its rows must still have.
     pub epoch: i64,
     /// The state to store.
-    pub state: State,
+    pub state: PartitionState,
     /// Where PostgreSQL is known to be; if it is behind that, it was set back to an older state.
     pub known: Position,
     /// Kafka's end of the partition as last seen; for the lag.
@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn offer(partition: i32, next_offset: i64, dead_letters: usize) -> Offer {
-        let mut state = State::starting_at(0);
+        let mut state = PartitionState::starting_at(0);
         state.progress.next_offset = next_offset;
         let totals = Totals { readings: next_offset, ..Totals::default() };
         state.windows =

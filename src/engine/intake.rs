@@ -40,7 +40,7 @@ impl Lacking {
 
 /// Numbers of records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct IntakeCounts {
     /// Offsets that are accounted for, those without a record included.
     pub records: i64,
     /// Records that are in windows.
@@ -57,7 +57,7 @@ pub struct Counts {
     pub left_out: [[i64; Cause::ALL.len()]; METRICS],
 }
 
-impl Counts {
+impl IntakeCounts {
     fn of(progress: &Progress) -> Self {
         Self {
             records: progress.accounted(),
@@ -117,10 +117,10 @@ pub enum Alarm {
 #[derive(Debug, Default)]
 pub struct Intake {
     /// By partition and epoch: the counts when it was taken, and now.
-    held: BTreeMap<(i32, i64), (Counts, Counts)>,
+    held: BTreeMap<(i32, i64), (IntakeCounts, IntakeCounts)>,
     /// Of partitions that are no longer owned.
-    gone: Counts,
-    last: Counts,
+    gone: IntakeCounts,
+    last: IntakeCounts,
     told_new: [bool; REASONS],
     told_large: [bool; REASONS],
     told_missing: [bool; METRICS],
@@ -132,7 +132,7 @@ impl Intake {
         let mut before = std::mem::take(&mut self.held);
         for (key, began, now) in partitions {
             before.remove(&key);
-            self.held.insert(key, (Counts::of(&began), Counts::of(&now)));
+            self.held.insert(key, (IntakeCounts::of(&began), IntakeCounts::of(&now)));
         }
         for (began, last) in before.into_values() {
             self.gone = self.gone.plus(last, 1).plus(began, -1);
@@ -140,7 +140,7 @@ impl Intake {
     }
 
     /// The counts of the run.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> IntakeCounts {
         self.held.values().fold(self.gone, |sum, (began, now)| sum.plus(*now, 1).plus(*began, -1))
     }
 

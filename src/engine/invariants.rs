@@ -1,7 +1,7 @@
 //! What must be true of every state before it is published. Checked in release builds too: a wrong number that was
 //! written is worse than a partition that has stopped.
 
-use crate::engine::state::State;
+use crate::engine::state::PartitionState;
 use crate::engine::window::{METRICS, Totals};
 use crate::reading::SCALE;
 
@@ -12,7 +12,7 @@ const FURTHEST: i64 = 1_000 * SCALE;
 ///
 /// # Errors
 /// Which invariant is violated, with the numbers.
-pub fn check(state: &State, window_ms: i64, changed_from: usize) -> Result<(), String> {
+pub fn check(state: &PartitionState, window_ms: i64, changed_from: usize) -> Result<(), String> {
     let progress = &state.progress;
     if !progress.accounts_for_every_offset() {
         return Err(format!("not every offset is accounted for exactly once: {progress:?}"));
@@ -56,10 +56,10 @@ mod tests {
     use super::*;
     use crate::engine::window::Window;
 
-    type Plant = fn(&mut State);
+    type Plant = fn(&mut PartitionState);
 
-    fn state() -> State {
-        let mut state = State::starting_at(10);
+    fn state() -> PartitionState {
+        let mut state = PartitionState::starting_at(10);
         state.progress.next_offset = 30;
         state.progress.aggregated = 20;
         state.progress.max_event_time_ms = 25;

@@ -17,11 +17,11 @@ use std::sync::Arc;
 use crate::engine::dead_letter::{DeadLetter, FloodGate, MAX_PAYLOAD_BYTES};
 use crate::engine::intake::Lacking;
 use crate::engine::invariants;
-use crate::engine::state::{LogIdentity, Position, State};
+use crate::engine::state::{LogIdentity, PartitionState, Position};
 use crate::engine::stations::{StationRow, Stations};
 use crate::engine::watermark::Watermark;
 use crate::engine::window::{Deltas, METRICS, start_of};
-use crate::reading::{Format, Parser, Reading, Reason, Station};
+use crate::reading::{Format, Parser, Reading, Reason, StationName};
 
 mod list;
 
@@ -29,7 +29,7 @@ mod list;
 pub const MAX_READING_BYTES: usize = 64 * 1024;
 /// What a partition needs of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct WindowSettings {
     /// Length of a window, ms.
     pub window_ms: i64,
     /// How far the watermark trails the greatest event time, ms.
@@ -64,8 +64,8 @@ pub struct Confirmation {
 
 /// The state machine of one partition.
 pub struct Partition {
-    settings: Settings,
-    state: State,
+    settings: WindowSettings,
+    state: PartitionState,
     watermark: Watermark,
     /// Rejected since [`Self::take_rejected`].
     rejected: Vec<DeadLetter>,
@@ -87,7 +87,7 @@ pub struct Partition {
 
 impl Partition {
     /// Continues from a state.
-    pub fn new(settings: Settings, state: State) -> Self {
+    pub fn new(settings: WindowSettings, state: PartitionState) -> Self {
         assert!(settings.window_ms > 0 && settings.max_future_ms >= 0);
         let watermark = Watermark::restore(
             state.progress.max_event_time_ms,
@@ -154,7 +154,7 @@ impl Partition {
     }
 
     /// The state after all that was applied.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &PartitionState {
         &self.state
     }
 
@@ -304,7 +304,7 @@ impl Partition {
         timestamp_ms: i64,
         future_ms: i64,
     ) -> Result<(), Reason> {
-        let (mut reading, mut station) = (Reading::EMPTY, Station::None);
+        let (mut reading, mut station) = (Reading::EMPTY, StationName::None);
         match self.stations {
             None => self.parser.parse_into(value, Some(timestamp_ms), &mut reading)?,
             Some(_) => {

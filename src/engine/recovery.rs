@@ -7,7 +7,7 @@
 
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::dead_letter::DeadLetter;
-use crate::engine::state::{Position, State};
+use crate::engine::state::{PartitionState, Position};
 use crate::engine::stations::StationRow;
 
 /// A partition that was just claimed.
@@ -20,7 +20,7 @@ pub struct Claimed {
     /// The epoch before.
     pub epoch_before: i64,
     /// PostgreSQL's state, None if it has none.
-    pub state: Option<State>,
+    pub state: Option<PartitionState>,
     /// The stations of the state's windows, where they are asked for.
     pub stations: Vec<StationRow>,
 }
@@ -34,13 +34,13 @@ impl Claimed {
 
 /// What a partition continues from.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Origin<'a> {
+pub enum StateOrigin<'a> {
     /// The checkpoint file with this index, because nothing happened since.
     File(usize),
     /// PostgreSQL's state.
     Database {
         /// The state.
-        state: &'a State,
+        state: &'a PartitionState,
         /// Why no file is used, for the log.
         why: &'static str,
     },
@@ -52,24 +52,24 @@ pub enum Origin<'a> {
 }
 
 /// What a partition that was just claimed continues from; `files` are its readable checkpoint files, the newest first.
-pub fn origin<'a>(claimed: &'a Claimed, files: &[&Checkpoint]) -> Origin<'a> {
+pub fn origin<'a>(claimed: &'a Claimed, files: &[&Checkpoint]) -> StateOrigin<'a> {
     let mut why = None;
     for (index, file) in files.iter().enumerate() {
         match choose(file, claimed.epoch_before, claimed.position()) {
-            Choice::File => return Origin::File(index),
+            Choice::File => return StateOrigin::File(index),
             // Of several, the newest file's reason is the one to report.
             Choice::Database(reason) => why = why.or(Some(reason)),
         }
     }
     let why = why.unwrap_or("there is none");
     match &claimed.state {
-        Some(state) => Origin::Database { state, why },
-        None => Origin::Nowhere { why },
+        Some(state) => StateOrigin::Database { state, why },
+        None => StateOrigin::Nowhere { why },
     }
 }
 
 /// The state of a file that is used, with its dead letters and the stations that changed since PostgreSQL had them.
-pub fn resume(file: Checkpoint, claimed: &Claimed) -> (State, Vec<DeadLetter>, Vec<StationRow>) {
+pub fn resume(file: Checkpoint, claimed: &Claimed) -> (PartitionState, Vec<DeadLetter>, Vec<StationRow>) {
     let mut state = file.state;
     // As after a claim: what arrived while no process read is not known yet.
     state.progress.idle = 0;
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Checkpoint {
-        let mut state = State::starting_at(100);
+        let mut state = PartitionState::starting_at(100);
         state.progress.next_offset = 160;
         state.progress.flushed_offset = 130;
         Checkpoint {
@@ -159,13 +159,13 @@ mod tests {
         let (mut file, mut foreign) = (sample(), sample());
         file.state.progress.idle = 1;
         foreign.epoch = 5;
-        let mut stored = State::starting_at(100);
+        let mut stored = PartitionState::starting_at(100);
         stored.progress.next_offset = 140;
         let in_table = claimed(Some(stored.clone()));
-        assert_eq!(origin(&in_table, &[&foreign, &file]), Origin::File(1));
+        assert_eq!(origin(&in_table, &[&foreign, &file]), StateOrigin::File(1));
         let why = "the partition has had another owner since";
-        assert_eq!(origin(&in_table, &[&foreign]), Origin::Database { state: &stored, why });
-        assert_eq!(origin(&claimed(None), &[]), Origin::Nowhere { why: "there is none" });
+        assert_eq!(origin(&in_table, &[&foreign]), StateOrigin::Database { state: &stored, why });
+        assert_eq!(origin(&claimed(None), &[]), StateOrigin::Nowhere { why: "there is none" });
         let (resumed, ..) = resume(file, &in_table);
         assert_eq!((resumed.progress.idle, resumed.progress.flushed_offset), (0, 140));
     }

@@ -41,8 +41,8 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::partition::{Incoming, Settings};
-    use crate::engine::state::State;
+    use crate::engine::partition::{Incoming, WindowSettings};
+    use crate::engine::state::PartitionState;
 
     fn take(partition: &mut Partition, offset: i64, value: &str) {
         let value = Some(value.as_bytes());
@@ -53,8 +53,8 @@ mod tests {
 
     #[test]
     fn only_a_reading_ends_it_and_only_the_end_of_the_log_makes_idle() {
-        let settings = Settings { window_ms: 3_600_000, out_of_orderness_ms: 0, max_future_ms: 0 };
-        let mut partition = Partition::new(settings, State::starting_at(0));
+        let settings = WindowSettings { window_ms: 3_600_000, out_of_orderness_ms: 0, max_future_ms: 0 };
+        let mut partition = Partition::new(settings, PartitionState::starting_at(0));
         let mut silence = Silence::new(100, &partition, 0);
         let idle = |partition: &Partition| partition.state().progress.idle == 1;
 

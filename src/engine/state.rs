@@ -194,7 +194,7 @@ impl LogIdentity {
 
 /// Everything that has to be stored of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct PartitionState {
     /// Offsets, times and counts.
     pub progress: Progress,
     /// Windows that are open, or closed but not yet confirmed by PostgreSQL; ascending by start.
@@ -203,7 +203,7 @@ pub struct State {
     pub log: LogIdentity,
 }
 
-impl State {
+impl PartitionState {
     /// Nothing read yet, reading starts at `offset`.
     pub fn starting_at(offset: i64) -> Self {
         Self { progress: Progress::starting_at(offset), windows: Vec::new(), log: LogIdentity::UNKNOWN }

@@ -21,7 +21,7 @@ use crate::engine::state::Position;
 use crate::engine::window::Window;
 use crate::reading::Reading;
 
-pub use pace::Pace;
+pub use pace::StationPace;
 pub use totals::StationTotals;
 
 use table::Table;

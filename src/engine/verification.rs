@@ -23,7 +23,7 @@ pub use reach::Reach;
 
 /// A value that both sides have. An absent one is None.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Value {
+pub struct ComparedValue {
     /// The column that holds it.
     pub name: &'static str,
     /// What the table says.
@@ -38,7 +38,7 @@ pub enum Comparison {
     /// Both sides say the same.
     Equal,
     /// They do not, in these values; none if the row itself is on one side only.
-    Differs(Vec<Value>),
+    Differs(Vec<ComparedValue>),
     /// Readings of it are from before what can be read again.
     Unknown,
 }
@@ -69,9 +69,9 @@ const COLUMNS: [Column; 1 + 4 * METRICS + 3] = [
 const FIRST_COLUMNS: usize = 1 + 2 * METRICS;
 
 /// The values in which two totals of a window differ. What an earlier version has not kept is not compared.
-pub fn totals(table: &Totals, log: &Totals) -> Vec<Value> {
+pub fn totals(table: &Totals, log: &Totals) -> Vec<ComparedValue> {
     let columns = if table.is_traced() { &COLUMNS[..] } else { &COLUMNS[..FIRST_COLUMNS] };
-    let value = |(name, of): &Column| Value { name, table: of(table), log: of(log) };
+    let value = |(name, of): &Column| ComparedValue { name, table: of(table), log: of(log) };
     columns.iter().map(value).filter(|value| value.table != value.log).collect()
 }
 
@@ -97,25 +97,25 @@ pub fn window(reach: &Reach, start_ms: i64, table: Option<&Totals>, log: Option<
 }
 
 /// The counts in which two states at one offset differ.
-pub fn counts(table: &Progress, log: &Progress) -> Vec<Value> {
+pub fn counts(table: &Progress, log: &Progress) -> Vec<ComparedValue> {
     let time = |ms: i64| Some(ms).filter(|ms| *ms > watermark::NONE);
     let mut values = vec![
-        Value { name: "aggregated", table: Some(table.aggregated), log: Some(log.aggregated) },
-        Value { name: "skipped", table: Some(table.skipped), log: Some(log.skipped) },
-        Value { name: "lost", table: Some(table.lost), log: Some(log.lost) },
-        Value {
+        ComparedValue { name: "aggregated", table: Some(table.aggregated), log: Some(log.aggregated) },
+        ComparedValue { name: "skipped", table: Some(table.skipped), log: Some(log.skipped) },
+        ComparedValue { name: "lost", table: Some(table.lost), log: Some(log.lost) },
+        ComparedValue {
             name: "max_event_time",
             table: time(table.max_event_time_ms),
             log: time(log.max_event_time_ms),
         },
-        Value {
+        ComparedValue {
             name: "refused_in_lists",
             table: Some(table.refused_in_lists),
             log: Some(log.refused_in_lists),
         },
-        Value { name: "watermark", table: time(table.watermark_ms), log: time(log.watermark_ms) },
+        ComparedValue { name: "watermark", table: time(table.watermark_ms), log: time(log.watermark_ms) },
     ];
-    values.extend(Reason::ALL.map(|reason| Value {
+    values.extend(Reason::ALL.map(|reason| ComparedValue {
         name: reason.as_str(),
         table: Some(table.rejected[reason.index()]),
         log: Some(log.rejected[reason.index()]),
@@ -124,7 +124,7 @@ pub fn counts(table: &Progress, log: &Progress) -> Vec<Value> {
     // Tables of the first version have none of these counts.
     if left_out(table) > 0 || table.left_out == log.left_out {
         let pairs = Metric::ALL.iter().flat_map(|m| Cause::ALL.iter().map(move |c| (m.index(), c.index())));
-        values.extend(pairs.map(|(metric, cause)| Value {
+        values.extend(pairs.map(|(metric, cause)| ComparedValue {
             name: "left_out",
             table: Some(table.left_out[metric][cause]),
             log: Some(log.left_out[metric][cause]),

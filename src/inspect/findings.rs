@@ -16,7 +16,7 @@ use crate::kafka::message::offsets::OffsetAt;
 use crate::postgres::failure::Failure;
 use crate::postgres::overview::{self, Overview};
 use crate::postgres::session::Session;
-use crate::processor::checkpoints::store::{CheckpointStore, Found};
+use crate::processor::checkpoints::store::{CheckpointStore, StoredCheckpoints};
 
 /// What was found, before it is put together.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Findings {
     /// What the tables say.
     pub tables: Result<Overview, Failure>,
     /// The checkpoint files of each partition.
-    pub files: Result<BTreeMap<i32, Result<Found, Error>>, String>,
+    pub files: Result<BTreeMap<i32, Result<StoredCheckpoints, Error>>, String>,
 }
 
 impl Findings {
@@ -90,7 +90,10 @@ async fn look_at_tables(config: &Inspect) -> Result<Overview, Failure> {
     overview::look(&session, &config.kafka.topic).await
 }
 
-async fn look_at_files(folder: &Path, topic: &str) -> Result<BTreeMap<i32, Result<Found, Error>>, String> {
+async fn look_at_files(
+    folder: &Path,
+    topic: &str,
+) -> Result<BTreeMap<i32, Result<StoredCheckpoints, Error>>, String> {
     let store = CheckpointStore::for_reading(folder, topic);
     let read = spawn_blocking(move || {
         let partitions = store.partitions()?;

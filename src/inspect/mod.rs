@@ -10,11 +10,11 @@ mod records;
 mod report;
 mod text;
 
-use crate::config::{Inspect, Log, LogLevel};
+use crate::config::{Inspect, LogLevel, LogSettings};
 use crate::error::{Error, Result};
 use crate::telemetry::{log, output};
 use findings::Findings;
-use report::Report;
+use report::InspectReport;
 
 /// Reads everything and prints the report.
 ///
@@ -23,10 +23,10 @@ use report::Report;
 pub async fn run(config: Inspect) -> Result<()> {
     // The report says what is away; a log line about retrying would be wrong.
     if config.log.level < LogLevel::Debug {
-        log::init(Log { level: LogLevel::Error, ..config.log });
+        log::init(LogSettings { level: LogLevel::Error, ..config.log });
     }
     let findings = Findings::gather(&config).await;
-    let mut report = Report::of(&config, &findings);
+    let mut report = InspectReport::of(&config, &findings);
     report.problems = problems::of(&report, &findings);
     let text = if config.json { report.to_json() } else { text::of(&report) };
     output::deliver(text).await;

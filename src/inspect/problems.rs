@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::inspect::findings::Findings;
-use crate::inspect::report::{InspectedPartition, Problem, Report, Severity};
+use crate::inspect::report::{InspectReport, InspectedPartition, Problem, Severity};
 use crate::postgres::overview::Overview;
 use crate::postgres::readmission::{self, Readmittable};
 use crate::postgres::schema::SCHEMA_VERSION;
-use crate::telemetry::human::{Grouped, Span};
+use crate::telemetry::human::{Grouped, TimeSpan};
 
 /// A partition that is further behind than this gets a line.
 const MUCH_LAG: i64 = 100_000;
@@ -27,7 +27,7 @@ impl Problem {
 }
 
 /// All problems, the worst first.
-pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
+pub(super) fn of(report: &InspectReport, findings: &Findings) -> Vec<Problem> {
     let mut problems = Vec::new();
     places(report, findings, &mut problems);
     if let Ok(tables) = &findings.tables {
@@ -49,7 +49,7 @@ pub(super) fn of(report: &Report, findings: &Findings) -> Vec<Problem> {
     problems
 }
 
-fn places(report: &Report, findings: &Findings, problems: &mut Vec<Problem>) {
+fn places(report: &InspectReport, findings: &Findings, problems: &mut Vec<Problem>) {
     if let Err(error) = &findings.topic {
         problems.push(Problem::error(
             format!("Kafka at {} is not available: {error}", report.brokers),
@@ -84,7 +84,7 @@ fn snapshots(tables: &Overview, problems: &mut Vec<Problem>) {
         problems.push(Problem::warning(
             format!(
                 "a transaction open for {} keeps PostgreSQL from removing old row versions: {}",
-                Span(oldest.seconds),
+                TimeSpan(oldest.seconds),
                 oldest.who
             ),
             "end it (SELECT pg_terminate_backend(…)), or set idle_in_transaction_session_timeout",
@@ -93,7 +93,7 @@ fn snapshots(tables: &Overview, problems: &mut Vec<Problem>) {
 }
 
 /// Whether the tables are there, and for this topic.
-fn made_for(report: &Report, tables: &Overview, problems: &mut Vec<Problem>) {
+fn made_for(report: &InspectReport, tables: &Overview, problems: &mut Vec<Problem>) {
     if let Some(refusal) = &tables.refusal {
         problems.push(Problem::error(refusal.to_string(), "run the statement, then start `weather process`"));
     }
@@ -138,7 +138,7 @@ fn cluster(tables: &Overview, of_brokers: Option<&str>, problems: &mut Vec<Probl
 }
 
 /// Whether processes are running.
-fn owners(report: &Report, problems: &mut Vec<Problem>) {
+fn owners(report: &InspectReport, problems: &mut Vec<Problem>) {
     let live = report.processes.iter().filter(|process| process.is_live).count();
     let free: Vec<String> = report
         .partitions
@@ -149,7 +149,7 @@ fn owners(report: &Report, problems: &mut Vec<Problem>) {
     if live == 0 && !report.partitions.is_empty() {
         let last =
             report.processes.iter().map(|process| process.good_for_seconds).fold(f64::NEG_INFINITY, f64::max);
-        let since = if last.is_finite() { format!(" since {}", Span(-last)) } else { String::new() };
+        let since = if last.is_finite() { format!(" since {}", TimeSpan(-last)) } else { String::new() };
         problems.push(Problem::error(
             format!("no process is running{since}"),
             "start `weather process`; it continues where the last one stopped",
@@ -220,7 +220,7 @@ fn files(p: &InspectedPartition, problems: &mut Vec<Problem>) {
 }
 
 /// Metrics that do not count, of readings that do.
-fn left_out(report: &Report, problems: &mut Vec<Problem>) {
+fn left_out(report: &InspectReport, problems: &mut Vec<Problem>) {
     let states = || report.partitions.iter().filter_map(|p| p.table.as_ref()?.state.as_ref());
     let mut by_metric = BTreeMap::<_, BTreeMap<_, i64>>::new();
     for (metric, causes) in states().flat_map(|state| &state.left_out) {
@@ -252,7 +252,7 @@ fn readmittable(tables: &Overview, problems: &mut Vec<Problem>) {
     ));
 }
 
-fn totals(report: &Report, problems: &mut Vec<Problem>) {
+fn totals(report: &InspectReport, problems: &mut Vec<Problem>) {
     let states = || report.partitions.iter().filter_map(|p| p.table.as_ref()?.state.as_ref());
     let rejected: i64 = states().flat_map(|state| state.rejected.values()).sum();
     let aggregated: i64 = states().map(|state| state.aggregated).sum();

@@ -15,7 +15,7 @@ use crate::engine::partition::MAX_READING_BYTES;
 use crate::engine::state::LogIdentity;
 use crate::kafka::batch::{Batches, Expander};
 use crate::kafka::cluster::Cluster;
-use crate::kafka::fetcher::{Event, Feed, Fetcher, Settings, Turn};
+use crate::kafka::fetcher::{Event, FetchSettings, Fetcher, PartitionFeed, Turn};
 use crate::reading::explain::explain;
 use crate::reading::{Cause, Format, Parser, Reason, Unit};
 
@@ -94,7 +94,7 @@ pub(super) struct OtherField {
 
 /// Reads the newest records of some partitions, the newest last; what cannot be read in time is left out.
 pub(super) async fn newest(cluster: &Arc<Cluster>, topic: &BTreeMap<i32, Range>) -> Vec<NewRecord> {
-    let settings = Settings {
+    let settings = FetchSettings {
         fetch_bytes: 1024 * 1024,
         wait: Duration::from_millis(100),
         pause: Duration::ZERO,
@@ -115,7 +115,7 @@ pub(super) async fn newest(cluster: &Arc<Cluster>, topic: &BTreeMap<i32, Range>)
     records
 }
 
-async fn read(mut feed: Feed, partition: i32, end: i64, records: &mut Vec<NewRecord>) {
+async fn read(mut feed: PartitionFeed, partition: i32, end: i64, records: &mut Vec<NewRecord>) {
     let mut expander = Expander::default();
     while let Some(event) = feed.next().await {
         let next = match event {

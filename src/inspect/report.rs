@@ -14,13 +14,13 @@ use crate::inspect::records::{self, Range, Records};
 use crate::postgres::connector;
 use crate::postgres::failure::Failure;
 use crate::postgres::overview::{PartitionRow, Windows};
-use crate::processor::checkpoints::store::Found;
+use crate::processor::checkpoints::store::StoredCheckpoints;
 use crate::reading::{Cause, Metric, Reason};
 use crate::time::{Rfc3339, now_ms};
 
 /// The report.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct InspectReport {
     /// The topic.
     pub topic: String,
     /// Where Kafka is.
@@ -174,7 +174,7 @@ pub(super) struct InspectedFile {
     pub why_not: Option<&'static str>,
 }
 
-impl Report {
+impl InspectReport {
     /// Puts the findings together; what is wrong with them is for `problems` to add.
     pub(super) fn of(config: &Inspect, findings: &Findings) -> Self {
         let partitions = findings.partitions();
@@ -232,7 +232,7 @@ impl InspectedPartition {
         let (file, file_problems) = match found {
             None => (None, Vec::new()),
             Some(Err(error)) => (None, vec![error.to_string()]),
-            Some(Ok(Found { checkpoints, problems })) => (
+            Some(Ok(StoredCheckpoints { checkpoints, problems })) => (
                 checkpoints.first().map(|file| InspectedFile::of(file, tables.map(|_| row))),
                 problems.clone(),
             ),

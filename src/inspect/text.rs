@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::inspect::records::Records;
-use crate::inspect::report::{InspectedPartition, Report, Severity};
-use crate::telemetry::human::{Grouped, Side, Span, columns};
+use crate::inspect::report::{InspectReport, InspectedPartition, Severity};
+use crate::telemetry::human::{Grouped, Side, TimeSpan, columns};
 use crate::time::SqlTimestamp;
 
 const HEADERS: [&str; 9] = [
@@ -20,7 +20,7 @@ const HEADERS: [&str; 9] = [
 ];
 
 /// The whole text.
-pub(super) fn of(report: &Report) -> String {
+pub(super) fn of(report: &InspectReport) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(out, "Topic        {} at {}: {}", report.topic, report.brokers, topic(report));
@@ -47,7 +47,7 @@ pub(super) fn of(report: &Report) -> String {
     out
 }
 
-fn topic(report: &Report) -> String {
+fn topic(report: &InspectReport) -> String {
     if let Some(error) = report.errors.get("kafka") {
         return error.clone();
     }
@@ -58,7 +58,7 @@ fn topic(report: &Report) -> String {
     format!("{} partitions, {records} records, {lag} not in the table", partitions.len())
 }
 
-fn windows(report: &Report) -> String {
+fn windows(report: &InspectReport) -> String {
     if let Some(error) = report.errors.get("postgresql") {
         return error.clone();
     }
@@ -66,19 +66,19 @@ fn windows(report: &Report) -> String {
     let newest =
         windows.newest_ms.map_or_else(String::new, |ms| format!(", the newest {}", SqlTimestamp(ms)));
     let changed =
-        windows.changed_ago_s.map_or_else(String::new, |ago| format!(", changed {} ago", Span(ago)));
+        windows.changed_ago_s.map_or_else(String::new, |ago| format!(", changed {} ago", TimeSpan(ago)));
     let readings = Grouped(windows.readings);
     format!("{} windows of {readings} readings, {} not final{newest}{changed}", windows.count, windows.open)
 }
 
-fn files(report: &Report) -> String {
+fn files(report: &InspectReport) -> String {
     if let Some(error) = report.errors.get("checkpoint_dir") {
         return error.clone();
     }
     format!("files of {} partitions", report.partitions.iter().filter(|p| p.file.is_some()).count())
 }
 
-fn processes(report: &Report) -> String {
+fn processes(report: &InspectReport) -> String {
     if report.errors.contains_key("postgresql") {
         return "unknown".to_owned();
     }
@@ -86,7 +86,7 @@ fn processes(report: &Report) -> String {
     if live.is_empty() { "none running".to_owned() } else { live.join(", ") }
 }
 
-fn push_table(out: &mut String, report: &Report) {
+fn push_table(out: &mut String, report: &InspectReport) {
     let headers = HEADERS.map(str::to_owned);
     let rows: Vec<[String; 9]> =
         std::iter::once(headers).chain(report.partitions.iter().map(cells)).collect();
@@ -96,7 +96,7 @@ fn push_table(out: &mut String, report: &Report) {
     }
 }
 
-fn push_records(out: &mut String, report: &Report) {
+fn push_records(out: &mut String, report: &InspectReport) {
     if report.records.is_empty() {
         return;
     }
@@ -138,8 +138,8 @@ fn cells(p: &InspectedPartition) -> [String; 9] {
     let table = p.table.as_ref();
     let state = table.and_then(|table| table.state.as_ref());
     let lease = table.and_then(|table| table.lease_seconds).map_or_else(none, |left| match left > 0.0 {
-        true => format!("{} left", Span(left)),
-        false => format!("expired {} ago", Span(-left)),
+        true => format!("{} left", TimeSpan(left)),
+        false => format!("expired {} ago", TimeSpan(-left)),
     });
     let watermark = state.and_then(|state| state.watermark.as_deref()).map_or_else(none, |time| {
         let time = time.get(..19).unwrap_or(time).replace('T', " ");
@@ -148,7 +148,7 @@ fn cells(p: &InspectedPartition) -> [String; 9] {
     let file = p.file.as_ref().map_or_else(none, |file| {
         let is_leased = table.is_some_and(|table| table.is_leased);
         let used = if file.would_be_used == Some(false) && !is_leased { ", not usable" } else { "" };
-        format!("at {}, {} old{used}", Grouped(file.next_offset), Span(file.age_seconds))
+        format!("at {}, {} old{used}", Grouped(file.next_offset), TimeSpan(file.age_seconds))
     });
     [
         p.partition.to_string(),

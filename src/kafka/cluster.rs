@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connection::{Address, CONNECT_TIMEOUT, Connection, Origin, REQUEST_TIMEOUT};
+use super::connection::{Address, AddressOrigin, CONNECT_TIMEOUT, Connection, REQUEST_TIMEOUT};
 use super::error::{ErrorKind, KafkaError};
 use super::message::metadata::{BrokerNode, MetadataCall, PartitionMetadata, TopicMetadata};
 use super::message::offsets::{OffsetAt, OffsetsCall};
@@ -34,7 +34,7 @@ const CREATE_TIMEOUT_MS: i32 = 5_000;
 
 /// What the cluster's metadata has about itself and the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metadata {
+pub struct ClusterMetadata {
     /// When it was asked.
     pub asked: Instant,
     /// The cluster's id, if the broker has one.
@@ -44,12 +44,12 @@ pub struct Metadata {
     /// The broker that creates topics, or passes that on.
     pub controller: i32,
     /// The topic; None if there is none of this name.
-    pub topic: Option<Topic>,
+    pub topic: Option<KnownTopic>,
 }
 
 /// What is known of the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
+pub struct KnownTopic {
     /// Its id; [`NO_TOPIC_ID`] where the broker gives none.
     pub id: [u8; 16],
     /// Its partitions by their numbers.
@@ -65,8 +65,8 @@ pub struct Cluster {
     id: OnceLock<String>,
     /// The connection for metadata. Held while asking, so that callers share the answer.
     bootstrap: tokio::sync::Mutex<Bootstrap>,
-    last: Mutex<Option<Arc<Metadata>>>,
-    brokers: Mutex<HashMap<i32, Arc<Broker>>>,
+    last: Mutex<Option<Arc<ClusterMetadata>>>,
+    brokers: Mutex<HashMap<i32, Arc<LeadingBroker>>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ struct Bootstrap {
 
 /// A broker that leads something.
 #[derive(Debug)]
-struct Broker {
+struct LeadingBroker {
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
     outage: Outage,
 }
@@ -123,17 +123,17 @@ impl Cluster {
     }
 
     /// Metadata as of now.
-    pub async fn metadata(&self) -> Result<Arc<Metadata>, KafkaError> {
+    pub async fn metadata(&self) -> Result<Arc<ClusterMetadata>, KafkaError> {
         self.metadata_since(Instant::now()).await
     }
 
     /// Metadata that is at most a second old: partitions that come up together share one request.
-    async fn recent_metadata(&self) -> Result<Arc<Metadata>, KafkaError> {
+    async fn recent_metadata(&self) -> Result<Arc<ClusterMetadata>, KafkaError> {
         self.metadata_since(recently()).await
     }
 
     /// Metadata that was requested at this time or later.
-    pub async fn metadata_since(&self, since: Instant) -> Result<Arc<Metadata>, KafkaError> {
+    pub async fn metadata_since(&self, since: Instant) -> Result<Arc<ClusterMetadata>, KafkaError> {
         let mut bootstrap = self.bootstrap.lock().await;
         if let Some(last) = self.last_metadata().filter(|last| last.asked >= since) {
             return Ok(last);
@@ -149,17 +149,17 @@ impl Cluster {
         // One that is away and leads nothing any more is not waited for.
         self.known().retain(|broker, known| known.outage.reason().is_none() || leads(*broker));
         let (cluster_id, controller) = (answer.cluster_id, answer.controller);
-        let metadata = Arc::new(Metadata { asked, cluster_id, brokers, controller, topic });
+        let metadata = Arc::new(ClusterMetadata { asked, cluster_id, brokers, controller, topic });
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&metadata));
         Ok(metadata)
     }
 
     /// The newest metadata that are here, if there are any.
-    pub fn last_metadata(&self) -> Option<Arc<Metadata>> {
+    pub fn last_metadata(&self) -> Option<Arc<ClusterMetadata>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn topic_of(&self, topics: Vec<TopicMetadata>) -> Result<Option<Topic>, KafkaError> {
+    fn topic_of(&self, topics: Vec<TopicMetadata>) -> Result<Option<KnownTopic>, KafkaError> {
         let Some(topic) = topics.into_iter().find(|topic| topic.name == self.topic()) else {
             return Ok(None);
         };
@@ -168,7 +168,7 @@ impl Cluster {
             _ => {
                 KafkaError::check(topic.error, None, format_args!("topic {}", self.topic()))?;
                 let partitions = topic.partitions.into_iter().map(|found| (found.partition, found)).collect();
-                Ok(Some(Topic { id: topic.id, partitions }))
+                Ok(Some(KnownTopic { id: topic.id, partitions }))
             }
         }
     }
@@ -202,12 +202,12 @@ impl Cluster {
         bootstrap.connection.as_ref().ok_or_else(|| KafkaError::new(ErrorKind::Connection, "no connection"))
     }
 
-    async fn open_any(&self, last: Option<&Metadata>) -> Result<Connection, KafkaError> {
+    async fn open_any(&self, last: Option<&ClusterMetadata>) -> Result<Connection, KafkaError> {
         let given = self
             .options
             .brokers
             .iter()
-            .map(|reachable| Address { reachable: reachable.clone(), origin: Origin::Given });
+            .map(|reachable| Address { reachable: reachable.clone(), origin: AddressOrigin::Given });
         let named = last.into_iter().flat_map(|last| last.brokers.values()).map(|node| self.address(node));
         let share = CONNECT_TIMEOUT / u32::try_from(self.options.brokers.len()).unwrap_or(1).max(1);
         let mut errors = Vec::new();
@@ -252,7 +252,7 @@ impl Cluster {
         let mapped = self.options.broker_map.iter().find(|(from, _)| *from == advertised);
         Address {
             reachable: mapped.map_or_else(|| advertised.clone(), |(_, to)| to.clone()),
-            origin: Origin::Advertised { broker: node.id, address: advertised },
+            origin: AddressOrigin::Advertised { broker: node.id, address: advertised },
         }
     }
 
@@ -289,13 +289,14 @@ impl Cluster {
         self.connection(broker).await?.call(call, REQUEST_TIMEOUT).await
     }
 
-    fn broker(&self, broker: i32) -> Arc<Broker> {
+    fn broker(&self, broker: i32) -> Arc<LeadingBroker> {
         let name = || format!("Kafka's broker {broker}");
-        let fresh = || Broker { connection: tokio::sync::Mutex::default(), outage: Outage::new(name()) };
+        let fresh =
+            || LeadingBroker { connection: tokio::sync::Mutex::default(), outage: Outage::new(name()) };
         Arc::clone(self.known().entry(broker).or_insert_with(|| Arc::new(fresh())))
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<i32, Arc<Broker>>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<i32, Arc<LeadingBroker>>> {
         self.brokers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -351,7 +352,7 @@ pub fn recently() -> Instant {
     now.checked_sub(RECENT).unwrap_or(now)
 }
 
-impl Metadata {
+impl ClusterMetadata {
     /// The broker that leads a partition.
     pub fn leader(&self, partition: i32, topic: &str) -> Result<i32, KafkaError> {
         match self.topic.as_ref().and_then(|topic| topic.partitions.get(&partition)) {

@@ -15,7 +15,7 @@ use rskafka::protocol::frame::{ReadError, WriteError};
 use tokio::time::timeout;
 
 use super::error::{ErrorKind, KafkaError};
-use super::message::{Call, Sent};
+use super::message::{Call, SentCall};
 use super::socket::{Foreign, Socket};
 use crate::config::{Sasl, SaslMechanism};
 
@@ -32,12 +32,12 @@ pub struct Address {
     /// The address to connect to, `host:port`.
     pub reachable: String,
     /// The origin of the address.
-    pub origin: Origin,
+    pub origin: AddressOrigin,
 }
 
 /// Where an address comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum AddressOrigin {
     /// The user.
     Given,
     /// A broker, by its `advertised.listeners`.
@@ -52,11 +52,11 @@ pub enum Origin {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
-            Origin::Given => write!(f, "{} (given by --brokers)", self.reachable),
-            Origin::Advertised { broker, address } if *address == self.reachable => {
+            AddressOrigin::Given => write!(f, "{} (given by --brokers)", self.reachable),
+            AddressOrigin::Advertised { broker, address } if *address == self.reachable => {
                 write!(f, "{address} (which broker {broker} advertises)")
             }
-            Origin::Advertised { broker, address } => {
+            AddressOrigin::Advertised { broker, address } => {
                 write!(
                     f,
                     "{} (by --broker-map for {address}, which broker {broker} advertises)",
@@ -92,7 +92,7 @@ impl Connection {
             Socket::connect(&address.reachable).await.map_err(|error| unreachable_at(address, error))?;
         let mut messenger = Messenger::new(socket, MAX_ANSWER_BYTES, Arc::from("weather"));
         messenger.sync_versions().await.map_err(|error| match error {
-            SyncVersionsError::RequestError(error) => failed(address, &error, Stage::Greeting),
+            SyncVersionsError::RequestError(error) => failed(address, &error, ConnectionStage::Greeting),
             error => KafkaError::new(ErrorKind::Unsupported, format!("{address}: {error}")),
         })?;
         if let Some(sasl) = sasl {
@@ -123,14 +123,18 @@ impl Connection {
         call: C,
         limit: Duration,
     ) -> Result<C::Answer, KafkaError> {
-        let result = match timeout(limit, self.messenger.request(Sent(call))).await {
+        let result = match timeout(limit, self.messenger.request(SentCall(call))).await {
             Ok(Ok(received)) => {
                 self.proved.store(true, Ordering::Relaxed);
                 return Ok(received.0);
             }
             Ok(Err(error)) => {
                 let proved = self.proved.load(Ordering::Relaxed) || self.authenticated;
-                failed(&self.address, &error, if proved { Stage::Working } else { Stage::FirstCall })
+                failed(
+                    &self.address,
+                    &error,
+                    if proved { ConnectionStage::Working } else { ConnectionStage::FirstCall },
+                )
             }
             Err(_) => KafkaError::new(
                 ErrorKind::Connection,
@@ -146,7 +150,7 @@ impl Connection {
 
 /// How far a connection had come when it failed: what the cause may be depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ConnectionStage {
     Greeting,
     FirstCall,
     Working,
@@ -154,8 +158,8 @@ enum Stage {
 
 fn unreachable_at(address: &Address, why: impl fmt::Display) -> KafkaError {
     let hint = match &address.origin {
-        Origin::Given => String::new(),
-        Origin::Advertised { address, .. } => format!(
+        AddressOrigin::Given => String::new(),
+        AddressOrigin::Advertised { address, .. } => format!(
             "; the broker must advertise an address that is reachable from here (advertised.listeners), or \
              map it with --broker-map {address}=HOST:PORT"
         ),
@@ -163,7 +167,7 @@ fn unreachable_at(address: &Address, why: impl fmt::Display) -> KafkaError {
     KafkaError::new(ErrorKind::Connection, format!("cannot connect to {address}: {why}{hint}"))
 }
 
-fn failed(address: &Address, error: &RequestError, stage: Stage) -> KafkaError {
+fn failed(address: &Address, error: &RequestError, stage: ConnectionStage) -> KafkaError {
     let detail = match error {
         RequestError::NoVersionMatch { api_key } => {
             let detail = format!(
@@ -182,7 +186,7 @@ fn failed(address: &Address, error: &RequestError, stage: Stage) -> KafkaError {
     KafkaError::new(ErrorKind::Connection, format!("{address}: {detail}"))
 }
 
-fn explain(error: &io::Error, stage: Stage) -> String {
+fn explain(error: &io::Error, stage: ConnectionStage) -> String {
     if let Some(foreign) = error.get_ref().and_then(|inner| inner.downcast_ref::<Foreign>()) {
         return foreign.to_string();
     }
@@ -192,11 +196,11 @@ fn explain(error: &io::Error, stage: Stage) -> String {
     );
     match stage {
         _ if !closed => error.to_string(),
-        Stage::Working => "the broker closed the connection".to_owned(),
-        Stage::Greeting => {
+        ConnectionStage::Working => "the broker closed the connection".to_owned(),
+        ConnectionStage::Greeting => {
             "the broker closed the connection at the first request; the listener may expect TLS".to_owned()
         }
-        Stage::FirstCall => {
+        ConnectionStage::FirstCall => {
             "the broker closed the connection at the first request; the listener may expect SASL \
                              (--sasl-mechanism, --sasl-username) or TLS"
                 .to_owned()
@@ -240,7 +244,7 @@ fn refused(address: &Address, sasl: &Sasl, error: SaslError) -> KafkaError {
             drop(error);
             KafkaError::new(ErrorKind::Authentication, detail)
         }
-        SaslError::RequestError(error) => failed(address, &error, Stage::Working),
+        SaslError::RequestError(error) => failed(address, &error, ConnectionStage::Working),
         error => KafkaError::new(
             ErrorKind::Authentication,
             format!(
@@ -258,7 +262,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     fn given(reachable: impl Into<String>) -> Address {
-        Address { reachable: reachable.into(), origin: Origin::Given }
+        Address { reachable: reachable.into(), origin: AddressOrigin::Given }
     }
 
     /// What opening a connection says of a server that answers the first request with these bytes and closes.
@@ -298,7 +302,7 @@ mod tests {
         let error = Connection::open(given("127.0.0.1:1"), None, CONNECT_TIMEOUT).await.unwrap_err();
         assert!(error.detail.contains("127.0.0.1:1 (given by --brokers)"), "{error}");
         assert!(error.detail.contains("refused") && error.kind == ErrorKind::Connection, "{error}");
-        let origin = Origin::Advertised { broker: 7, address: "127.0.0.1:1".into() };
+        let origin = AddressOrigin::Advertised { broker: 7, address: "127.0.0.1:1".into() };
         let advertised = Address { reachable: "127.0.0.1:1".into(), origin };
         let error = Connection::open(advertised, None, CONNECT_TIMEOUT).await.unwrap_err();
         assert!(error.detail.contains("which broker 7 advertises"), "{error}");

@@ -30,8 +30,8 @@ use super::error::{ErrorKind, KafkaError};
 use super::partitioner::partition_of;
 use crate::config::Compression;
 use crate::telemetry::log::Outage;
-pub use batch::Batch;
-use buffer::{Buffer, Limits, Next, Pushed};
+pub use batch::UnsentBatch;
+use buffer::{Buffer, BufferLimits, Next, Pushed};
 use destination::ToKafka;
 use sender::{Destination, Sender};
 
@@ -48,7 +48,7 @@ const LEAST_HELD_BYTES: usize = 16 * 1024;
 const LONGEST_LATENCY_US: u64 = 3_600_000_000;
 
 /// Called with each batch that Kafka has acknowledged. Must not block.
-pub type Acknowledged = Arc<dyn Fn(&Batch) + Send + Sync>;
+pub type Acknowledged = Arc<dyn Fn(&UnsentBatch) + Send + Sync>;
 
 /// How to send.
 #[derive(Clone)]
@@ -93,8 +93,8 @@ impl SendTotals {
 /// Sends records to the partitions of a topic. Dropping it gives up what is not acknowledged: flush first.
 #[derive(Debug)]
 pub struct Sink {
-    lanes: Vec<Arc<Lane>>,
-    shared: Arc<Shared>,
+    lanes: Vec<Arc<SinkLane>>,
+    shared: Arc<SharedSink>,
     accepted: u64,
     /// The partition for records without a key, and the batch of it that they are filling.
     keyless: (usize, u64),
@@ -105,8 +105,8 @@ pub struct Sink {
 /// A sink's numbers, for others than its owner. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Monitor {
-    lanes: Vec<Arc<Lane>>,
-    shared: Arc<Shared>,
+    lanes: Vec<Arc<SinkLane>>,
+    shared: Arc<SharedSink>,
 }
 
 impl Monitor {
@@ -143,14 +143,14 @@ impl Monitor {
 
 /// One partition: what it holds, and the sender's alarm.
 #[derive(Debug)]
-struct Lane {
+struct SinkLane {
     buffer: Mutex<Buffer>,
     /// Wakes the sender.
     work: Notify,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedSink {
     options: SinkSettings,
     // Relaxed throughout: each is a count of its own, read for reports.
     acknowledged: AtomicU64,
@@ -179,12 +179,12 @@ impl Sink {
     fn with<D: Destination>(
         destinations: Vec<D>,
         topic: &str,
-        limits: Limits,
+        limits: BufferLimits,
         options: SinkSettings,
     ) -> Result<Self, KafkaError> {
         let latency_us = Histogram::new_with_bounds(1, LONGEST_LATENCY_US, 3)
             .map_err(|e| KafkaError::new(ErrorKind::Fatal, e.to_string()))?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedSink {
             options,
             acknowledged: AtomicU64::new(0),
             retried: AtomicU64::new(0),
@@ -199,7 +199,8 @@ impl Sink {
         let mut tasks = JoinSet::new();
         let mut lanes = Vec::new();
         for destination in destinations {
-            let lane = Arc::new(Lane { buffer: Mutex::new(Buffer::new(limits, epoch)), work: Notify::new() });
+            let lane =
+                Arc::new(SinkLane { buffer: Mutex::new(Buffer::new(limits, epoch)), work: Notify::new() });
             lanes.push(Arc::clone(&lane));
             tasks.spawn(Sender::new(lane, Arc::clone(&shared), destination).run());
         }
@@ -240,7 +241,7 @@ impl Sink {
         Ok(true)
     }
 
-    fn lane_for(&mut self, key: Option<&[u8]>) -> &Lane {
+    fn lane_for(&mut self, key: Option<&[u8]>) -> &SinkLane {
         if let Some(key) = key {
             return &self.lanes[partition_of(key, self.lanes.len())];
         }
@@ -296,7 +297,7 @@ impl Sink {
 }
 
 /// What each of so many partitions may hold.
-fn limits_for(partitions: i32, options: &SinkSettings) -> Limits {
+fn limits_for(partitions: i32, options: &SinkSettings) -> BufferLimits {
     let share = HELD_BYTES / usize::try_from(partitions).unwrap_or(1).max(1);
     let full_batch = match options.compression {
         Compression::None => BATCH_BYTES,
@@ -304,16 +305,16 @@ fn limits_for(partitions: i32, options: &SinkSettings) -> Limits {
     };
     let held_bytes = share.clamp(LEAST_HELD_BYTES, MOST_HELD_BATCHES * full_batch);
     // One is filled while another is on its way.
-    Limits { batch_bytes: full_batch.min(held_bytes / 2), held_bytes, linger: options.linger }
+    BufferLimits { batch_bytes: full_batch.min(held_bytes / 2), held_bytes, linger: options.linger }
 }
 
-impl Lane {
+impl SinkLane {
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the next batch to send.
-    async fn next_batch(&self) -> Batch {
+    async fn next_batch(&self) -> UnsentBatch {
         loop {
             let next = self.buffer().next(Instant::now());
             match next {
@@ -330,8 +331,8 @@ impl Lane {
     }
 }
 
-impl Shared {
-    fn acknowledge(&self, batch: &Batch) {
+impl SharedSink {
+    fn acknowledge(&self, batch: &UnsentBatch) {
         let now = Instant::now();
         {
             let mut latency_us = self.latency_us.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::cluster::{Cluster, Metadata};
+use super::cluster::{Cluster, ClusterMetadata};
 use super::error::{ErrorKind, KafkaError};
 use super::message::offsets::OffsetAt;
 use crate::config::StartFrom;
@@ -40,7 +40,7 @@ pub async fn wait_for(cluster: &Cluster, outage: &Outage) -> Result<BTreeSet<i32
 ///
 /// # Errors
 /// As [`wait_for`].
-pub async fn wait_for_cluster(cluster: &Cluster, outage: &Outage) -> Result<Arc<Metadata>> {
+pub async fn wait_for_cluster(cluster: &Cluster, outage: &Outage) -> Result<Arc<ClusterMetadata>> {
     let mut backoff = Backoff::default();
     loop {
         match cluster.metadata().await {

@@ -6,11 +6,11 @@
 
 /// The answer does not follow the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Malformed;
+pub struct MalformedAnswer;
 
 /// Takes values off the front of an answer.
 #[derive(Debug)]
-pub struct Reader<'a> {
+pub struct AnswerReader<'a> {
     bytes: &'a [u8],
     at: usize,
     /// The version of the call.
@@ -18,82 +18,82 @@ pub struct Reader<'a> {
     flexible: bool,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> AnswerReader<'a> {
     /// Reads `bytes` from `at` on.
     pub fn new(bytes: &'a [u8], at: usize, version: i16, flexible: bool) -> Self {
         Self { bytes, at, version, flexible }
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(count).ok_or(Malformed)?;
-        let taken = self.bytes.get(self.at..end).ok_or(Malformed)?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], MalformedAnswer> {
+        let end = self.at.checked_add(count).ok_or(MalformedAnswer)?;
+        let taken = self.bytes.get(self.at..end).ok_or(MalformedAnswer)?;
         self.at = end;
         Ok(taken)
     }
 
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.take(N)?.first_chunk().copied().ok_or(Malformed)
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], MalformedAnswer> {
+        self.take(N)?.first_chunk().copied().ok_or(MalformedAnswer)
     }
 
     /// One byte with a sign.
-    pub fn int8(&mut self) -> Result<i8, Malformed> {
+    pub fn int8(&mut self) -> Result<i8, MalformedAnswer> {
         self.fixed().map(i8::from_be_bytes)
     }
 
     /// Two bytes.
-    pub fn int16(&mut self) -> Result<i16, Malformed> {
+    pub fn int16(&mut self) -> Result<i16, MalformedAnswer> {
         self.fixed().map(i16::from_be_bytes)
     }
 
     /// Four bytes.
-    pub fn int32(&mut self) -> Result<i32, Malformed> {
+    pub fn int32(&mut self) -> Result<i32, MalformedAnswer> {
         self.fixed().map(i32::from_be_bytes)
     }
 
     /// Eight bytes.
-    pub fn int64(&mut self) -> Result<i64, Malformed> {
+    pub fn int64(&mut self) -> Result<i64, MalformedAnswer> {
         self.fixed().map(i64::from_be_bytes)
     }
 
     /// Sixteen bytes.
-    pub fn uuid(&mut self) -> Result<[u8; 16], Malformed> {
+    pub fn uuid(&mut self) -> Result<[u8; 16], MalformedAnswer> {
         self.fixed()
     }
 
-    fn unsigned_varint(&mut self) -> Result<usize, Malformed> {
+    fn unsigned_varint(&mut self) -> Result<usize, MalformedAnswer> {
         let mut value = 0_u64;
         for shift in (0..35).step_by(7) {
             let [byte] = self.fixed()?;
             value |= u64::from(byte & 0x7F) << shift;
             if byte & 0x80 == 0 {
-                return usize::try_from(value).map_err(|_| Malformed);
+                return usize::try_from(value).map_err(|_| MalformedAnswer);
             }
         }
-        Err(Malformed)
+        Err(MalformedAnswer)
     }
 
     /// A length; None is null.
-    fn length(&mut self, short: bool) -> Result<Option<usize>, Malformed> {
+    fn length(&mut self, short: bool) -> Result<Option<usize>, MalformedAnswer> {
         if self.flexible {
             return Ok(self.unsigned_varint()?.checked_sub(1));
         }
         let length = if short { i32::from(self.int16()?) } else { self.int32()? };
-        if length == -1 { Ok(None) } else { usize::try_from(length).map(Some).map_err(|_| Malformed) }
+        if length == -1 { Ok(None) } else { usize::try_from(length).map(Some).map_err(|_| MalformedAnswer) }
     }
 
     /// A string that may be null.
-    pub fn nullable_string(&mut self) -> Result<Option<&'a str>, Malformed> {
+    pub fn nullable_string(&mut self) -> Result<Option<&'a str>, MalformedAnswer> {
         let Some(length) = self.length(true)? else { return Ok(None) };
-        std::str::from_utf8(self.take(length)?).map(Some).map_err(|_| Malformed)
+        std::str::from_utf8(self.take(length)?).map(Some).map_err(|_| MalformedAnswer)
     }
 
     /// A string.
-    pub fn string(&mut self) -> Result<&'a str, Malformed> {
-        self.nullable_string()?.ok_or(Malformed)
+    pub fn string(&mut self) -> Result<&'a str, MalformedAnswer> {
+        self.nullable_string()?.ok_or(MalformedAnswer)
     }
 
     /// A byte string, as its place in the answer; null is empty.
-    pub fn bytes(&mut self) -> Result<std::ops::Range<usize>, Malformed> {
+    pub fn bytes(&mut self) -> Result<std::ops::Range<usize>, MalformedAnswer> {
         let length = self.length(false)?.unwrap_or(0);
         let start = self.at;
         self.take(length)?;
@@ -103,26 +103,26 @@ impl<'a> Reader<'a> {
     /// Reads an array with `item`; null is an empty one.
     pub fn array<T>(
         &mut self,
-        mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Vec<T>, Malformed> {
+        mut item: impl FnMut(&mut Self) -> Result<T, MalformedAnswer>,
+    ) -> Result<Vec<T>, MalformedAnswer> {
         let length = self.length(false)?.unwrap_or(0);
         // Every item takes a byte at least: a claim beyond that is false, and nothing is allocated for it.
         if length > self.bytes.len() - self.at {
-            return Err(Malformed);
+            return Err(MalformedAnswer);
         }
         (0..length).map(|_| item(self)).collect()
     }
 
     /// Leaves out the optional fields at the end of a structure.
-    pub fn tags(&mut self) -> Result<(), Malformed> {
+    pub fn tags(&mut self) -> Result<(), MalformedAnswer> {
         self.each_tag(|_, _| Ok(()))
     }
 
     /// Reads the optional fields at the end of a structure: each by its number and in a reader of its own.
     pub fn each_tag(
         &mut self,
-        mut tag: impl FnMut(usize, &mut Reader<'_>) -> Result<(), Malformed>,
-    ) -> Result<(), Malformed> {
+        mut tag: impl FnMut(usize, &mut AnswerReader<'_>) -> Result<(), MalformedAnswer>,
+    ) -> Result<(), MalformedAnswer> {
         if !self.flexible {
             return Ok(());
         }
@@ -130,27 +130,27 @@ impl<'a> Reader<'a> {
             let number = self.unsigned_varint()?;
             let length = self.unsigned_varint()?;
             let bytes = self.take(length)?;
-            tag(number, &mut Reader::new(bytes, 0, self.version, true))?;
+            tag(number, &mut AnswerReader::new(bytes, 0, self.version, true))?;
         }
         Ok(())
     }
 
     /// Everything must have been read.
-    pub fn end(&self) -> Result<(), Malformed> {
-        if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed) }
+    pub fn end(&self) -> Result<(), MalformedAnswer> {
+        if self.at == self.bytes.len() { Ok(()) } else { Err(MalformedAnswer) }
     }
 }
 
 /// Appends values to a request.
 #[derive(Debug)]
-pub struct Writer<'a> {
+pub struct RequestWriter<'a> {
     bytes: &'a mut Vec<u8>,
     /// The version of the call.
     pub version: i16,
     flexible: bool,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> RequestWriter<'a> {
     /// Writes behind what `bytes` holds.
     pub fn new(bytes: &'a mut Vec<u8>, version: i16, flexible: bool) -> Self {
         Self { bytes, version, flexible }
@@ -242,7 +242,7 @@ mod tests {
 
     fn written(flexible: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut writer = Writer::new(&mut bytes, 3, flexible);
+        let mut writer = RequestWriter::new(&mut bytes, 3, flexible);
         writer.string("weather");
         writer.null_string();
         writer.array(&[1, -2], |writer, number| writer.int32(*number));
@@ -255,7 +255,7 @@ mod tests {
     fn both_forms_come_back() {
         for flexible in [false, true] {
             let bytes = written(flexible);
-            let mut reader = Reader::new(&bytes, 0, 3, flexible);
+            let mut reader = AnswerReader::new(&bytes, 0, 3, flexible);
             assert_eq!(reader.string(), Ok("weather"));
             assert_eq!(reader.nullable_string(), Ok(None));
             assert_eq!(reader.array(|reader| reader.int32()), Ok(vec![1, -2]));
@@ -271,7 +271,7 @@ mod tests {
         for flexible in [false, true] {
             let bytes = written(flexible);
             for end in 0..bytes.len() {
-                let mut reader = Reader::new(&bytes[..end], 0, 3, flexible);
+                let mut reader = AnswerReader::new(&bytes[..end], 0, 3, flexible);
                 let read = (|| {
                     reader.string()?;
                     reader.nullable_string()?;
@@ -281,10 +281,10 @@ mod tests {
                     reader.end()
                 })();
                 // Cut before its tagged fields a message of the older form is whole.
-                assert_eq!(read, Err(Malformed), "{end}");
+                assert_eq!(read, Err(MalformedAnswer), "{end}");
             }
         }
         let huge = [0x7F, 0xFF, 0xFF, 0xFF, 1];
-        assert_eq!(Reader::new(&huge, 0, 0, false).array(|reader| reader.int8()), Err(Malformed));
+        assert_eq!(AnswerReader::new(&huge, 0, 0, false).array(|reader| reader.int8()), Err(MalformedAnswer));
     }
 }

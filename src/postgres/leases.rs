@@ -15,7 +15,7 @@ use tokio_postgres::{Row, Statement};
 use crate::engine::assignment::Leases;
 use crate::engine::checkpoint::{CheckpointError, decode_log_memory};
 use crate::engine::recovery::Claimed;
-use crate::engine::state::{LogIdentity, Position, Progress, REASONS, State};
+use crate::engine::state::{LogIdentity, PartitionState, Position, Progress, REASONS};
 use crate::engine::watermark;
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::partials::{OPEN_WINDOWS, window_of};
@@ -198,13 +198,13 @@ impl LeaseSession {
         progress: Progress,
         row: &Row,
         window_ms: i64,
-    ) -> Result<State, Failure> {
+    ) -> Result<PartitionState, Failure> {
         let log = log_of(row, partition)?;
         let after = after(&progress, window_ms);
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.topic, &partition, &after];
         let rows = self.session.call(self.session.client.query(OPEN_WINDOWS, &parameters)).await?;
         let windows = rows.iter().map(window_of).collect::<Result<_, _>>()?;
-        Ok(State { progress, windows, log })
+        Ok(PartitionState { progress, windows, log })
     }
 
     /// Releases partitions, so that others can claim them at once.

@@ -44,7 +44,7 @@ impl Key {
 
 /// A dead letter, as far as it is needed.
 #[derive(Debug)]
-pub struct Candidate {
+pub struct ReadmissionCandidate {
     /// Which.
     pub key: Key,
     /// The beginning of its value.
@@ -113,7 +113,7 @@ pub async fn lock(
     topic: &str,
     reasons: &[&str],
     after: Key,
-) -> Result<Vec<Candidate>, Failure> {
+) -> Result<Vec<ReadmissionCandidate>, Failure> {
     session.call(session.client.batch_execute(&session.begin())).await?;
     read(session, LOCKED_CANDIDATES, topic, Some(reasons), after).await
 }
@@ -124,7 +124,7 @@ pub async fn look(
     topic: &str,
     reasons: &[&str],
     after: Key,
-) -> Result<Vec<Candidate>, Failure> {
+) -> Result<Vec<ReadmissionCandidate>, Failure> {
     read(session, CANDIDATES, topic, Some(reasons), after).await
 }
 
@@ -134,16 +134,16 @@ async fn read(
     topic: &str,
     reasons: Option<&[&str]>,
     after: Key,
-) -> Result<Vec<Candidate>, Failure> {
+) -> Result<Vec<ReadmissionCandidate>, Failure> {
     let parameters: [&(dyn ToSql + Sync); 6] =
         [&topic, &after.partition, &after.incarnation, &after.offset, &PORTION, &reasons];
     let rows = session.call(session.client.query(query, &parameters)).await?;
     rows.iter().map(dead_letter_of).collect()
 }
 
-fn dead_letter_of(row: &Row) -> Result<Candidate, Failure> {
+fn dead_letter_of(row: &Row) -> Result<ReadmissionCandidate, Failure> {
     let key = Key { partition: row.try_get(0)?, incarnation: row.try_get(1)?, offset: row.try_get(2)? };
-    Ok(Candidate { key, payload: row.try_get(3)?, payload_bytes: row.try_get(4)? })
+    Ok(ReadmissionCandidate { key, payload: row.try_get(3)?, payload_bytes: row.try_get(4)? })
 }
 
 /// Ends the transaction without a change.
@@ -232,7 +232,7 @@ pub async fn sampled_out(session: &Session, topic: &str) -> Result<i64, Failure>
 pub async fn readmitted(
     session: &Session,
     topic: &str,
-    mut see: impl FnMut(Candidate),
+    mut see: impl FnMut(ReadmissionCandidate),
 ) -> Result<Vec<(i64, Totals)>, Failure> {
     let begin = "BEGIN TRANSACTION READ ONLY, ISOLATION LEVEL REPEATABLE READ";
     session.call(session.client.batch_execute(begin)).await?;

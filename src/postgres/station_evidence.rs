@@ -83,7 +83,7 @@ const EXTREMES: [&str; 6] =
 
 /// A window of a partition that its stations do not add up to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unlike {
+pub struct StationMismatch {
     /// The window, ms since 1970.
     pub start_ms: i64,
     /// The partition.
@@ -168,7 +168,7 @@ pub async fn unlike(
     topic: &str,
     between: Between,
     limit: i64,
-) -> Result<Vec<Unlike>, Failure> {
+) -> Result<Vec<StationMismatch>, Failure> {
     if !station_partials::exist(session).await? {
         return Ok(Vec::new());
     }
@@ -182,7 +182,7 @@ pub async fn unlike(
     rows.iter().map(unlike_of).collect()
 }
 
-fn unlike_of(row: &Row) -> Result<Unlike, Failure> {
+fn unlike_of(row: &Row) -> Result<StationMismatch, Failure> {
     type Values = Vec<Option<String>>;
     let mut found = Vec::new();
     let (numbers, of_window): (Values, Option<Values>) = (row.try_get(2)?, row.try_get(3)?);
@@ -203,5 +203,5 @@ fn unlike_of(row: &Row) -> Result<Unlike, Failure> {
             format!("its rows of weather_station_partial together: {}", found.join("; "))
         }
     };
-    Ok(Unlike { start_ms: from_timestamp(row.try_get(0)?), partition: row.try_get(1)?, what })
+    Ok(StationMismatch { start_ms: from_timestamp(row.try_get(0)?), partition: row.try_get(1)?, what })
 }

@@ -23,7 +23,7 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(3);
 
 /// What stations are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Order {
+pub enum StationOrder {
     /// Their names.
     Station,
     /// The average temperature.
@@ -36,7 +36,7 @@ pub enum Order {
     Readings,
 }
 
-impl Order {
+impl StationOrder {
     /// Every order.
     pub const ALL: [Self; 5] =
         [Self::Station, Self::Temperature, Self::Humidity, Self::WindSpeed, Self::Readings];
@@ -65,11 +65,11 @@ impl Order {
 
 /// Which stations are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Wanted {
+pub struct StationQuery {
     /// A part of their names, in upper or lower case.
     pub search: String,
     /// What they are sorted by.
-    pub order: Order,
+    pub order: StationOrder,
     /// The greatest first.
     pub is_descending: bool,
 }
@@ -111,7 +111,7 @@ SELECT station, window_start, sum(temp_sum)::double precision / NULLIF(sum(temp_
 FROM weather_station_partial WHERE station = ANY($1) AND window_start > $2 GROUP BY station, window_start";
 
 /// A station that has not sent anything in the newest window yet is listed with the one before.
-fn listed(wanted: &Wanted) -> String {
+fn listed(wanted: &StationQuery) -> String {
     format!(
         "SELECT *, count(*) OVER () FROM (
     SELECT DISTINCT ON (station) station, window_start,
@@ -125,7 +125,7 @@ ORDER BY {} {} NULLS LAST, station LIMIT $3",
 }
 
 /// Reads them, at one moment.
-pub async fn read(session: &Session, wanted: &Wanted, window_ms: i64) -> Result<StationList, Failure> {
+pub async fn read(session: &Session, wanted: &StationQuery, window_ms: i64) -> Result<StationList, Failure> {
     let begin = format!(
         "BEGIN TRANSACTION READ ONLY, ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {}",
         STATEMENT_LIMIT.as_millis()
@@ -138,7 +138,7 @@ pub async fn read(session: &Session, wanted: &Wanted, window_ms: i64) -> Result<
 
 async fn read_in_transaction(
     session: &Session,
-    wanted: &Wanted,
+    wanted: &StationQuery,
     window_ms: i64,
 ) -> Result<StationList, Failure> {
     let client = &session.client;

@@ -57,10 +57,10 @@ DELETE FROM weather_station_partial WHERE (station, window_start, partition) IN 
     WHERE window_start < (now() AT TIME ZONE 'UTC') - $1 * interval '1 millisecond' ORDER BY window_start LIMIT $2)";
 
 /// A row and its partition.
-pub(super) type PartitionRow<'a> = (i32, &'a StationRow);
+pub(super) type PartitionStation<'a> = (i32, &'a StationRow);
 
 /// All rows of these partitions.
-pub(super) fn rows(partitions: &[PartitionFlush]) -> Vec<PartitionRow<'_>> {
+pub(super) fn rows(partitions: &[PartitionFlush]) -> Vec<PartitionStation<'_>> {
     partitions.iter().flat_map(|p| p.stations.iter().map(|row| (p.partition, row))).collect()
 }
 
@@ -74,7 +74,7 @@ struct StationColumns<'a> {
 }
 
 impl<'a> StationColumns<'a> {
-    fn of(rows: &[PartitionRow<'a>]) -> Self {
+    fn of(rows: &[PartitionStation<'a>]) -> Self {
         let number = |i: usize, totals: &StationTotals| match i {
             0 => totals.readings,
             i if i <= METRICS => totals.counts[i - 1],
@@ -106,7 +106,7 @@ impl<'a> StationColumns<'a> {
 pub(super) async fn store(
     client: &Client,
     statement: &Statement,
-    rows: &[PartitionRow<'_>],
+    rows: &[PartitionStation<'_>],
 ) -> Result<(), tokio_postgres::Error> {
     for portion in rows.chunks(ROWS_AT_ONCE) {
         client.execute(statement, &StationColumns::of(portion).parameters()).await?;
@@ -137,7 +137,7 @@ pub(super) async fn store_rows(
     rows: &[StationRow],
 ) -> Result<(), Failure> {
     let statement = session.call(session.client.prepare(STORE)).await?;
-    let rows: Vec<PartitionRow<'_>> = rows.iter().map(|row| (partition, row)).collect();
+    let rows: Vec<PartitionStation<'_>> = rows.iter().map(|row| (partition, row)).collect();
     session.call(store(&session.client, &statement, &rows)).await
 }
 

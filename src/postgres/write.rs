@@ -32,7 +32,7 @@ use crate::postgres::dead_letters::{self as dead_letter_table, DeadLetterColumns
 use crate::postgres::failure::Failure;
 use crate::postgres::partials::{self, PartialColumns};
 use crate::postgres::session::Session;
-use crate::postgres::station_partials::{self, PartitionRow, ROWS_AT_ONCE};
+use crate::postgres::station_partials::{self, PartitionStation, ROWS_AT_ONCE};
 use crate::postgres::summary::SummaryRow;
 use crate::time::timestamp;
 
@@ -301,7 +301,7 @@ impl FlushSession {
             .collect()
     }
 
-    async fn store_stations(&self, rows: &[PartitionRow<'_>]) -> Result<(), tokio_postgres::Error> {
+    async fn store_stations(&self, rows: &[PartitionStation<'_>]) -> Result<(), tokio_postgres::Error> {
         let Some(statement) = &self.stations else { return Ok(()) };
         station_partials::store(&self.session.client, statement, rows).await
     }
@@ -310,7 +310,7 @@ impl FlushSession {
     /// failed, rolls back: the connection is to be used again.
     async fn finish(
         &self,
-        rest: &[PartitionRow<'_>],
+        rest: &[PartitionStation<'_>],
         partitions: &[PartitionFlush],
         has_failed: bool,
     ) -> Result<(), Failure> {

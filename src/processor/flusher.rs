@@ -24,10 +24,10 @@ use crate::retry::Backoff;
 use crate::time::now_ms;
 
 /// Asks for a flush now; answered when everything up to the asking is in the table.
-pub type Request = oneshot::Sender<()>;
+pub type FlushRequest = oneshot::Sender<()>;
 
 /// Asks for a flush and waits for it; whether it was done in time.
-pub async fn flush_now(flushes: &mpsc::Sender<Request>, limit: Duration) -> bool {
+pub async fn flush_now(flushes: &mpsc::Sender<FlushRequest>, limit: Duration) -> bool {
     let (request, done) = oneshot::channel();
     let ask = async {
         flushes.send(request).await.ok()?;
@@ -42,7 +42,7 @@ pub struct Flusher {
     database: Arc<Connector>,
     registry: Arc<Registry>,
     changed: Arc<Notify>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<FlushRequest>,
     interval: Duration,
     stations: Option<StationFlushes>,
     session: Option<FlushSession>,
@@ -59,7 +59,7 @@ impl Flusher {
         database: Arc<Connector>,
         registry: Arc<Registry>,
         changed: Arc<Notify>,
-        requests: mpsc::Receiver<Request>,
+        requests: mpsc::Receiver<FlushRequest>,
         interval: Duration,
         stations: Option<StationFlushes>,
         stats: Arc<Stats>,

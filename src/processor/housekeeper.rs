@@ -24,7 +24,7 @@ const SNAPSHOT_REMIND: Duration = Duration::from_secs(60 * 60);
 
 /// Its settings.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
+pub struct UpkeepSettings {
     /// Length of a window, ms.
     pub window_ms: i64,
     /// The watermark's delay, ms.
@@ -40,7 +40,7 @@ pub struct Rules {
 /// When each task was last done.
 #[derive(Debug)]
 pub struct Housekeeper {
-    rules: Rules,
+    settings: UpkeepSettings,
     finished: Instant,
     pruned: Instant,
     repaired: Instant,
@@ -52,10 +52,10 @@ pub struct Housekeeper {
 
 impl Housekeeper {
     /// One that has just done all of it.
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(settings: UpkeepSettings) -> Self {
         let now = Instant::now();
         Self {
-            rules,
+            settings,
             finished: now,
             pruned: now,
             repaired: now,
@@ -69,15 +69,15 @@ impl Housekeeper {
     pub async fn work(&mut self, session: &LeaseSession, existing: &BTreeSet<i32>) -> Result<(), Failure> {
         if self.finished.elapsed() >= FINISH_EVERY {
             let existing = Vec::from_iter(existing.iter().copied());
-            session.finish_windows(self.rules.out_of_orderness_ms, &existing).await?;
+            session.finish_windows(self.settings.out_of_orderness_ms, &existing).await?;
             self.finished = Instant::now();
         }
         if self.pruned.elapsed() >= PRUNE_EVERY {
-            let mut deleted = session.prune_dead_letters(self.rules.dead_letter_retention).await?;
+            let mut deleted = session.prune_dead_letters(self.settings.dead_letter_retention).await?;
             if deleted < PRUNE_PORTION {
-                deleted = session.trim_dead_letters(self.rules.dead_letter_max_bytes).await?;
+                deleted = session.trim_dead_letters(self.settings.dead_letter_max_bytes).await?;
             }
-            let stations = match self.rules.station_retention {
+            let stations = match self.settings.station_retention {
                 Some(retention) => session.prune_stations(retention).await?,
                 None => 0,
             };
@@ -87,7 +87,7 @@ impl Housekeeper {
             }
         }
         if self.repaired.elapsed() >= REPAIR_EVERY {
-            let repaired = session.repair(self.rules.window_ms, self.repair_before).await?;
+            let repaired = session.repair(self.settings.window_ms, self.repair_before).await?;
             repaired.log();
             (self.repaired, self.repair_before) = (Instant::now(), repaired.next);
         }

@@ -20,12 +20,12 @@ const MAX_PROCESSES: u32 = 1_000;
 
 /// The name, held as long as this lives.
 #[derive(Debug)]
-pub struct Identity {
+pub struct ProcessIdentity {
     name: String,
     _lock: File,
 }
 
-impl Identity {
+impl ProcessIdentity {
     /// Takes the first free name of this folder.
     pub fn take(folder: &Path) -> Result<Self> {
         for slot in 0..MAX_PROCESSES {
@@ -100,15 +100,15 @@ mod tests {
     fn a_name_is_held_and_comes_back() {
         let folder = std::env::temp_dir().join(format!("weather-identity-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let first = Identity::take(&folder).unwrap();
-        let second = Identity::take(&folder).unwrap();
+        let first = ProcessIdentity::take(&folder).unwrap();
+        let second = ProcessIdentity::take(&folder).unwrap();
         assert_ne!(first.name(), second.name());
         let name = first.name().to_owned();
         drop(first);
-        assert_eq!(Identity::take(&folder).unwrap().name(), name);
+        assert_eq!(ProcessIdentity::take(&folder).unwrap().name(), name);
         std::fs::write(folder.join("process-2.lock"), [0xff; 3]).unwrap();
-        let _held = Identity::take(&folder).unwrap();
-        assert_ne!(Identity::take(&folder).unwrap().name(), second.name());
+        let _held = ProcessIdentity::take(&folder).unwrap();
+        assert_ne!(ProcessIdentity::take(&folder).unwrap().name(), second.name());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -21,7 +21,7 @@ use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::{Beat, LeaseSession};
 use crate::processor::cluster;
-use crate::processor::flusher::{Request, flush_now};
+use crate::processor::flusher::{FlushRequest, flush_now};
 use crate::processor::housekeeper::{self, Housekeeper};
 use crate::processor::observe::stats::Stats;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
@@ -36,7 +36,7 @@ const UNOWNED: Duration = Duration::from_secs(5);
 
 /// The settings of ownership.
 #[derive(Debug)]
-pub struct Rules {
+pub struct LeaseSettings {
     /// This process.
     pub owner: String,
     /// Which partitions it wants.
@@ -44,7 +44,7 @@ pub struct Rules {
     /// How long a silent process keeps its partitions.
     pub lease: Duration,
     /// What is done for all processes.
-    pub upkeep: housekeeper::Rules,
+    pub upkeep: housekeeper::UpkeepSettings,
     /// The run's end; None = it never ends.
     pub bounded: Option<BoundedRun>,
 }
@@ -53,7 +53,7 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct LeaseKeeper {
     /// Its settings.
-    pub rules: Rules,
+    pub settings: LeaseSettings,
     /// PostgreSQL.
     pub database: Arc<Connector>,
     /// What this process owns.
@@ -65,7 +65,7 @@ pub struct LeaseKeeper {
     /// What other tasks read.
     pub stats: Arc<Stats>,
     /// Requests a flush.
-    pub flushes: mpsc::Sender<Request>,
+    pub flushes: mpsc::Sender<FlushRequest>,
     /// Ends the process: a bounded run that is done.
     pub done: Trigger,
     /// Ends the process: a partition that cannot be started.
@@ -156,7 +156,7 @@ impl LeaseKeeper {
             unowned: None,
             told_unowned: false,
             processes: 1,
-            housekeeper: Housekeeper::new(self.rules.upkeep),
+            housekeeper: Housekeeper::new(self.settings.upkeep),
         };
         let mut next = Instant::now();
         loop {
@@ -194,11 +194,11 @@ impl LeaseKeeper {
 
     /// Until the next read of the leases, several of which must fit into a lease.
     fn pause(&self, ticking: &Ticking) -> Duration {
-        let pause = match self.rules.bounded {
+        let pause = match self.settings.bounded {
             Some(_) => BOUNDED_TICK,
             None => TICK * (ticking.processes / LOOKING_AT_ONCE).max(1),
         };
-        pause.min(self.rules.lease / 4)
+        pause.min(self.settings.lease / 4)
     }
 
     fn launched(&self, ticking: &mut Ticking, launched: std::result::Result<Launched, JoinError>) {
@@ -241,13 +241,13 @@ impl LeaseKeeper {
             ticking.known.clone_from(&existing);
         }
         let held = Holdings { running: self.registry.epochs(), coming_up: ticking.coming_up() };
-        let (wish, shares) = match &self.rules.assign {
+        let (wish, shares) = match &self.settings.assign {
             Assign::Auto => (Wish::Share, true),
             Assign::Static(wanted) => (Wish::Given(wanted), false),
         };
         let Beat { mut leases, now_ms } = session.beat(&Vec::from_iter(held.all()), shares).await?;
         self.launcher.clock.saw(now_ms);
-        let ruling = assignment::rule(&self.rules.owner, wish, &held, &existing, &mut leases);
+        let ruling = assignment::rule(&self.settings.owner, wish, &held, &existing, &mut leases);
         self.stats.saw_leases(&leases);
         if ruling.rows_missing {
             // They are created again at the next tick.
@@ -264,7 +264,7 @@ impl LeaseKeeper {
         self.release(ticking, &session, &ruling).await?;
         ticking.processes = u32::try_from(leases.processes.len()).unwrap_or(u32::MAX);
         // One process does for all what is to be done once.
-        let keeps_house = !shares || leases.processes.first() == Some(&self.rules.owner);
+        let keeps_house = !shares || leases.processes.first() == Some(&self.settings.owner);
         if keeps_house {
             ticking.housekeeper.work(&session, &existing).await?;
         }
@@ -322,7 +322,7 @@ impl LeaseKeeper {
             let partition = claimed.partition;
             crate::info!("took a partition", "partition" => partition, "epoch" => claimed.epoch);
             let epoch = claimed.epoch;
-            let end_offset = self.rules.bounded.as_ref().and_then(|run| run.end_of(partition));
+            let end_offset = self.settings.bounded.as_ref().and_then(|run| run.end_of(partition));
             let launcher = Arc::clone(&self.launcher);
             let launch = async move { (partition, launcher.start(claimed, end_offset).await) };
             let launch = ticking.launches.spawn(launch);
@@ -354,7 +354,7 @@ impl LeaseKeeper {
         let released: Vec<&Arc<PartitionHandle>> =
             owned.iter().filter(|o| ruling.hand_over.contains(&(o.partition, o.epoch))).collect();
         released.iter().for_each(|owned| owned.pause());
-        if !released.is_empty() && !flush_now(&self.flushes, hand_over_limit(self.rules.lease)).await {
+        if !released.is_empty() && !flush_now(&self.flushes, hand_over_limit(self.settings.lease)).await {
             crate::warn!("released without a final flush; the new owner will re-read what is not in the table",
                 "partitions" => released.len());
         }
@@ -374,7 +374,7 @@ impl LeaseKeeper {
         existing: &BTreeSet<i32>,
         leases: &Leases,
     ) -> Result<(), Failure> {
-        let Some(run) = &mut self.rules.bounded else { return Ok(()) };
+        let Some(run) = &mut self.settings.bounded else { return Ok(()) };
         let own = |owned: &Arc<PartitionHandle>| Own {
             partition: owned.partition,
             reached: owned.reached.get().copied(),
@@ -382,7 +382,7 @@ impl LeaseKeeper {
         };
         let own: Vec<Own> = self.registry.all().iter().map(own).collect();
         if BoundedRun::wants_flush(&own) {
-            flush_now(&self.flushes, hand_over_limit(self.rules.lease)).await;
+            flush_now(&self.flushes, hand_over_limit(self.settings.lease)).await;
         }
         let left = run.left(&session.positions().await?, &own, existing);
         self.stats.left(left);

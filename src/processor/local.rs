@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::{Assign, Process};
 use crate::engine::recovery::Claimed;
-use crate::engine::state::State;
+use crate::engine::state::PartitionState;
 use crate::engine::window::Totals;
 use crate::error::{Error, Result};
 use crate::kafka::cluster::Cluster;
@@ -211,7 +211,7 @@ impl Local {
     }
 
     /// The states as they are now; their dead letters are dropped.
-    fn states(&self) -> Vec<State> {
+    fn states(&self) -> Vec<PartitionState> {
         let state_of = |owned: &Arc<PartitionHandle>| {
             let state = owned.published.read();
             owned.outbox.with(|outbox| outbox.confirm(state.progress.position()));
@@ -220,10 +220,10 @@ impl Local {
         self.registry.all().iter().map(state_of).collect()
     }
 
-    fn is_done(&self, states: &[State]) -> bool {
+    fn is_done(&self, states: &[PartitionState]) -> bool {
         self.ends.as_ref().is_some_and(|ends| {
             let owned = self.registry.all();
-            let reached = |(owned, state): (&Arc<PartitionHandle>, &State)| {
+            let reached = |(owned, state): (&Arc<PartitionHandle>, &PartitionState)| {
                 owned.reached.get().is_some_and(|end| state.progress.position() >= *end)
             };
             let wanted = ends.keys().filter(|partition| self.is_wanted(**partition)).count();
@@ -241,7 +241,7 @@ struct Printed {
 
 impl Printed {
     /// Prints the windows that changed, at most once a second unless it is the end.
-    fn print(&mut self, states: &[State], config: &Process, last: bool) {
+    fn print(&mut self, states: &[PartitionState], config: &Process, last: bool) {
         let window_ms = milliseconds(config.window);
         let watermark_ms =
             states.iter().filter(|s| s.progress.idle == 0).map(|s| s.progress.watermark_ms).min();
@@ -272,7 +272,7 @@ impl Printed {
 }
 
 /// The windows of all partitions together.
-fn add_up(states: &[State]) -> BTreeMap<i64, Totals> {
+fn add_up(states: &[PartitionState]) -> BTreeMap<i64, Totals> {
     let mut windows: BTreeMap<i64, Totals> = BTreeMap::new();
     for window in states.iter().flat_map(|state| &state.windows) {
         windows.entry(window.start_ms).or_default().merge(&window.totals);

@@ -44,11 +44,11 @@ use crate::time::milliseconds;
 
 use checkpoints::store::CheckpointStore;
 use checkpoints::task::CheckpointTask;
-use flusher::{Flusher, Request, flush_now};
-use identity::Identity;
-use lease_keeper::{LeaseKeeper, Remainder, Rules};
+use flusher::{FlushRequest, Flusher, flush_now};
+use identity::ProcessIdentity;
+use lease_keeper::{LeaseKeeper, LeaseSettings, Remainder};
 use observe::intake_log::IntakeLog;
-use observe::stats::{Phase, Stats};
+use observe::stats::{ProcessPhase, Stats};
 use observe::status::ProcessorStatus;
 use offset_committer::OffsetCommitter;
 use partition::handle::Registry;
@@ -72,7 +72,7 @@ const LAST_COMMIT: Duration = Duration::from_secs(1);
 pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let Some(database) = config.database.clone() else { return local::run(config, shutdown).await };
     let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
-    let identity = Identity::take(&config.checkpoint_dir)?;
+    let identity = ProcessIdentity::take(&config.checkpoint_dir)?;
     let database = Arc::new(Connector::new(&config, database, identity.name()));
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let registry = Arc::new(Registry::default());
@@ -88,7 +88,7 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
         prepared = prepare(&config, &database, &cluster, &stats) => prepared?,
     };
     let watching = tokio::spawn(topic::watch(Arc::clone(&cluster), known));
-    stats.enter(Phase::Running);
+    stats.enter(ProcessPhase::Running);
     let pipeline = Pipeline { config, store, identity, database, cluster, registry, stats };
     let result = pipeline.run(partitions, end_offsets, shutdown).await;
     watching.abort();
@@ -103,7 +103,7 @@ fn stopped_early(config: &Process, outcome: &str) -> Result<()> {
     Ok(())
 }
 
-type Topic = (watch::Sender<BTreeSet<i32>>, watch::Receiver<BTreeSet<i32>>);
+type PartitionsWatch = (watch::Sender<BTreeSet<i32>>, watch::Receiver<BTreeSet<i32>>);
 
 /// Waits for both services; for a bounded run, notes where it ends.
 async fn prepare(
@@ -111,9 +111,9 @@ async fn prepare(
     database: &Connector,
     cluster: &Cluster,
     stats: &Stats,
-) -> Result<(Topic, Option<BTreeMap<i32, i64>>)> {
+) -> Result<(PartitionsWatch, Option<BTreeMap<i32, i64>>)> {
     database.set_up().await?;
-    stats.enter(Phase::WaitingForTopic);
+    stats.enter(ProcessPhase::WaitingForTopic);
     cluster::agree(config, database, cluster, stats).await?;
     let partitions = topic::wait_for(cluster, &stats.topic).await?;
     let ends = match config.until_latest {
@@ -139,7 +139,7 @@ impl Deadline {
 }
 
 /// The first step of the shutdown.
-struct Last {
+struct FinalFlush {
     end: Deadline,
     partitions: Vec<i32>,
     checkpointing: JoinHandle<CheckpointTask>,
@@ -150,7 +150,7 @@ struct Last {
 struct Pipeline {
     config: Process,
     store: Arc<CheckpointStore>,
-    identity: Identity,
+    identity: ProcessIdentity,
     database: Arc<Connector>,
     cluster: Arc<Cluster>,
     registry: Arc<Registry>,
@@ -166,7 +166,7 @@ impl Pipeline {
     ) -> Result<()> {
         let (done, mut ended) = shutdown::channel();
         let (failures, mut failed) = mpsc::channel(1);
-        let (flushes, requests) = mpsc::channel::<Request>(4);
+        let (flushes, requests) = mpsc::channel::<FlushRequest>(4);
         let changed = Arc::new(Notify::new());
         let flusher = Flusher::new(
             Arc::clone(&self.database),
@@ -197,7 +197,7 @@ impl Pipeline {
                 changed,
                 failures.clone(),
             )),
-            rules: self.rules(end_offsets),
+            settings: self.lease_settings(end_offsets),
             database: Arc::clone(&self.database),
             registry: Arc::clone(&self.registry),
             stats: Arc::clone(&self.stats),
@@ -218,12 +218,12 @@ impl Pipeline {
         };
         watching.abort();
         done.fire();
-        self.stats.enter(Phase::Stopping);
+        self.stats.enter(ProcessPhase::Stopping);
         let end = Deadline::after(END);
         let left = end.within(LAST_TICK, &mut owning).await.and_then(std::result::Result::ok);
         owning.abort();
         let partitions: Vec<i32> = topic.borrow().iter().copied().collect();
-        let last = Last { end, partitions, checkpointing, committing, left: left.unwrap_or_default() };
+        let last = FinalFlush { end, partitions, checkpointing, committing, left: left.unwrap_or_default() };
         let flushed = self.finish(&flushes, last, &intake_log).await;
         drop(flushes);
         // The flusher prints its last batch when no flush can be requested any more; if PostgreSQL is away it never gets
@@ -242,12 +242,12 @@ impl Pipeline {
         }
     }
 
-    fn rules(&self, end_offsets: Option<BTreeMap<i32, i64>>) -> Rules {
-        Rules {
+    fn lease_settings(&self, end_offsets: Option<BTreeMap<i32, i64>>) -> LeaseSettings {
+        LeaseSettings {
             owner: self.identity.name().to_owned(),
             lease: self.config.lease,
             assign: self.config.assign.clone(),
-            upkeep: housekeeper::Rules {
+            upkeep: housekeeper::UpkeepSettings {
                 window_ms: milliseconds(self.config.window),
                 out_of_orderness_ms: milliseconds(self.config.watermark),
                 dead_letter_retention: self.config.dead_letter_retention,
@@ -259,7 +259,12 @@ impl Pipeline {
     }
 
     /// The last flush, the last checkpoints, and the partitions free for others. Whether everything was flushed.
-    async fn finish(&self, flushes: &mpsc::Sender<Request>, last: Last, intake_log: &IntakeLog) -> bool {
+    async fn finish(
+        &self,
+        flushes: &mpsc::Sender<FlushRequest>,
+        last: FinalFlush,
+        intake_log: &IntakeLog,
+    ) -> bool {
         let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
         let flushed = flush_now(flushes, LAST_FLUSH).await;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::engine::flush_plan::PartitionFlush;
 use crate::engine::state::Progress;
-use crate::engine::stations::Pace;
+use crate::engine::stations::StationPace;
 use crate::processor::partition::handle::PartitionHandle;
 
 /// The last flush of each partition.
@@ -16,12 +16,12 @@ pub struct StationFlushes {
     interval: Duration,
     window_ms: i64,
     /// By partition and epoch.
-    last: HashMap<(i32, i64), Last>,
+    last: HashMap<(i32, i64), LastFlush>,
 }
 
 /// A confirmed flush.
 #[derive(Debug)]
-struct Last {
+struct LastFlush {
     at: Instant,
     /// What makes rows final.
     ended: (i64, i64),
@@ -33,13 +33,13 @@ impl StationFlushes {
         Self { interval, window_ms, last: HashMap::new() }
     }
 
-    /// Whether a partition, one of so many, is to be flushed now.
+    /// Whether a partition, one of `partitions`, is to be flushed now.
     pub fn is_due(&self, owned: &PartitionHandle, partitions: usize) -> bool {
         let Some((gauge, last)) = owned.stations.as_ref().zip(self.last.get(&(owned.partition, owned.epoch)))
         else {
             return true;
         };
-        let pace = Pace {
+        let pace = StationPace {
             changed: gauge.counts().changed,
             partitions,
             waited_ms: u64::try_from(last.at.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -52,7 +52,7 @@ impl StationFlushes {
     /// Notes that these partitions were flushed.
     pub fn flushed(&mut self, portion: &[PartitionFlush]) {
         for part in portion {
-            let last = Last { at: Instant::now(), ended: self.ended(&part.state.progress) };
+            let last = LastFlush { at: Instant::now(), ended: self.ended(&part.state.progress) };
             // An earlier ownership of the partition is over.
             self.last.retain(|(partition, epoch), _| *partition != part.partition || *epoch == part.epoch);
             self.last.insert((part.partition, part.epoch), last);

@@ -23,7 +23,7 @@ use crate::time::now_ms;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The API, and its last response.
-pub(super) struct Api {
+pub(super) struct PolledApi {
     endpoint: Endpoint,
     poll: Duration,
     next_poll: Instant,
@@ -35,7 +35,7 @@ pub(super) struct Api {
     outage: Outage,
 }
 
-impl Api {
+impl PolledApi {
     /// Requests this URL at once, and then every `poll`.
     pub(super) fn new(url: &str, poll: Duration, format: &Arc<Format>) -> Self {
         let endpoint = Endpoint::new(url);
@@ -110,17 +110,17 @@ fn stamped(record: &[u8], now_ms: i64) -> Vec<u8> {
 mod tests {
     use super::super::http::tests::serve;
     use super::*;
-    use crate::reading::{self, Settings};
+    use crate::reading::{self, FormatSettings};
 
     const NOW_MS: i64 = 1_763_803_617_123;
 
     fn shown(body: &str) -> Vec<String> {
-        shown_in(Settings::default(), body)
+        shown_in(FormatSettings::default(), body)
     }
 
-    fn shown_in(settings: Settings, body: &str) -> Vec<String> {
+    fn shown_in(settings: FormatSettings, body: &str) -> Vec<String> {
         let format = Arc::new(Format::new(settings));
-        let mut api = Api::new("http://127.0.0.1:1/", Duration::from_secs(1), &format);
+        let mut api = PolledApi::new("http://127.0.0.1:1/", Duration::from_secs(1), &format);
         api.take(body.as_bytes(), NOW_MS);
         api.readings.into_iter().map(|r| String::from_utf8(r).unwrap()).collect()
     }
@@ -159,14 +159,14 @@ mod tests {
         assert_eq!(shown(open_weather_map), [""; 0]);
         let fields = reading::fields("timestamp=dt,temperature=main.temp:C,humidity=main.humidity").unwrap();
         assert_eq!(
-            shown_in(Settings { fields, ..Settings::default() }, open_weather_map),
+            shown_in(FormatSettings { fields, ..FormatSettings::default() }, open_weather_map),
             [open_weather_map]
         );
     }
 
     #[test]
     fn what_the_answer_lacks_is_said() {
-        let mut api = Api::new("http://127.0.0.1:1/", Duration::from_secs(1), &Format::shared());
+        let mut api = PolledApi::new("http://127.0.0.1:1/", Duration::from_secs(1), &Format::shared());
         api.take(br#"{"main":{"temp":283.1,"humidity":78},"wind":{"speed":3.6},"dt":1763802900}"#, NOW_MS);
         let said = api.outage.reason().unwrap();
         assert!(said.contains("--fields 'temperature=main.temp:K,humidity=main.humidity:%"), "{said}");
@@ -179,7 +179,7 @@ mod tests {
                 r#"{{"location":{{"name":"X","localtime_epoch":{clock}}},"current":{{"last_updated_epoch":1709633700,"temp_c":9.4}}}}"#
             )
         };
-        let mut api = Api::new("http://127.0.0.1:1/", Duration::from_secs(1), &Format::shared());
+        let mut api = PolledApi::new("http://127.0.0.1:1/", Duration::from_secs(1), &Format::shared());
         for clock in [1_709_633_710, 1_709_633_720, 1_709_633_730] {
             api.take(answer(clock).as_bytes(), NOW_MS);
         }
@@ -190,7 +190,7 @@ mod tests {
     async fn what_was_told_before_is_not_sent_again() {
         let body = r#"[{"station":"a","timestamp":1,"temperature":1},{"station":"b","timestamp":1,"temperature":2}]"#;
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let mut api = Api::new(&serve(answer).await, Duration::from_millis(10), &Format::shared());
+        let mut api = PolledApi::new(&serve(answer).await, Duration::from_millis(10), &Format::shared());
         assert!(api.next().await.starts_with(b"{\"station\":\"a\""));
         assert!(api.next().await.starts_with(b"{\"station\":\"b\""));
         assert!(timeout(Duration::from_millis(100), api.next()).await.is_err(), "the answer is the same");
@@ -201,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn an_api_that_is_away_is_waited_for() {
         let mut api =
-            Api::new("http://127.0.0.1:1/x?appid=s3cret", Duration::from_millis(10), &Format::shared());
+            PolledApi::new("http://127.0.0.1:1/x?appid=s3cret", Duration::from_millis(10), &Format::shared());
         assert!(timeout(Duration::from_millis(100), api.next()).await.is_err());
         assert!(api.outage.reason().is_some());
     }

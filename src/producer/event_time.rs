@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{Pace, Producer};
+use crate::config::{Producer, SendPace};
 
 /// Between readings of history when neither the pace nor a count says how many there are.
 const DEFAULT_STEP: Duration = Duration::from_millis(6);
@@ -12,11 +12,11 @@ const DEFAULT_STEP: Duration = Duration::from_millis(6);
 /// The clock of simulated readings.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EventTime {
-    phase: Phase,
+    phase: TimeCourse,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Phase {
+enum TimeCourse {
     /// As fast as possible, one step per reading. In µs, since a step may be below 1 ms.
     History { next_us: i64, step_us: i64 },
     /// `speedup` times as fast as the clock.
@@ -29,24 +29,24 @@ impl EventTime {
     /// Starts `backfill` before now.
     pub(super) fn new(config: &Producer, now_ms: i64, now: Instant) -> Self {
         if config.backfill.is_zero() {
-            return Self { phase: Phase::Now };
+            return Self { phase: TimeCourse::Now };
         }
         let backfill_us = i64::try_from(config.backfill.as_micros()).unwrap_or(i64::MAX / 2);
         let origin_us = now_ms.saturating_mul(1000).saturating_sub(backfill_us);
         let phase = if config.speedup > 1.0 {
-            Phase::Faster { origin_ms: origin_us / 1000, origin: now, speedup: config.speedup }
+            TimeCourse::Faster { origin_ms: origin_us / 1000, origin: now, speedup: config.speedup }
         } else {
-            Phase::History { next_us: origin_us, step_us: step_us(config) }
+            TimeCourse::History { next_us: origin_us, step_us: step_us(config) }
         };
         Self { phase }
     }
 
     /// The event time of the next reading of history; None once it has caught up with the clock.
     pub(super) fn history(&mut self, now_ms: i64) -> Option<i64> {
-        let Phase::History { next_us, step_us } = &mut self.phase else { return None };
+        let TimeCourse::History { next_us, step_us } = &mut self.phase else { return None };
         let event_ms = *next_us / 1000;
         if event_ms >= now_ms {
-            self.phase = Phase::Now;
+            self.phase = TimeCourse::Now;
             return None;
         }
         *next_us += *step_us;
@@ -55,14 +55,14 @@ impl EventTime {
 
     /// The event time of a reading that was due `age` ago.
     pub(super) fn at(&mut self, due: Instant, age: Duration, now_ms: i64) -> i64 {
-        if let Phase::Faster { origin_ms, origin, speedup } = self.phase {
+        if let TimeCourse::Faster { origin_ms, origin, speedup } = self.phase {
             let passed_ms = due.saturating_duration_since(origin).as_secs_f64() * 1000.0 * speedup;
             // Saturates far beyond any clock.
             let event_ms = origin_ms.saturating_add(passed_ms as i64);
             if event_ms < now_ms {
                 return event_ms;
             }
-            self.phase = Phase::Now;
+            self.phase = TimeCourse::Now;
         }
         now_ms - i64::try_from(age.as_millis()).unwrap_or(0)
     }
@@ -93,9 +93,9 @@ pub(super) fn catching_up(config: &Producer) -> Option<CatchingUp> {
 /// As dense as the live readings; at full speed, as many as were requested, spread evenly.
 fn step_us(config: &Producer) -> i64 {
     let step_us = match (config.pace, config.count) {
-        (Pace::Every(interval), _) => interval.as_micros(),
-        (Pace::Unlimited, Some(count)) => config.backfill.as_micros() / u128::from(count.max(1)),
-        (Pace::Unlimited, None) => DEFAULT_STEP.as_micros(),
+        (SendPace::Every(interval), _) => interval.as_micros(),
+        (SendPace::Unlimited, Some(count)) => config.backfill.as_micros() / u128::from(count.max(1)),
+        (SendPace::Unlimited, None) => DEFAULT_STEP.as_micros(),
     };
     i64::try_from(step_us).unwrap_or(i64::MAX / 2).max(1)
 }

@@ -32,7 +32,7 @@ enum Framing {
     UntilClose,
 }
 
-type Reader = BufReader<TcpStream>;
+type ResponseStream = BufReader<TcpStream>;
 
 impl Endpoint {
     /// Splits a checked `http://` URL.
@@ -74,7 +74,7 @@ impl Endpoint {
 }
 
 /// Reads status and headers; a response without a usable body is an error.
-async fn head(reader: &mut Reader) -> Result<Framing, String> {
+async fn head(reader: &mut ResponseStream) -> Result<Framing, String> {
     loop {
         let status = line(reader).await?;
         let code = status.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)).map(str::to_owned);
@@ -116,7 +116,7 @@ async fn head(reader: &mut Reader) -> Result<Framing, String> {
     }
 }
 
-async fn body(reader: &mut Reader, framing: Framing) -> Result<Vec<u8>, String> {
+async fn body(reader: &mut ResponseStream, framing: Framing) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     match framing {
         Framing::Length(length) => exactly(reader, length, &mut body).await?,
@@ -143,7 +143,7 @@ async fn body(reader: &mut Reader, framing: Framing) -> Result<Vec<u8>, String> 
 }
 
 /// Appends this many bytes to the body.
-async fn exactly(reader: &mut Reader, length: u64, body: &mut Vec<u8>) -> Result<(), String> {
+async fn exactly(reader: &mut ResponseStream, length: u64, body: &mut Vec<u8>) -> Result<(), String> {
     check_length(length.saturating_add(body.len() as u64))?;
     let read = reader.take(length).read_to_end(body).await.map_err(|e| e.to_string())?;
     if (read as u64) < length { Err("the response broke off".into()) } else { Ok(()) }
@@ -157,7 +157,7 @@ fn check_length(length: u64) -> Result<(), String> {
 }
 
 /// A line without its end.
-async fn line(reader: &mut Reader) -> Result<String, String> {
+async fn line(reader: &mut ResponseStream) -> Result<String, String> {
     let mut line = Vec::new();
     reader.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await.map_err(|e| e.to_string())?;
     if line.pop() != Some(b'\n') {

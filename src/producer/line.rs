@@ -7,7 +7,7 @@ use crate::config::{Producer, ReadingSource};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::sink::Monitor;
 use crate::producer::event_time::{self, CatchingUp};
-use crate::producer::report::Sent;
+use crate::producer::report::SentLines;
 use crate::telemetry::human::Grouped;
 use crate::telemetry::terminal::{Colour, Live, per_second, progress_bar};
 
@@ -53,7 +53,7 @@ pub(super) fn start(
     config: &Producer,
     cluster: &Arc<Cluster>,
     monitor: Monitor,
-    sent: Arc<Sent>,
+    sent: Arc<SentLines>,
 ) -> Option<Live> {
     let (goal, cluster, started) = (Goal::of(config), Arc::clone(cluster), Instant::now());
     let mut before = (started, 0);

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 const READ_BYTES: usize = 64 * 1024;
 
 /// Lines of a stream.
-pub(super) struct Lines {
+pub(super) struct LineReader {
     input: Box<dyn AsyncRead + Send + Unpin>,
     /// How messages call the input.
     name: String,
@@ -34,7 +34,7 @@ pub(super) struct Lines {
     has_begun: bool,
 }
 
-impl Lines {
+impl LineReader {
     /// Lines of standard input.
     pub(super) fn stdin() -> Self {
         Self::new(Box::new(tokio::io::stdin()), "standard input".into())
@@ -184,9 +184,9 @@ impl Lines {
     }
 }
 
-impl std::fmt::Debug for Lines {
+impl std::fmt::Debug for LineReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lines").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("LineReader").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
     async fn read(input: Vec<u8>) -> (Vec<Vec<u8>>, u64) {
         let (mut writer, reader) = tokio::io::duplex(1000);
         tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut writer, &input).await });
-        let mut lines = Lines::new(Box::new(reader), "test".into());
+        let mut lines = LineReader::new(Box::new(reader), "test".into());
         let mut all = Vec::new();
         while let Some(line) = lines.next().await.unwrap() {
             all.push(line);
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(bom, [&b"{\"a\":1}"[..], b"{\"b\":2}"]);
         for order in [u16::to_le_bytes, u16::to_be_bytes] {
             let utf16: Vec<u8> = "\u{feff}{\"a\":1}\n".encode_utf16().flat_map(order).collect();
-            let mut lines = Lines::new(Box::new(std::io::Cursor::new(utf16)), "test".into());
+            let mut lines = LineReader::new(Box::new(std::io::Cursor::new(utf16)), "test".into());
             let refused = lines.next().await.unwrap_err();
             assert!(refused.exit_code() == 2 && refused.to_string().contains("UTF-16"), "{refused}");
         }
@@ -252,9 +252,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_opened_is_said() {
-        let gone = Lines::file(Path::new("/nonexistent/x")).await.unwrap_err();
+        let gone = LineReader::file(Path::new("/nonexistent/x")).await.unwrap_err();
         assert!(gone.exit_code() == 2 && gone.to_string().contains("/nonexistent/x"), "{gone}");
-        let folder = Lines::file(&std::env::temp_dir()).await.unwrap_err();
+        let folder = LineReader::file(&std::env::temp_dir()).await.unwrap_err();
         assert!(folder.to_string().contains("folder"), "{folder}");
     }
 }

@@ -35,14 +35,14 @@ use crate::kafka::sink::{Sink, SinkSettings};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use crate::time::now_ms;
-use api::Api;
+use api::PolledApi;
 use check::Check;
 use event_time::EventTime;
-use lines::Lines;
+use lines::LineReader;
 use pace::{Due, Pacer};
-use report::Sent;
+use report::SentLines;
 use status::ProducerStatus;
-use synthetic::{Shares, Synthetic};
+use synthetic::{Synthetic, UnusableShares};
 
 /// After a signal, how long what was accepted may take to be acknowledged. Below the 30 s that Kubernetes gives.
 const GRACE: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ pub async fn run(config: Producer, mut shutdown: Shutdown) -> Result<()> {
         // Nothing was accepted yet, so nothing is lost.
         () = shutdown.wait() => return Ok(()),
     };
-    let sent = Sent::new(config.log_sent, telemetry::terminal::is_live());
+    let sent = SentLines::new(config.log_sent, telemetry::terminal::is_live());
     let options = SinkSettings {
         linger: config.linger,
         compression: config.compression,
@@ -110,7 +110,7 @@ async fn limit(duration: Option<Duration>) {
 }
 
 /// Takes readings from the source to the sink until the source ends or the count is reached.
-async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: &Sent) -> Result<()> {
+async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: &SentLines) -> Result<()> {
     let mut left = config.count.unwrap_or(u64::MAX);
     if let Source::Synthetic { stations, time } = source {
         send_history(config, stations, time, sink, sent, &mut left).await?;
@@ -163,7 +163,7 @@ async fn send_history(
     stations: &mut Synthetic,
     time: &mut EventTime,
     sink: &mut Sink,
-    sent: &Sent,
+    sent: &SentLines,
     left: &mut u64,
 ) -> Result<()> {
     let mut value = Vec::with_capacity(256);
@@ -197,7 +197,7 @@ async fn flush(config: &Producer, sink: &mut Sink, shutdown: &mut Shutdown) -> R
 }
 
 /// Lets the printer end; a standard output that blocks does not hold up the process.
-async fn say_goodbye(sent: &Sent, printer: JoinHandle<()>, summary: String) {
+async fn say_goodbye(sent: &SentLines, printer: JoinHandle<()>, summary: String) {
     sent.close(summary);
     if !printer.is_finished() {
         // Nothing is left to do about either failure.
@@ -255,8 +255,8 @@ fn refused(config: &Producer, error: &KafkaError) -> Error {
 /// Where readings come from.
 enum Source {
     Synthetic { stations: Synthetic, time: EventTime },
-    Lines(Lines),
-    Api(Box<Api>),
+    Lines(LineReader),
+    Api(Box<PolledApi>),
 }
 
 impl Source {
@@ -266,7 +266,7 @@ impl Source {
                 stations: Synthetic::new(
                     config.stations,
                     config.seed,
-                    Shares {
+                    UnusableShares {
                         late: config.late_ratio,
                         malformed: config.malformed_ratio,
                         future: config.future_ratio,
@@ -274,9 +274,11 @@ impl Source {
                 ),
                 time: EventTime::new(config, now_ms(), Instant::now()),
             },
-            ReadingSource::Stdin => Source::Lines(Lines::stdin()),
-            ReadingSource::File(path) => Source::Lines(Lines::file(path).await?),
-            ReadingSource::Http(url) => Source::Api(Box::new(Api::new(url, config.poll, &config.format))),
+            ReadingSource::Stdin => Source::Lines(LineReader::stdin()),
+            ReadingSource::File(path) => Source::Lines(LineReader::file(path).await?),
+            ReadingSource::Http(url) => {
+                Source::Api(Box::new(PolledApi::new(url, config.poll, &config.format)))
+            }
         })
     }
 }

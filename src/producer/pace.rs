@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::Pace;
+use crate::config::SendPace;
 
 /// The most that is caught up after a stall.
 const LONGEST_BEHIND: Duration = Duration::from_secs(10);
@@ -59,10 +59,10 @@ pub(super) struct Pacer {
 impl Pacer {
     /// A schedule from now on. A source that is waited for (`waits`) hardly catches up after silence: by one interval, or
     /// by [`LONGEST_BEHIND_SOURCE`] of shorter ones.
-    pub(super) fn new(pace: Pace, waits: bool, gather: Duration) -> Self {
+    pub(super) fn new(pace: SendPace, waits: bool, gather: Duration) -> Self {
         let interval = match pace {
-            Pace::Every(interval) => Some(interval),
-            Pace::Unlimited => None,
+            SendPace::Every(interval) => Some(interval),
+            SendPace::Unlimited => None,
         };
         let longest_behind = match interval {
             Some(interval) if waits => interval.max(LONGEST_BEHIND_SOURCE),
@@ -136,7 +136,7 @@ mod tests {
     const STEP: Duration = Duration::from_millis(6);
 
     fn pacer() -> (Pacer, Instant) {
-        let pacer = Pacer::new(Pace::Every(STEP), false, Duration::ZERO);
+        let pacer = Pacer::new(SendPace::Every(STEP), false, Duration::ZERO);
         let start = pacer.next;
         (pacer, start)
     }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_source_that_was_silent_owes_next_to_nothing() {
         for (step, most) in [(STEP, 18), (Duration::from_secs(15), 2)] {
-            let mut pacer = Pacer::new(Pace::Every(step), true, Duration::ZERO);
+            let mut pacer = Pacer::new(SendPace::Every(step), true, Duration::ZERO);
             let late = pacer.next + Duration::from_secs(60);
             let (due, _) = pacer.due_at(late, step).unwrap();
             assert!(due.count <= most, "{step:?}: {}", due.count);
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_source_that_is_waited_for_reaches_its_rate() {
         let step = Duration::from_micros(250);
-        let mut pacer = Pacer::new(Pace::Every(step), true, Duration::ZERO);
+        let mut pacer = Pacer::new(SendPace::Every(step), true, Duration::ZERO);
         let start = pacer.next;
         let mut sent = 0;
         for wakes in 0..400 {
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn short_intervals_come_several_at_a_time() {
         let step = Duration::from_nanos(300);
-        let mut pacer = Pacer::new(Pace::Every(step), false, Duration::ZERO);
+        let mut pacer = Pacer::new(SendPace::Every(step), false, Duration::ZERO);
         let start = pacer.next;
         let (due, _) = pacer.due_at(start + Duration::from_micros(30), step).unwrap();
         assert_eq!((due.count, due.at(100)), (101, start + Duration::from_micros(30)));

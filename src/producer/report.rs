@@ -1,9 +1,9 @@
 //! What the user sees on standard output: `Sent: {...}` lines and the summary.
 //!
 //! A line is printed for what Kafka has acknowledged, not for what was handed over. Senders only leave their lines here;
-//! one task prints them. What waits to be printed is bounded: [`Sent::room`] makes the source as slow as a reader that is
+//! one task prints them. What waits to be printed is bounded: [`SentLines::room`] makes the source as slow as a reader that is
 //! slow, but not as one that blocks: its lines are dropped and counted. When the reader of standard output has
-//! gone, [`Sent::print`] returns early, and the run ends quietly.
+//! gone, [`SentLines::print`] returns early, and the run ends quietly.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,11 +25,11 @@ const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 
 /// The `Sent:` lines of a run.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(super) struct SentLines {
     which: LogSent,
     /// Whether there is a live line, which then shows the newest reading instead of the samples.
     live: bool,
-    state: Mutex<State>,
+    state: Mutex<WaitingLines>,
     /// For the printer: there is something to write.
     lines: Notify,
     /// For the source: lines were written.
@@ -37,7 +37,7 @@ pub(super) struct Sent {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WaitingLines {
     /// Lines to be written.
     text: Vec<u8>,
     /// The last acknowledged reading, and how many since the last sample.
@@ -48,7 +48,7 @@ struct State {
     summary: Option<String>,
 }
 
-impl Sent {
+impl SentLines {
     /// Nothing sent yet.
     pub(super) fn new(which: LogSent, live: bool) -> Arc<Self> {
         Arc::new(Self { which, live, state: Mutex::default(), lines: Notify::new(), written: Notify::new() })
@@ -132,7 +132,7 @@ impl Sent {
         (text, summary.is_some())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WaitingLines> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_sample_counts_what_came_since_the_last() {
-        let sent = Sent::new(LogSent::Sample, false);
+        let sent = SentLines::new(LogSent::Sample, false);
         let take = || String::from_utf8(sent.take().0).unwrap();
         assert_eq!(take(), "");
         {

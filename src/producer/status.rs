@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::sink::{Monitor, Sink};
 use crate::telemetry::health::Health;
-use crate::telemetry::http::{Answer, Site};
+use crate::telemetry::http::{HttpAnswer, Site};
 use crate::telemetry::latency::Buckets;
 use crate::telemetry::metrics::{self, Exposition};
 
@@ -67,12 +67,12 @@ impl ProducerStatus {
 }
 
 impl Site for ProducerStatus {
-    async fn answer(&self, path: &str, _: &str) -> Option<Answer> {
+    async fn answer(&self, path: &str, _: &str) -> Option<HttpAnswer> {
         Some(match path {
             // The request is being answered, so the runtime works.
-            "/livez" => Answer::health(&Health::default()),
-            "/readyz" => Answer::health(&self.ready()),
-            "/metrics" => Answer::ok(metrics::CONTENT_TYPE, self.exposition()),
+            "/livez" => HttpAnswer::health(&Health::default()),
+            "/readyz" => HttpAnswer::health(&self.ready()),
+            "/metrics" => HttpAnswer::ok(metrics::CONTENT_TYPE, self.exposition()),
             _ => return None,
         })
     }

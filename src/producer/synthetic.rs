@@ -21,10 +21,10 @@ const AHEAD_MS: i64 = 36_525 * DAY_MS;
 /// The stations and what they measure.
 #[derive(Debug)]
 pub(super) struct Synthetic {
-    stations: Vec<Station>,
+    stations: Vec<SyntheticStation>,
     next: usize,
-    random: Random,
-    stamp: Stamp,
+    random: SplitMix,
+    stamp: WrittenTime,
     /// A reading is late when 32 random bits are below the first of these, else malformed when they are below the
     /// second, else from the future when they are below the third.
     late_below: u64,
@@ -34,21 +34,21 @@ pub(super) struct Synthetic {
 
 /// Which shares of all readings cannot be used, each 0 to 1, and 1 at most together.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Shares {
+pub(super) struct UnusableShares {
     pub(super) late: f64,
     pub(super) malformed: f64,
     pub(super) future: f64,
 }
 
 #[derive(Debug)]
-struct Station {
+struct SyntheticStation {
     name: String,
     /// `{"station":"station-017","timestamp":`
     head: Vec<u8>,
     climate: Climate,
     /// The minute of event time for which `weather` holds.
     minute: i64,
-    weather: Weather,
+    weather: StationWeather,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,7 @@ struct Climate {
 
 /// A station's weather but for the noise, in the units of a reading's last digit.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Weather {
+struct StationWeather {
     /// 0.01 °C.
     temperature: i64,
     /// 0.1 %.
@@ -78,14 +78,14 @@ struct Weather {
 
 impl Synthetic {
     /// Number of stations.
-    pub(super) fn new(stations: u32, seed: u64, shares: Shares) -> Self {
-        let mut random = Random::new(seed);
-        let stations = (0..stations).map(|number| Station::new(number, &mut random)).collect();
+    pub(super) fn new(stations: u32, seed: u64, shares: UnusableShares) -> Self {
+        let mut random = SplitMix::new(seed);
+        let stations = (0..stations).map(|number| SyntheticStation::new(number, &mut random)).collect();
         let share = |ratio: f64| (ratio * (1u64 << 32) as f64).round() as u64;
         let late_below = share(shares.late);
         let malformed_below = late_below + share(shares.malformed);
         let future_below = malformed_below + share(shares.future);
-        let stamp = Stamp::default();
+        let stamp = WrittenTime::default();
         Self { stations, next: 0, random, stamp, late_below, malformed_below, future_below }
     }
 
@@ -114,12 +114,12 @@ impl Synthetic {
 
 /// The last event time as it is written: at full speed, hundreds of readings in a row share theirs.
 #[derive(Debug, Default)]
-struct Stamp {
+struct WrittenTime {
     event_ms: i64,
     digits: Vec<u8>,
 }
 
-impl Stamp {
+impl WrittenTime {
     fn of(&mut self, event_ms: i64) -> &[u8] {
         if self.digits.is_empty() || event_ms != self.event_ms {
             self.event_ms = event_ms;
@@ -130,8 +130,8 @@ impl Stamp {
     }
 }
 
-impl Station {
-    fn new(number: u32, random: &mut Random) -> Self {
+impl SyntheticStation {
+    fn new(number: u32, random: &mut SplitMix) -> Self {
         let name = format!("station-{number:03}");
         let head = format!("{{\"station\":\"{name}\",\"timestamp\":").into_bytes();
         // People measure where they live: 60° south to 70° north.
@@ -150,11 +150,11 @@ impl Station {
             head,
             climate,
             minute: i64::MIN,
-            weather: Weather { temperature: 0, humidity: 0, wind: 0 },
+            weather: StationWeather { temperature: 0, humidity: 0, wind: 0 },
         }
     }
 
-    fn write(&mut self, event_ms: i64, noise: u64, stamp: &mut Stamp, out: &mut Vec<u8>) {
+    fn write(&mut self, event_ms: i64, noise: u64, stamp: &mut WrittenTime, out: &mut Vec<u8>) {
         let minute = event_ms.div_euclid(MINUTE_MS);
         if minute != self.minute {
             self.minute = minute;
@@ -178,7 +178,7 @@ impl Station {
 }
 
 impl Climate {
-    fn at(&self, event_ms: i64) -> Weather {
+    fn at(&self, event_ms: i64) -> StationWeather {
         let part_of_day = (event_ms + self.solar_offset_ms).rem_euclid(DAY_MS) as f64 / DAY_MS as f64;
         // Days since 1970 are near enough to the calendar for the seasons.
         let part_of_year = (event_ms as f64 / DAY_MS as f64 / 365.2425).rem_euclid(1.0);
@@ -192,7 +192,7 @@ impl Climate {
         // Air that warms grows drier, and the wind rises with the sun.
         let humidity = self.mean_humidity - 1.6 * self.daily_swing * day - 6.0 * wave;
         let wind = self.mean_wind * (1.0 + 0.35 * day + 0.25 * wave);
-        Weather {
+        StationWeather {
             temperature: (temperature * 100.0).round() as i64,
             humidity: (humidity * 10.0).round() as i64,
             wind: (wind * 100.0).round() as i64,
@@ -292,9 +292,9 @@ const PAIRS: [[u8; 2]; 100] = {
 
 /// SplitMix64: small, quick, and good enough for weather.
 #[derive(Debug, Clone)]
-struct Random(u64);
+struct SplitMix(u64);
 
-impl Random {
+impl SplitMix {
     fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -318,8 +318,8 @@ mod tests {
 
     const T0_MS: i64 = 1_763_803_617_123;
 
-    fn shares(late: f64, malformed: f64, future: f64) -> Shares {
-        Shares { late, malformed, future }
+    fn shares(late: f64, malformed: f64, future: f64) -> UnusableShares {
+        UnusableShares { late, malformed, future }
     }
 
     fn values(source: &mut Synthetic, count: i64, step_ms: i64) -> Vec<Vec<u8>> {
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn every_reading_is_one_that_the_processor_takes() {
         let mut parser = Parser::default();
-        let mut source = Synthetic::new(300, 7, Shares::default());
+        let mut source = Synthetic::new(300, 7, UnusableShares::default());
         // Half a year, so that every season and hour comes by.
         for (i, value) in (0i64..).zip(values(&mut source, 50_000, 311_040)) {
             let text = String::from_utf8(value.clone()).unwrap();
@@ -347,9 +347,10 @@ mod tests {
 
     #[test]
     fn a_reading_is_about_a_hundred_bytes() {
-        let value =
-            String::from_utf8(values(&mut Synthetic::new(18, 1, Shares::default()), 18, 1).pop().unwrap())
-                .unwrap();
+        let value = String::from_utf8(
+            values(&mut Synthetic::new(18, 1, UnusableShares::default()), 18, 1).pop().unwrap(),
+        )
+        .unwrap();
         assert!(
             value.starts_with("{\"station\":\"station-017\",\"timestamp\":1763803617140,\"temperature\":"),
             "{value}"
@@ -366,9 +367,9 @@ mod tests {
 
     #[test]
     fn afternoons_are_warmer_and_drier_than_nights() {
-        let mut random = Random::new(11);
+        let mut random = SplitMix::new(11);
         for number in 0..50 {
-            let climate = Station::new(number, &mut random).climate;
+            let climate = SyntheticStation::new(number, &mut random).climate;
             let at_solar_hour = |hour: i64| {
                 let day = T0_MS - T0_MS.rem_euclid(DAY_MS);
                 climate.at(day + hour * 3_600_000 - climate.solar_offset_ms)

@@ -9,7 +9,7 @@ use rskafka::record::RecordAndOffset;
 
 use super::*;
 use crate::cli::{Command, Invocation, parse};
-use crate::embedded::{Api as Request, Broker, ErrorCode, Fault, Options, Rule};
+use crate::embedded::{Api as Request, Broker, ErrorCode, Fault, FaultRule, Options};
 use crate::reading::Parser;
 use crate::shutdown::{Trigger, channel};
 
@@ -107,7 +107,7 @@ async fn a_batch_whose_answer_is_lost_is_sent_again() {
         Fault::Throttle(1),
     ];
     for (fault, skip) in faults.into_iter().zip(1..) {
-        broker.faults().arm(Rule::next(Request::Produce, fault).partition(0).skip(skip * 2));
+        broker.faults().arm(FaultRule::next(Request::Produce, fault).partition(0).skip(skip * 2));
     }
     run_to_end(&broker, &["--count", "6000", "--rate", "5000", "--linger", "5ms"]).await;
     assert_eq!(broker.faults().armed(), 0, "all faults happened");
@@ -221,7 +221,9 @@ async fn what_makes_a_start_useless_ends_it() {
     assert_eq!(e.exit_code(), 2, "{e}");
 
     let broker = broker().await;
-    broker.faults().arm(Rule::next(Request::CreateTopics, Fault::Error(ErrorCode::TopicAuthorizationFailed)));
+    broker
+        .faults()
+        .arm(FaultRule::next(Request::CreateTopics, Fault::Error(ErrorCode::TopicAuthorizationFailed)));
     let (_trigger, running) = start(&broker, &[]);
     let e = running.await.unwrap().unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("weather_data"), "{e}");

@@ -12,7 +12,7 @@ use super::json;
 use super::number::float_from_text;
 use super::parser::{self, Parser};
 use super::plan::Plan;
-use super::search::{Candidate, Search};
+use super::search::{FoundReading, Search};
 use super::units::BASE_UNITS;
 use super::{Cause, Metric, Unit, timestamp};
 
@@ -23,7 +23,7 @@ const MAX_EXAMPLE: usize = 32;
 
 /// A field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
+pub struct RecordField {
     /// Its path, in the notation of `--fields`.
     pub path: String,
     /// Its value as JSON, cut when it is long.
@@ -53,9 +53,9 @@ pub struct Explanation {
     /// What counts, in the order station, timestamp, temperature, humidity, wind_speed.
     pub understood: Vec<Understood>,
     /// Fields that are probably what is missing.
-    pub candidates: Vec<(&'static str, Field)>,
+    pub candidates: Vec<(&'static str, RecordField)>,
     /// All other fields of the record.
-    pub others: Vec<Field>,
+    pub others: Vec<RecordField>,
     /// What is wrong with a value that is not a record, as a sentence.
     pub problem: Option<&'static str>,
     /// The `--fields` to try.
@@ -156,7 +156,7 @@ pub fn explain(format: &Format, value: &[u8]) -> Explanation {
     // Of a list, its first element.
     let mut first = None;
     Search::default().each(format, &tape.0, |candidate| first = first.or(Some(candidate)));
-    let Some(Candidate { plan, at, is_element }) = first else {
+    let Some(FoundReading { plan, at, is_element }) = first else {
         return Explanation { problem: Some(no_object(&tape.0)), ..Explanation::default() };
     };
     let path = format.list_path().filter(|_| is_element).map_or_else(String::new, |path| format!("{path}[]"));
@@ -169,7 +169,7 @@ pub fn explain(format: &Format, value: &[u8]) -> Explanation {
 }
 
 impl Explanation {
-    fn understand(&mut self, format: &Format, plan: &Plan, fields: &[Field], value: &[u8]) {
+    fn understand(&mut self, format: &Format, plan: &Plan, fields: &[RecordField], value: &[u8]) {
         let field = |at: u32| fields.iter().find(|field| field.node == at);
         let mut parser = Parser::new(std::sync::Arc::new(format.clone()));
         let read = parser.parse(value, Some(0));
@@ -200,7 +200,7 @@ impl Explanation {
     }
 
     /// Searches the unknown fields for what is missing.
-    fn guess(&mut self, plan: &Plan, fields: Vec<Field>) {
+    fn guess(&mut self, plan: &Plan, fields: Vec<RecordField>) {
         let used: Vec<String> = self.understood.iter().map(|field| field.path.clone()).collect();
         let missing = |metric: Metric| plan.metrics[metric.index()].is_err();
         let mut parts = Vec::new();
@@ -240,7 +240,7 @@ fn cause(
     format: &Format,
     metric: Metric,
     conversion: super::units::Conversion,
-    field: &Field,
+    field: &RecordField,
 ) -> Option<Cause> {
     let sent = float_from_text(field.example.trim_matches('"').trim());
     let Some(sent) = sent else { return Some(Cause::NotANumber) };
@@ -249,7 +249,7 @@ fn cause(
 }
 
 /// All scalars of a record with their paths; of an array the first element.
-fn collect(tape: &[Node<'_>], at: usize, path: String, fields: &mut Vec<Field>) {
+fn collect(tape: &[Node<'_>], at: usize, path: String, fields: &mut Vec<RecordField>) {
     if fields.len() >= MAX_FIELDS || path.len() > 200 {
         return;
     }
@@ -279,7 +279,7 @@ fn collect(tape: &[Node<'_>], at: usize, path: String, fields: &mut Vec<Field>) 
                 cut.push('…');
             }
             let node = u32::try_from(at).unwrap_or(u32::MAX);
-            fields.push(Field { path, example: cut, node, number });
+            fields.push(RecordField { path, example: cut, node, number });
         }
         _ => {}
     }
@@ -297,7 +297,7 @@ fn is_another_thing(path: &str) -> bool {
     OTHER_THINGS.iter().any(|word| path.contains(word))
 }
 
-fn looks_like_time(field: &Field) -> bool {
+fn looks_like_time(field: &RecordField) -> bool {
     let path = name_of(field);
     // A number needs the name itself: a text that reads as a time hardly is anything else.
     let leaf = if field.number.is_some() { path.rsplit('.').next().unwrap_or_default() } else { &path };
@@ -312,12 +312,12 @@ fn looks_like_time(field: &Field) -> bool {
 }
 
 /// The path in small letters, where a dot within a name is as good as one between names.
-fn name_of(field: &Field) -> String {
+fn name_of(field: &RecordField) -> String {
     field.path.replace('\\', "").to_ascii_lowercase()
 }
 
 /// The unit that a field of this name and value would be in, if it looks like the metric.
-fn looks_like(metric: Metric, field: &Field) -> Option<Unit> {
+fn looks_like(metric: Metric, field: &RecordField) -> Option<Unit> {
     let (path, number) = (name_of(field), field.number?);
     let (before, leaf) = path.rsplit_once('.').unwrap_or(("", &path));
     let is_named = match metric {

@@ -11,12 +11,12 @@ use super::units::{BASE_UNITS, Unit};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldRule {
     pub(super) spot: Spot,
-    pub(super) rule: Rule,
+    pub(super) rule: FieldTarget,
 }
 
 /// Which field a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(super) enum FieldTarget {
     Station,
     Timestamp,
     Metric {
@@ -31,7 +31,7 @@ impl FieldRule {
     /// The array whose elements the path is relative to, if any.
     pub(super) fn lists(&self) -> impl Iterator<Item = &Path> {
         let stated = match &self.rule {
-            Rule::Metric { stated: Some(spot), .. } => spot.list.as_ref(),
+            FieldTarget::Metric { stated: Some(spot), .. } => spot.list.as_ref(),
             _ => None,
         };
         self.spot.list.iter().chain(stated)
@@ -79,8 +79,8 @@ fn field(text: &str) -> Result<FieldRule, String> {
         })
     };
     let metric = match name {
-        "station" => return Ok(FieldRule { spot: path_of(path)?, rule: Rule::Station }),
-        "timestamp" => return Ok(FieldRule { spot: path_of(path)?, rule: Rule::Timestamp }),
+        "station" => return Ok(FieldRule { spot: path_of(path)?, rule: FieldTarget::Station }),
+        "timestamp" => return Ok(FieldRule { spot: path_of(path)?, rule: FieldTarget::Timestamp }),
         _ => Metric::ALL.into_iter().find(|metric| metric.as_str() == name).ok_or_else(|| {
             format!("station, timestamp, temperature, humidity or wind_speed before the =; {name:?} is none of them")
         })?,
@@ -88,15 +88,18 @@ fn field(text: &str) -> Result<FieldRule, String> {
     let Some((path, unit)) = path.rsplit_once(':') else {
         return Ok(FieldRule {
             spot: path_of(path)?,
-            rule: Rule::Metric { metric, unit: None, stated: None },
+            rule: FieldTarget::Metric { metric, unit: None, stated: None },
         });
     };
     if let Some(by) = unit.strip_prefix('@') {
-        let rule = Rule::Metric { metric, unit: None, stated: Some(path_of(by)?) };
+        let rule = FieldTarget::Metric { metric, unit: None, stated: Some(path_of(by)?) };
         return Ok(FieldRule { spot: path_of(path)?, rule });
     }
     let unit = unit_of(metric, unit)?;
-    Ok(FieldRule { spot: path_of(path)?, rule: Rule::Metric { metric, unit: Some(unit), stated: None } })
+    Ok(FieldRule {
+        spot: path_of(path)?,
+        rule: FieldTarget::Metric { metric, unit: Some(unit), stated: None },
+    })
 }
 
 fn unit_of(metric: Metric, text: &str) -> Result<Unit, String> {
@@ -146,14 +149,14 @@ mod tests {
     fn fields_as_users_write_them() {
         let rules =
             fields("station=name, timestamp=dt,temperature=main.temp:K,humidity=obs[0][8],wind_speed=w:@u,");
-        let metric = |metric, unit, stated: Option<&str>| Rule::Metric {
+        let metric = |metric, unit, stated: Option<&str>| FieldTarget::Metric {
             metric,
             unit,
             stated: stated.and_then(Spot::from_text),
         };
         let expected = [
-            ("name", Rule::Station),
-            ("dt", Rule::Timestamp),
+            ("name", FieldTarget::Station),
+            ("dt", FieldTarget::Timestamp),
             ("main.temp", metric(Metric::Temperature, Some(Unit::Kelvin), None)),
             ("obs[0][8]", metric(Metric::Humidity, None, None)),
             ("w", metric(Metric::WindSpeed, None, Some("u"))),

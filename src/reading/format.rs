@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::fields::{FieldRule, Rule};
+use super::fields::{FieldRule, FieldTarget};
 use super::names::{self, KnownUnit, KnownZone};
 use super::path::{Path, Slot, Spot, Tree};
 use super::units::{BASE_UNITS, Conversion, MAX_FIXED, Unit};
@@ -30,7 +30,7 @@ pub enum MissingTimestamp {
 
 /// The user's choices; the default is used without any flag.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Settings {
+pub struct FormatSettings {
     /// Paths and units, in the order in which they were given.
     pub fields: Vec<FieldRule>,
     /// Zone of times without an offset; `None` = not given, UTC.
@@ -46,7 +46,7 @@ pub struct Settings {
 /// How to read records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
-    pub(super) settings: Settings,
+    pub(super) settings: FormatSettings,
     pub(super) tree: Tree,
     pub(super) list: Option<List>,
     pub(super) envelope: Envelope,
@@ -86,7 +86,7 @@ pub(super) enum NameZone {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MetricNames {
     pub(super) names: Vec<MetricName>,
-    pub(super) limits: Limits,
+    pub(super) limits: MetricRange,
 }
 
 /// One path of a metric.
@@ -101,7 +101,7 @@ pub(super) struct MetricName {
 
 /// What a metric can be, in fixed point of its output unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct MetricRange {
     least: i64,
     most: i64,
     /// Values between this and `most` count as this: a wet hygrometer shows up to 105 %.
@@ -109,7 +109,7 @@ pub(super) struct Limits {
     output: Unit,
 }
 
-impl Limits {
+impl MetricRange {
     fn new(metric: Metric, output: Unit) -> Self {
         let base = Conversion::between(BASE_UNITS[metric.index()], output);
         let (least, most) = metric.range();
@@ -157,13 +157,13 @@ pub(super) struct Envelope {
 
 impl Default for Format {
     fn default() -> Self {
-        Self::new(Settings::default())
+        Self::new(FormatSettings::default())
     }
 }
 
 impl Format {
     /// The names of `settings`, followed by those that are known by default.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: FormatSettings) -> Self {
         let mut builder = Builder { tree: Tree::new(), outer: None };
         let list = settings.fields.iter().flat_map(FieldRule::lists).next();
         let array = list.map(|path| builder.list(path));
@@ -174,7 +174,7 @@ impl Format {
             operation: builder.known("op"),
         };
         let metrics = Metric::ALL.map(|metric| {
-            let limits = Limits::new(metric, settings.output.unwrap_or(BASE_UNITS)[metric.index()]);
+            let limits = MetricRange::new(metric, settings.output.unwrap_or(BASE_UNITS)[metric.index()]);
             MetricNames { names: builder.metric_names(metric, &limits, &settings.fields), limits }
         });
         let times = builder.times(&settings);
@@ -209,7 +209,7 @@ impl Format {
     }
 
     /// What was chosen.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &FormatSettings {
         &self.settings
     }
 
@@ -267,10 +267,10 @@ impl Builder {
         self.tree.add(&path)
     }
 
-    fn metric_names(&mut self, metric: Metric, limits: &Limits, rules: &[FieldRule]) -> Vec<MetricName> {
+    fn metric_names(&mut self, metric: Metric, limits: &MetricRange, rules: &[FieldRule]) -> Vec<MetricName> {
         let mut names = Vec::new();
         for rule in rules {
-            let Rule::Metric { metric: of, unit, stated } = &rule.rule else { continue };
+            let FieldTarget::Metric { metric: of, unit, stated } = &rule.rule else { continue };
             if *of == metric {
                 let slot = self.given(&rule.spot);
                 let stated = stated.as_ref().map(|spot| self.given(spot));
@@ -299,8 +299,8 @@ impl Builder {
         names
     }
 
-    fn times(&mut self, settings: &Settings) -> Vec<TimeName> {
-        let given = settings.fields.iter().filter(|rule| rule.rule == Rule::Timestamp);
+    fn times(&mut self, settings: &FormatSettings) -> Vec<TimeName> {
+        let given = settings.fields.iter().filter(|rule| rule.rule == FieldTarget::Timestamp);
         let given = given.map(|rule| TimeName { slot: self.given(&rule.spot), zone: NameZone::Given });
         let mut times: Vec<TimeName> = given.collect();
         for (path, zone) in names::TIMES {
@@ -316,7 +316,7 @@ impl Builder {
     }
 
     fn stations(&mut self, rules: &[FieldRule]) -> Vec<Slot> {
-        let given = rules.iter().filter(|rule| rule.rule == Rule::Station);
+        let given = rules.iter().filter(|rule| rule.rule == FieldTarget::Station);
         let mut stations: Vec<Slot> = given.map(|rule| self.given(&rule.spot)).collect();
         stations.extend(names::STATIONS.iter().map(|path| self.known(path)));
         stations
@@ -333,7 +333,7 @@ mod tests {
         for names in &format.metrics {
             assert!(names.names.iter().all(|name| name.conversion.is_some() || name.stated.is_some()));
         }
-        let time_zone = Settings { zone: Some(Zone::UTC), ..Settings::default() };
+        let time_zone = FormatSettings { zone: Some(Zone::UTC), ..FormatSettings::default() };
         assert_eq!(Format::new(time_zone).times.len(), names::TIMES.len());
         assert!(format.times.len() < names::TIMES.len(), "local names count only where a zone is given");
     }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn limits_are_those_of_the_base_unit_in_any_other() {
         let judge = |metric: Metric, output: Unit, sent: f64| {
-            let limits = Limits::new(metric, output);
+            let limits = MetricRange::new(metric, output);
             let base = limits.conversion(BASE_UNITS[metric.index()]).unwrap();
             limits
                 .judge(Some((sent * 1e6).round() as i64), base, &[-99 * SCALE])

@@ -12,7 +12,7 @@ const RECORD_MS: i64 = 1_709_700_000_000;
 #[derive(Default)]
 struct Form {
     name: String,
-    settings: Settings,
+    settings: FormatSettings,
     record: Vec<u8>,
     expected: Option<Expected>,
     hint: Option<String>,

@@ -157,7 +157,8 @@ fn records() -> usize {
 fn mutated_values_are_read_alike_three_ways() {
     let mut random = Random(SEED);
     let zone = Zone::from_text("Europe/Berlin", None).unwrap();
-    let formats = [Settings::default(), Settings { zone: Some(zone), ..Settings::default() }];
+    let formats =
+        [FormatSettings::default(), FormatSettings { zone: Some(zone), ..FormatSettings::default() }];
     let formats = formats.map(|settings| Arc::new(Format::new(settings)));
     let mut parsers = formats.clone().map(Parser::new);
     let mut outcomes = [0; 4];
@@ -186,7 +187,8 @@ fn mutated_values_are_read_alike_three_ways() {
 #[test]
 fn a_list_is_read_as_its_elements_are() {
     let mut random = Random(SEED);
-    let list = Settings { fields: fields("station=[].no such name").unwrap(), ..Settings::default() };
+    let list =
+        FormatSettings { fields: fields("station=[].no such name").unwrap(), ..FormatSettings::default() };
     let mut parser = Parser::new(Arc::new(Format::new(list)));
     let mut single = Parser::default();
     let mut last = SEEDS[0].as_bytes().to_vec();

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Both ways end in the same functions: one place where a number becomes fixed point (`number`), one where text
-//! becomes time ([`timestamp`], [`zone`]), one that judges a metric (`format::Limits`). simd-json's result is the
+//! becomes time ([`timestamp`], [`zone`]), one that judges a metric (`format::MetricRange`). simd-json's result is the
 //! definition; that the shape agrees with it is what the differential fuzz is for.
 //!
 //! Invariants:
@@ -49,8 +49,8 @@ mod fuzz;
 mod tests;
 
 pub use fields::{FieldRule, fields, missing_values, output_units};
-pub use format::{Format, MissingTimestamp, Settings};
-pub use parser::{Parser, Station};
+pub use format::{Format, FormatSettings, MissingTimestamp};
+pub use parser::{Parser, StationName};
 pub use units::Unit;
 pub use zone::Zone;
 

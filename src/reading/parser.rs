@@ -9,8 +9,8 @@ use simd_json::{Node, StaticNode};
 use super::format::Format;
 use super::json::Json;
 use super::plan::{Plan, event_time, sent_number, time_of};
-use super::search::{Candidate, Search};
-use super::shape::{Reader, Shapes};
+use super::search::{FoundReading, Search};
+use super::shape::{ShapeReader, Shapes};
 use super::zone::Cursor;
 use super::{Metric, Reading, Reason};
 
@@ -37,7 +37,7 @@ impl Default for Parser {
 
 /// Where the station's name is, for [`Parser::name`].
 #[derive(Debug, Clone, Copy)]
-pub enum Station<'v> {
+pub enum StationName<'v> {
     /// The record has none.
     None,
     /// In the value.
@@ -95,17 +95,17 @@ impl Parser {
         value: &'v [u8],
         record_ms: Option<i64>,
         into: &mut Reading,
-    ) -> (Result<(), Reason>, Station<'v>) {
+    ) -> (Result<(), Reason>, StationName<'v>) {
         self.read(value, record_ms, true, into)
     }
 
     /// The name of a station that was found in the value that was read last.
     #[inline]
-    pub fn name<'n>(&'n self, station: Station<'n>) -> Option<&'n str> {
+    pub fn name<'n>(&'n self, station: StationName<'n>) -> Option<&'n str> {
         match station {
-            Station::None => None,
-            Station::InPlace(name) => Some(name),
-            Station::Kept => Some(&self.station),
+            StationName::None => None,
+            StationName::InPlace(name) => Some(name),
+            StationName::Kept => Some(&self.station),
         }
     }
 
@@ -127,11 +127,11 @@ impl Parser {
         record_ms: Option<i64>,
         wants_station: bool,
         into: &mut Reading,
-    ) -> (Result<(), Reason>, Station<'v>) {
+    ) -> (Result<(), Reason>, StationName<'v>) {
         let body = body(value);
-        let mut reader = Reader::new(&self.format, &mut self.cursor, record_ms, wants_station);
+        let mut reader = ShapeReader::new(&self.format, &mut self.cursor, record_ms, wants_station);
         if self.shapes.read(body, &mut reader, into) {
-            return (Ok(()), reader.station.map_or(Station::None, Station::InPlace));
+            return (Ok(()), reader.station.map_or(StationName::None, StationName::InPlace));
         }
         let (reading, station) = self.read_whole(body, record_ms, wants_station);
         (reading.map(|reading| *into = reading), station)
@@ -150,13 +150,13 @@ impl Parser {
         body: &[u8],
         record_ms: Option<i64>,
         wants_station: bool,
-    ) -> (Result<Reading, Reason>, Station<'static>) {
+    ) -> (Result<Reading, Reason>, StationName<'static>) {
         let Self { format, shapes, cursor, json, search, station } = self;
         json.parse(body, |nodes, as_it_stands| {
-            let mut reader = Reader::new(format, cursor, record_ms, wants_station);
+            let mut reader = ShapeReader::new(format, cursor, record_ms, wants_station);
             let mut best = Best::default();
             let mut name = None;
-            search.each(format, nodes, |Candidate { plan, is_element, .. }| {
+            search.each(format, nodes, |FoundReading { plan, is_element, .. }| {
                 if best.counts() {
                     return;
                 }
@@ -186,10 +186,10 @@ impl Parser {
     ) -> Result<i64, Reason> {
         let Self { format, cursor, json, search, station, .. } = self;
         json.parse(body(value), |nodes, _| {
-            let mut reader = Reader::new(format, cursor, record_ms, true);
+            let mut reader = ShapeReader::new(format, cursor, record_ms, true);
             let mut best = Best::default();
             let mut refused = 0;
-            search.each(format, nodes, |Candidate { plan, .. }| {
+            search.each(format, nodes, |FoundReading { plan, .. }| {
                 let read = evaluate(&plan, nodes, &mut reader);
                 best.see(read);
                 let Ok(reading) = read else {
@@ -197,7 +197,7 @@ impl Parser {
                     return;
                 };
                 let name = plan.station.and_then(|at| nodes.get(at as usize));
-                let is_named = matches!(keep_station(name, station), Station::Kept);
+                let is_named = matches!(keep_station(name, station), StationName::Kept);
                 take(reading, is_named.then_some(station.as_str()));
             });
             best.result().map(|_| refused)
@@ -244,7 +244,7 @@ pub(super) fn body(value: &[u8]) -> &[u8] {
 }
 
 /// Judges in the order of [`Reason`].
-fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut Reader<'_, '_>) -> Result<Reading, Reason> {
+fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut ShapeReader<'_, '_>) -> Result<Reading, Reason> {
     const NULL: &Node<'static> = &Node::Static(StaticNode::Null);
     let node = |at: u32| nodes.get(at as usize).unwrap_or(NULL);
     let said = match plan.time {
@@ -267,7 +267,7 @@ fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut Reader<'_, '_>) -> Res
 }
 
 /// Keeps the station's name: the tape that holds it is about to be dropped.
-fn keep_station(name: Option<&Node<'_>>, station: &mut String) -> Station<'static> {
+fn keep_station(name: Option<&Node<'_>>, station: &mut String) -> StationName<'static> {
     use std::fmt::Write as _;
     station.clear();
     match name {
@@ -275,7 +275,7 @@ fn keep_station(name: Option<&Node<'_>>, station: &mut String) -> Station<'stati
         // Writing to a String cannot fail.
         Some(Node::Static(StaticNode::U64(number))) => drop(write!(station, "{number}")),
         Some(Node::Static(StaticNode::I64(number))) => drop(write!(station, "{number}")),
-        _ => return Station::None,
+        _ => return StationName::None,
     }
-    Station::Kept
+    StationName::Kept
 }

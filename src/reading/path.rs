@@ -17,10 +17,10 @@ const MAX_INDEXED: usize = 32;
 
 /// The path of a field, such as `main.temp` or `obs[0][7]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path(Vec<Step>);
+pub struct Path(Vec<PathStep>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+enum PathStep {
     Key(String),
     Place(usize),
 }
@@ -37,18 +37,18 @@ pub(super) struct Spot {
 impl Spot {
     /// Reads a path as users write it; `\.` and `\[` stand for a dot and a bracket within a name.
     pub(super) fn from_text(text: &str) -> Option<Self> {
-        let mut list: Option<Vec<Step>> = None;
+        let mut list: Option<Vec<PathStep>> = None;
         let mut steps = Vec::new();
         let mut key = String::new();
         let mut rest = text.chars();
-        let ends_key = |key: &mut String, steps: &mut Vec<Step>| {
+        let ends_key = |key: &mut String, steps: &mut Vec<PathStep>| {
             if !key.is_empty() {
-                steps.push(Step::Key(std::mem::take(key)));
+                steps.push(PathStep::Key(std::mem::take(key)));
             }
         };
         while let Some(c) = rest.next() {
             let is_behind_bracket = match steps.last() {
-                Some(step) => matches!(step, Step::Place(_)),
+                Some(step) => matches!(step, PathStep::Place(_)),
                 None => list.is_some(),
             };
             match c {
@@ -61,7 +61,7 @@ impl Spot {
                     if place.is_empty() && list.is_none() {
                         list = Some(std::mem::take(&mut steps));
                     } else {
-                        steps.push(Step::Place(place.parse().ok().filter(|place| *place < 10_000)?));
+                        steps.push(PathStep::Place(place.parse().ok().filter(|place| *place < 10_000)?));
                     }
                     rest = after.chars();
                 }
@@ -71,7 +71,7 @@ impl Spot {
         let ends_in_dot = text.ends_with('.') && key.is_empty();
         ends_key(&mut key, &mut steps);
         let is_path =
-            |steps: &[Step]| matches!(steps.first(), Some(Step::Key(_))) && steps.len() <= MAX_STEPS;
+            |steps: &[PathStep]| matches!(steps.first(), Some(PathStep::Key(_))) && steps.len() <= MAX_STEPS;
         let is_right = match &list {
             None => is_path(&steps),
             Some(list) => (list.is_empty() || is_path(list)) && !steps.is_empty() && steps.len() <= MAX_STEPS,
@@ -97,11 +97,11 @@ impl Path {
             .0
             .iter()
             .map(|step| match step {
-                Step::Key(key) => Some(key.as_str()),
-                Step::Place(_) => None,
+                PathStep::Key(key) => Some(key.as_str()),
+                PathStep::Place(_) => None,
             })
             .collect();
-        keys.filter(|keys| keys.len() > 1).map(|keys| Self(vec![Step::Key(keys.join("."))]))
+        keys.filter(|keys| keys.len() > 1).map(|keys| Self(vec![PathStep::Key(keys.join("."))]))
     }
 }
 
@@ -109,11 +109,11 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) => {
+                PathStep::Key(key) => {
                     let dot = if index == 0 { "" } else { "." };
                     write!(f, "{dot}{}", key.replace('\\', "\\\\").replace('.', "\\.").replace('[', "\\["))?;
                 }
-                Step::Place(place) => write!(f, "[{place}]")?,
+                PathStep::Place(place) => write!(f, "[{place}]")?,
             }
         }
         Ok(())
@@ -123,11 +123,11 @@ impl fmt::Display for Path {
 /// A path's number in a [`Tree`].
 pub(super) type Slot = u16;
 
-/// In [`Found`]: the record has no such field. (Place 0 of a record is the object itself.)
+/// In [`FieldNodes`]: the record has no such field. (Place 0 of a record is the object itself.)
 pub(super) const ABSENT: u32 = 0;
 
 /// Where in the parsed record the field of each slot is: the index of its node, or [`ABSENT`].
-pub(super) type Found = Vec<u32>;
+pub(super) type FieldNodes = Vec<u32>;
 
 /// All paths of a format.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,17 +140,17 @@ pub(super) struct Tree {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Branch {
     /// By length, then by text.
-    keys: Vec<(Box<[u8]>, Target)>,
+    keys: Vec<(Box<[u8]>, KeyTarget)>,
     /// The first bytes of each key, which distinguish most keys of one length.
     beginnings: Vec<u64>,
     /// Where in `keys` those of each length begin.
     starts: Vec<u16>,
-    places: Vec<(usize, Target)>,
+    places: Vec<(usize, KeyTarget)>,
 }
 
 /// What a key leads to: a slot, more keys, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Target {
+struct KeyTarget {
     slot: Option<Slot>,
     branch: Option<u16>,
 }
@@ -205,11 +205,11 @@ impl Tree {
     }
 
     /// Looks for every path below the object or array at `root`. `found` must be [`ABSENT`] throughout.
-    pub(super) fn find(&self, tape: &[Node<'_>], root: usize, found: &mut Found) {
+    pub(super) fn find(&self, tape: &[Node<'_>], root: usize, found: &mut FieldNodes) {
         self.walk(tape, root, &self.branches[0], found);
     }
 
-    fn walk(&self, tape: &[Node<'_>], at: usize, branch: &Branch, found: &mut Found) {
+    fn walk(&self, tape: &[Node<'_>], at: usize, branch: &Branch, found: &mut FieldNodes) {
         match tape.get(at) {
             Some(Node::Object { len, .. }) => {
                 let mut next = at + 1;
@@ -237,7 +237,7 @@ impl Tree {
         }
     }
 
-    fn take(&self, tape: &[Node<'_>], at: usize, target: Target, found: &mut Found) {
+    fn take(&self, tape: &[Node<'_>], at: usize, target: KeyTarget, found: &mut FieldNodes) {
         if let Some(place) = target.slot.and_then(|slot| found.get_mut(usize::from(slot))) {
             // If a key occurs twice, the last counts.
             *place = u32::try_from(at).unwrap_or(ABSENT);
@@ -249,7 +249,7 @@ impl Tree {
     }
 
     /// Discards what was found below the first of two equal keys.
-    fn clear(&self, branch: &Branch, found: &mut Found) {
+    fn clear(&self, branch: &Branch, found: &mut FieldNodes) {
         let keys = branch.keys.iter().map(|(_, target)| target);
         for target in keys.chain(branch.places.iter().map(|(_, target)| target)) {
             if let Some(place) = target.slot.and_then(|slot| found.get_mut(usize::from(slot))) {
@@ -279,7 +279,7 @@ pub(super) fn parts(value: &Node<'_>) -> usize {
 }
 
 impl Branch {
-    fn key(&self, key: &[u8]) -> Option<Target> {
+    fn key(&self, key: &[u8]) -> Option<KeyTarget> {
         let length = key.len().min(MAX_INDEXED);
         let (from, to) = (*self.starts.get(length)?, *self.starts.get(length + 1)?);
         let candidates = usize::from(from)..usize::from(to);
@@ -289,21 +289,21 @@ impl Branch {
         alike.find(|((name, _), _)| **name == *key).map(|((_, target), _)| *target)
     }
 
-    fn target(&mut self, step: &Step) -> &mut Target {
+    fn target(&mut self, step: &PathStep) -> &mut KeyTarget {
         match step {
-            Step::Key(key) => {
+            PathStep::Key(key) => {
                 let key = key.as_bytes();
                 let known = self.keys.iter().position(|(name, _)| **name == *key);
                 let at = known.unwrap_or_else(|| {
-                    self.keys.push((key.into(), Target::default()));
+                    self.keys.push((key.into(), KeyTarget::default()));
                     self.keys.len() - 1
                 });
                 &mut self.keys[at].1
             }
-            Step::Place(place) => {
+            PathStep::Place(place) => {
                 let known = self.places.iter().position(|(wanted, _)| wanted == place);
                 let at = known.unwrap_or_else(|| {
-                    self.places.push((*place, Target::default()));
+                    self.places.push((*place, KeyTarget::default()));
                     self.places.len() - 1
                 });
                 &mut self.places[at].1

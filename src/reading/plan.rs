@@ -7,7 +7,7 @@
 use simd_json::{Node, StaticNode};
 
 use super::format::{Format, MetricNames, NameZone};
-use super::path::{ABSENT, Found, Slot};
+use super::path::{ABSENT, FieldNodes, Slot};
 use super::timestamp::{self, Time};
 use super::units::{Conversion, Unit};
 use super::zone::Cursor;
@@ -27,12 +27,12 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TimePlan {
     pub(super) at: u32,
-    pub(super) clock: Clock,
+    pub(super) clock: LocalOffset,
 }
 
 /// What a local time counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Clock {
+pub(super) enum LocalOffset {
     /// The format's zone.
     Zone,
     /// Ahead of UTC by this many ms.
@@ -48,8 +48,8 @@ pub(super) struct MetricPlan {
 
 impl Plan {
     /// Plans for a parsed record, whose fields have been found.
-    pub(super) fn new(format: &Format, tape: &[Node<'_>], found: &Found) -> Self {
-        let record = Record { tape, found };
+    pub(super) fn new(format: &Format, tape: &[Node<'_>], found: &FieldNodes) -> Self {
+        let record = PlannedRecord { tape, found };
         let mut pinned = [ABSENT; 4];
         let metrics = Metric::ALL
             .map(|metric| record.metric(&format.metrics[metric.index()], &mut pinned[metric.index()]));
@@ -59,12 +59,12 @@ impl Plan {
 }
 
 /// A parsed record whose fields have been found.
-struct Record<'r, 'v> {
+struct PlannedRecord<'r, 'v> {
     tape: &'r [Node<'v>],
-    found: &'r Found,
+    found: &'r FieldNodes,
 }
 
-impl<'r, 'v> Record<'r, 'v> {
+impl<'r, 'v> PlannedRecord<'r, 'v> {
     fn get(&self, slot: Slot) -> Option<(u32, &'r Node<'v>)> {
         let at = *self.found.get(usize::from(slot)).filter(|at| **at != ABSENT)?;
         Some((at, self.tape.get(at as usize)?))
@@ -104,14 +104,14 @@ impl<'r, 'v> Record<'r, 'v> {
         let mut times = format.times.iter().filter_map(|name| Some((name, self.get(name.slot)?)));
         let (name, (at, _)) = times.find(|(_, (_, node))| is_scalar(node))?;
         let clock = match name.zone {
-            NameZone::Given => Clock::Zone,
-            NameZone::Utc => Clock::Ahead(0),
+            NameZone::Given => LocalOffset::Zone,
+            NameZone::Utc => LocalOffset::Ahead(0),
             NameZone::Offset(slot) => match self.get(slot).map(|(at, node)| (at, float_of(node))) {
                 Some((offset_at, Some(seconds))) => {
                     *pinned = offset_at;
-                    Clock::Ahead((seconds * 1_000.0) as i64)
+                    LocalOffset::Ahead((seconds * 1_000.0) as i64)
                 }
-                _ => Clock::Zone,
+                _ => LocalOffset::Zone,
             },
         };
         Some(TimePlan { at, clock })
@@ -189,14 +189,14 @@ pub(super) fn time_of_text(text: &str) -> Result<Time, Reason> {
 #[inline]
 pub(super) fn event_time(
     time: Time,
-    clock: Clock,
+    clock: LocalOffset,
     format: &Format,
     cursor: &mut Cursor,
 ) -> Result<i64, Reason> {
     let ms = match (time, clock) {
         (Time::Instant(ms), _) => ms,
-        (Time::Local(ms), Clock::Ahead(ahead_ms)) => ms.saturating_sub(ahead_ms),
-        (Time::Local(ms), Clock::Zone) => format.zone().to_utc(ms, cursor),
+        (Time::Local(ms), LocalOffset::Ahead(ahead_ms)) => ms.saturating_sub(ahead_ms),
+        (Time::Local(ms), LocalOffset::Zone) => format.zone().to_utc(ms, cursor),
     };
     if (0..=timestamp::MAX_MS).contains(&ms) { Ok(ms) } else { Err(Reason::Malformed) }
 }

@@ -3,20 +3,20 @@
 use simd_json::Node;
 
 use super::format::{Envelope, Format};
-use super::path::{ABSENT, Found, Slot, Tree, parts};
+use super::path::{ABSENT, FieldNodes, Slot, Tree, parts};
 use super::plan::Plan;
 
 /// Buffers that are reused for each record.
 #[derive(Debug, Default)]
 pub(super) struct Search {
-    found: Found,
+    found: FieldNodes,
     /// What was found beside a list.
-    beside: Found,
+    beside: FieldNodes,
 }
 
 /// A reading that was found.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Candidate {
+pub(super) struct FoundReading {
     pub(super) plan: Plan,
     /// The node of the object that has its fields.
     pub(super) at: usize,
@@ -27,7 +27,7 @@ pub(super) struct Candidate {
 impl Search {
     /// Returns the possible readings in a parsed record: one, unless both the format and the record have a list. None if it is
     /// neither an object nor a list.
-    pub(super) fn each(&mut self, format: &Format, nodes: &[Node<'_>], mut take: impl FnMut(Candidate)) {
+    pub(super) fn each(&mut self, format: &Format, nodes: &[Node<'_>], mut take: impl FnMut(FoundReading)) {
         let is_record = match nodes.first() {
             Some(Node::Object { .. }) => true,
             Some(Node::Array { .. }) => format.list.as_ref().is_some_and(|list| list.array.is_none()),
@@ -38,7 +38,7 @@ impl Search {
         }
         let root = self.unwrap(format, nodes);
         let Some(list) = &format.list else {
-            return take(Candidate {
+            return take(FoundReading {
                 plan: Plan::new(format, nodes, &self.found),
                 at: root,
                 is_element: false,
@@ -53,7 +53,7 @@ impl Search {
         let mut read = |at: usize, is_element: bool| {
             self.found.clone_from(&self.beside);
             format.tree.find(nodes, at, &mut self.found);
-            take(Candidate { plan: Plan::new(format, nodes, &self.found), at, is_element });
+            take(FoundReading { plan: Plan::new(format, nodes, &self.found), at, is_element });
         };
         match array.and_then(|at| Some((at, nodes.get(at)?))) {
             Some((at, Node::Array { len, .. })) => {
@@ -83,18 +83,18 @@ impl Search {
     }
 }
 
-fn look(tree: &Tree, nodes: &[Node<'_>], root: usize, slots: usize, found: &mut Found) {
+fn look(tree: &Tree, nodes: &[Node<'_>], root: usize, slots: usize, found: &mut FieldNodes) {
     found.resize(slots, ABSENT);
     found.fill(ABSENT);
     tree.find(nodes, root, found);
 }
 
-fn node_of(found: &Found, slot: Slot) -> Option<usize> {
+fn node_of(found: &FieldNodes, slot: Slot) -> Option<usize> {
     found.get(usize::from(slot)).filter(|at| **at != ABSENT).map(|at| *at as usize)
 }
 
 /// Where the record is within its envelope, if it has one.
-fn enveloped(envelope: &Envelope, nodes: &[Node<'_>], found: &Found) -> Option<usize> {
+fn enveloped(envelope: &Envelope, nodes: &[Node<'_>], found: &FieldNodes) -> Option<usize> {
     let object = |slot| {
         let at = node_of(found, slot)?;
         matches!(nodes.get(at), Some(Node::Object { .. })).then_some(at)

@@ -11,13 +11,13 @@
 
 use super::format::{Format, MissingTimestamp};
 use super::number::{Decimal, fixed_at};
-use super::plan::{Clock, MetricPlan, Plan, event_time, sent_text, time_of_text};
+use super::plan::{LocalOffset, MetricPlan, Plan, event_time, sent_text, time_of_text};
 use super::timestamp::{self, Time};
 use super::units::Conversion;
 use super::words::{self, Literal};
 use super::zone::Cursor;
 use super::{Cause, Metric, Reading};
-use fields::Fields;
+use fields::ShapeFields;
 
 mod fields;
 
@@ -51,7 +51,7 @@ impl Shapes {
     pub(super) fn read<'v>(
         &mut self,
         body: &'v [u8],
-        reader: &mut Reader<'_, 'v>,
+        reader: &mut ShapeReader<'_, 'v>,
         into: &mut Reading,
     ) -> bool {
         let current = self.known.get_mut(self.current);
@@ -60,7 +60,12 @@ impl Shapes {
     }
 
     #[inline(never)]
-    fn read_another<'v>(&mut self, body: &'v [u8], reader: &mut Reader<'_, 'v>, into: &mut Reading) -> bool {
+    fn read_another<'v>(
+        &mut self,
+        body: &'v [u8],
+        reader: &mut ShapeReader<'_, 'v>,
+        into: &mut Reading,
+    ) -> bool {
         // If hardly two records have the same shape, trying all of them only costs time.
         let is_worth_it = self.waited <= RARE_WAIT;
         let (current, tried) = (self.current, if is_worth_it { self.known.len() } else { 0 });
@@ -104,7 +109,7 @@ impl Shapes {
 }
 
 /// What reading a record needs besides its bytes.
-pub(super) struct Reader<'f, 'v> {
+pub(super) struct ShapeReader<'f, 'v> {
     pub(super) format: &'f Format,
     pub(super) cursor: &'f mut Cursor,
     /// When the Kafka record was made, for readings without a time of their own.
@@ -118,29 +123,29 @@ pub(super) struct Reader<'f, 'v> {
 struct Shape {
     /// All literals, one after the other.
     literals: Vec<u8>,
-    steps: Vec<Step>,
+    steps: Vec<ShapeStep>,
     /// What became of the metrics that have no step.
     absent: [Option<Cause>; 3],
     has_time: bool,
     hits: u32,
     /// The parts that may come in another order.
-    fields: Option<Fields>,
+    fields: Option<ShapeFields>,
 }
 
 /// A literal, and the value behind it.
 #[derive(Debug, Clone, Copy)]
-struct Step {
+struct ShapeStep {
     literal: Literal,
-    value: Value,
+    value: ShapeValue,
     is_station: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Value {
+enum ShapeValue {
     Number,
     Text,
     TimeNumber,
-    TimeText(Clock),
+    TimeText(LocalOffset),
     MetricNumber(Metric, Conversion),
     MetricText(Metric, Conversion),
 }
@@ -185,7 +190,7 @@ impl Shape {
             node += 1;
         }
         shape.literals.extend_from_slice(body.get(literal_from..)?);
-        shape.fields = Fields::of(&shape.literals, &shape.steps);
+        shape.fields = ShapeFields::of(&shape.literals, &shape.steps);
         Some(shape)
     }
 
@@ -195,29 +200,34 @@ impl Shape {
             _ => None,
         });
         let value = match (plan.time.filter(|time| time.at == node), metric) {
-            (Some(time), _) if is_text => Value::TimeText(time.clock),
-            (Some(_), _) => Value::TimeNumber,
+            (Some(time), _) if is_text => ShapeValue::TimeText(time.clock),
+            (Some(_), _) => ShapeValue::TimeNumber,
             (None, Some((metric, conversion))) => {
                 self.absent[metric.index()] = None;
                 if is_text {
-                    Value::MetricText(metric, conversion)
+                    ShapeValue::MetricText(metric, conversion)
                 } else {
-                    Value::MetricNumber(metric, conversion)
+                    ShapeValue::MetricNumber(metric, conversion)
                 }
             }
-            (None, None) if is_text => Value::Text,
-            (None, None) => Value::Number,
+            (None, None) if is_text => ShapeValue::Text,
+            (None, None) => ShapeValue::Number,
         };
         let from = self.literals.len();
         self.literals.extend_from_slice(literal);
         let literal = Literal::new(&self.literals, from, self.literals.len())?;
-        self.steps.push(Step { literal, value, is_station: plan.station == Some(node) });
+        self.steps.push(ShapeStep { literal, value, is_station: plan.station == Some(node) });
         (self.steps.len() <= MAX_STEPS).then_some(())
     }
 
     /// Reads a record of this shape; `into` is valid only if the record matches.
     #[inline]
-    fn read<'v>(&mut self, body: &'v [u8], reader: &mut Reader<'_, 'v>, into: &mut Reading) -> Option<()> {
+    fn read<'v>(
+        &mut self,
+        body: &'v [u8],
+        reader: &mut ShapeReader<'_, 'v>,
+        into: &mut Reading,
+    ) -> Option<()> {
         let mut draft = self.draft(into);
         let mut at = 0;
         for step in &self.steps {
@@ -235,7 +245,7 @@ impl Shape {
     fn read_fields<'v>(
         &mut self,
         body: &'v [u8],
-        reader: &mut Reader<'_, 'v>,
+        reader: &mut ShapeReader<'_, 'v>,
         into: &mut Reading,
     ) -> Option<()> {
         let fields = self.fields.as_ref()?;
@@ -269,7 +279,7 @@ impl Shape {
     }
 
     #[inline]
-    fn finish<'v>(&mut self, draft: Draft<'_, 'v>, reader: &mut Reader<'_, 'v>) -> Option<()> {
+    fn finish<'v>(&mut self, draft: Draft<'_, 'v>, reader: &mut ShapeReader<'_, 'v>) -> Option<()> {
         let Draft { reading, event_time_ms, station } = draft;
         if reading.metrics == [None; 3] {
             return None;
@@ -281,7 +291,7 @@ impl Shape {
     }
 }
 
-impl Step {
+impl ShapeStep {
     /// Reads the value that stands at `at`; where it ends.
     #[inline(always)]
     fn value<'v>(
@@ -289,32 +299,35 @@ impl Step {
         body: &'v [u8],
         at: usize,
         draft: &mut Draft<'_, 'v>,
-        reader: &mut Reader<'_, 'v>,
+        reader: &mut ShapeReader<'_, 'v>,
     ) -> Option<usize> {
         let rest = body.get(at..)?;
         let is_station = self.is_station && reader.wants_station;
         let length = match self.value {
-            Value::Number => fixed_at(body, at)?.1,
-            Value::Text if is_station => {
+            ShapeValue::Number => fixed_at(body, at)?.1,
+            ShapeValue::Text if is_station => {
                 let name = plain_text(rest)?;
                 draft.station = Some(name);
                 name.len()
             }
-            Value::Text => text_length(rest)?,
-            Value::TimeNumber => {
+            ShapeValue::Text => text_length(rest)?,
+            ShapeValue::TimeNumber => {
                 let (ms, length) = match words::thirteen_digits(body, at) {
                     // Milliseconds of 2001 to 2286: what most send.
                     Some(ms) => (ms.cast_signed(), 13),
                     None => {
                         let decimal = Decimal::read(rest)?;
                         let time = Time::Instant(epoch(decimal, rest)?);
-                        (event_time(time, Clock::Zone, reader.format, reader.cursor).ok()?, decimal.length)
+                        (
+                            event_time(time, LocalOffset::Zone, reader.format, reader.cursor).ok()?,
+                            decimal.length,
+                        )
                     }
                 };
                 draft.event_time_ms = Some(ms);
                 length
             }
-            Value::TimeText(clock) => {
+            ShapeValue::TimeText(clock) => {
                 let (time, length) = match timestamp::quoted(rest) {
                     Some(found) => found,
                     None => {
@@ -325,12 +338,12 @@ impl Step {
                 draft.event_time_ms = Some(event_time(time, clock, reader.format, reader.cursor).ok()?);
                 length
             }
-            Value::MetricNumber(metric, conversion) => {
+            ShapeValue::MetricNumber(metric, conversion) => {
                 let (fixed, length) = fixed_at(body, at)?;
                 reader.take(draft.reading, metric, conversion, Ok(fixed));
                 length
             }
-            Value::MetricText(metric, conversion) => {
+            ShapeValue::MetricText(metric, conversion) => {
                 let text = plain_text(rest)?;
                 reader.take(draft.reading, metric, conversion, sent_text(text));
                 text.len()
@@ -350,7 +363,7 @@ struct Draft<'r, 'v> {
     station: Option<&'v str>,
 }
 
-impl<'f> Reader<'f, '_> {
+impl<'f> ShapeReader<'f, '_> {
     pub(super) fn new(
         format: &'f Format,
         cursor: &'f mut Cursor,
@@ -394,10 +407,10 @@ fn epoch(decimal: Decimal, text: &[u8]) -> Option<i64> {
 
 /// The station's name, if it is text without escapes or a whole number.
 #[inline]
-fn name(value: Value, rest: &[u8]) -> Option<&str> {
+fn name(value: ShapeValue, rest: &[u8]) -> Option<&str> {
     match value {
-        Value::Text | Value::TimeText(_) | Value::MetricText(..) => plain_text(rest),
-        Value::Number | Value::TimeNumber | Value::MetricNumber(..) => {
+        ShapeValue::Text | ShapeValue::TimeText(_) | ShapeValue::MetricText(..) => plain_text(rest),
+        ShapeValue::Number | ShapeValue::TimeNumber | ShapeValue::MetricNumber(..) => {
             let decimal = Decimal::read(rest)?;
             decimal.integer().filter(|number| *number > 0)?;
             std::str::from_utf8(rest.get(..decimal.length)?).ok()

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::postgres::connector::address;
 use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::readmission::{self, Key};
-use crate::postgres::schema::{self, Identity, SetupError};
+use crate::postgres::schema::{self, SetupError, TablesIdentity};
 use crate::postgres::session::Session;
 use crate::reading::Reason;
 use crate::retry::Backoff;
@@ -27,7 +27,7 @@ const TRIES: u32 = 10;
 
 /// What became of the dead letters.
 #[derive(Debug, Default)]
-struct Counts {
+struct ReadmitCounts {
     dead_letters: i64,
     readings: usize,
     windows: BTreeSet<i64>,
@@ -36,7 +36,7 @@ struct Counts {
 
 /// Takes what can be taken, and prints what became of it.
 pub async fn run(config: Readmit, mut shutdown: Shutdown) -> Result<()> {
-    let mut counts = Counts::default();
+    let mut counts = ReadmitCounts::default();
     let result = tokio::select! {
         done = readmit(&config, &mut counts) => done,
         () = shutdown.wait() => Err(Error::failure(
@@ -52,7 +52,7 @@ pub async fn run(config: Readmit, mut shutdown: Shutdown) -> Result<()> {
 }
 
 /// How many dead letters of floods were never kept.
-async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
+async fn readmit(config: &Readmit, counts: &mut ReadmitCounts) -> Result<i64> {
     let mut session = Session::open(&config.database).await.map_err(|failure| refused(config, &failure))?;
     let identity = schema::made_for(&session, &config.topic).await.map_err(|e| setup_error(config, e))?;
     let format = identity.format(&config.format).map_err(|e| setup_error(config, e))?;
@@ -90,11 +90,11 @@ async fn readmit(config: &Readmit, counts: &mut Counts) -> Result<i64> {
 /// Works on the dead letters behind `after`; the last of them, None if there are no more.
 async fn portion(
     config: &Readmit,
-    identity: &Identity,
+    identity: &TablesIdentity,
     session: &Session,
     readmission: &mut Readmission,
     after: Key,
-    counts: &mut Counts,
+    counts: &mut ReadmitCounts,
 ) -> std::result::Result<Option<Key>, Failure> {
     let reasons: Vec<&str> = config.reasons.iter().map(|reason| reason.as_str()).collect();
     let dead_letters = match config.dry_run {
@@ -131,7 +131,7 @@ async fn portion(
     Ok(dead_letters.last().map(|dead_letter| dead_letter.key))
 }
 
-impl Counts {
+impl ReadmitCounts {
     fn report(&self, config: &Readmit, sampled_out: i64) -> String {
         let done = if config.dry_run { "would be taken" } else { "taken" };
         let mut out = format!(

@@ -53,19 +53,19 @@ const MORE_PORTS: u16 = 100;
 /// What is served: an answer for each path.
 pub trait Site: Send + Sync + 'static {
     /// The answer to a GET of this path with this query, which may be empty; None = there is no such page.
-    fn answer(&self, path: &str, query: &str) -> impl Future<Output = Option<Answer>> + Send;
+    fn answer(&self, path: &str, query: &str) -> impl Future<Output = Option<HttpAnswer>> + Send;
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     status: u16,
     content_type: &'static str,
     policy: String,
     body: String,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// 200 with a body of this type.
     pub fn ok(content_type: &'static str, body: String) -> Self {
         Self { status: 200, content_type, policy: NO_CONTENT_ALLOWED.to_owned(), body }
@@ -227,23 +227,23 @@ impl Bucket {
 async fn converse<S: Site>(mut stream: TcpStream, site: &S, unsent: &Semaphore, loopback: bool) {
     let mut head = Vec::with_capacity(1024);
     let request = match timeout(HEAD_TIME, read_head(&mut stream, &mut head)).await {
-        Err(_) => Err(Answer::text(408, "request timed out")),
+        Err(_) => Err(HttpAnswer::text(408, "request timed out")),
         // The client is gone.
-        Ok(Err(_)) | Ok(Ok(Head::Ended)) => return,
-        Ok(Ok(Head::TooLong)) => Err(Answer::text(431, "request headers are longer than 8 KiB")),
-        Ok(Ok(Head::Complete)) => Request::parse(&head, loopback),
+        Ok(Err(_)) | Ok(Ok(RequestHead::Ended)) => return,
+        Ok(Ok(RequestHead::TooLong)) => Err(HttpAnswer::text(431, "request headers are longer than 8 KiB")),
+        Ok(Ok(RequestHead::Complete)) => HttpRequest::parse(&head, loopback),
     };
     let answering = async {
         let (mut answer, head_only) = match request {
             Err(refusal) => (refusal, false),
-            Ok(Request { path, query, head_only }) => match site.answer(path, query).await {
+            Ok(HttpRequest { path, query, head_only }) => match site.answer(path, query).await {
                 Some(answer) => (answer, head_only),
-                None => (Answer::text(404, "page not found"), head_only),
+                None => (HttpAnswer::text(404, "page not found"), head_only),
             },
         };
         let room = unsent.try_acquire_many(answer.kib());
         if room.is_err() {
-            answer = Answer::text(503, "too many large answers are being sent; try again");
+            answer = HttpAnswer::text(503, "too many large answers are being sent; try again");
         }
         let sent = stream.write_all(&answer.encode(head_only)).await;
         sent.and(stream.shutdown().await)
@@ -253,24 +253,24 @@ async fn converse<S: Site>(mut stream: TcpStream, site: &S, unsent: &Semaphore, 
     }
 }
 
-enum Head {
+enum RequestHead {
     Complete,
     TooLong,
     /// The client has closed before the end.
     Ended,
 }
 
-async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<Head> {
+async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<RequestHead> {
     loop {
         if stream.read_buf(head).await? == 0 {
-            return Ok(Head::Ended);
+            return Ok(RequestHead::Ended);
         }
         // Searched from its start each time: it is short, and usually comes in one piece.
         if head.windows(4).any(|end| end == b"\r\n\r\n") || head.windows(2).any(|end| end == b"\n\n") {
-            return Ok(Head::Complete);
+            return Ok(RequestHead::Complete);
         }
         if head.len() >= MAX_HEAD_BYTES {
-            return Ok(Head::TooLong);
+            return Ok(RequestHead::TooLong);
         }
     }
 }
@@ -288,16 +288,16 @@ async fn drain(stream: &mut TcpStream) {
 }
 
 #[derive(Debug)]
-struct Request<'a> {
+struct HttpRequest<'a> {
     path: &'a str,
     query: &'a str,
     head_only: bool,
 }
 
-impl<'a> Request<'a> {
+impl<'a> HttpRequest<'a> {
     /// Reads a complete head; the refusal if there is something wrong with it.
-    fn parse(head: &'a [u8], loopback: bool) -> std::result::Result<Self, Answer> {
-        let malformed = || Answer::text(400, "malformed request");
+    fn parse(head: &'a [u8], loopback: bool) -> std::result::Result<Self, HttpAnswer> {
+        let malformed = || HttpAnswer::text(400, "malformed request");
         let head = std::str::from_utf8(head).map_err(|_| malformed())?;
         let mut lines = head.lines();
         let mut words = lines.next().unwrap_or_default().split(' ');
@@ -308,7 +308,7 @@ impl<'a> Request<'a> {
         };
         if !version.starts_with("HTTP/1.") {
             let status = if version.starts_with("HTTP/") { 505 } else { 400 };
-            return Err(Answer::text(status, "unsupported protocol; use HTTP/1.1"));
+            return Err(HttpAnswer::text(status, "unsupported protocol; use HTTP/1.1"));
         }
         let mut host = None;
         for line in lines.take_while(|line| !line.is_empty()) {
@@ -321,7 +321,7 @@ impl<'a> Request<'a> {
             "GET" => false,
             "HEAD" => true,
             _ => {
-                return Err(Answer::text(
+                return Err(HttpAnswer::text(
                     405,
                     "method not allowed; this endpoint is read-only (GET and HEAD)",
                 ));
@@ -335,7 +335,7 @@ impl<'a> Request<'a> {
             return Err(malformed());
         }
         if loopback && host.is_some_and(|host| !names_loopback(host)) {
-            return Err(Answer::text(
+            return Err(HttpAnswer::text(
                 421,
                 "unexpected host name; this address serves requests to localhost only (use --listen 0.0.0.0:PORT for others)",
             ));

@@ -25,9 +25,9 @@ impl fmt::Display for Grouped {
 
 /// A length of time in its largest fitting unit: `0.3 s`, `12 s`, `5 min`, `3 h`, `2 d`. Takes seconds, below zero as 0.
 #[derive(Debug, Clone, Copy)]
-pub struct Span(pub f64);
+pub struct TimeSpan(pub f64);
 
-impl fmt::Display for Span {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.max(0.0);
         f.pad(&match seconds {
@@ -89,7 +89,7 @@ mod tests {
             (7_200.0, "2 h"),
             (2e6, "23 d"),
         ] {
-            assert_eq!(Span(seconds).to_string(), text);
+            assert_eq!(TimeSpan(seconds).to_string(), text);
         }
     }
 }

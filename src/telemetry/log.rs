@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::telemetry::output;
 use crate::telemetry::repeats::Repeats;
 use crate::telemetry::terminal::Colour;
@@ -21,7 +21,7 @@ static JSON: AtomicBool = AtomicBool::new(false);
 static REPEATS: Mutex<Repeats> = Mutex::new(Repeats::new());
 
 /// Sets level and format for the whole process.
-pub fn init(log: Log) {
+pub fn init(log: LogSettings) {
     LEVEL.store(log.level as u8, Ordering::Relaxed);
     JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::shutdown::Shutdown;
 
-use writer::{Target, Writer};
+use writer::{OutputTarget, OutputWriter};
 
 /// A stream that has accepted nothing for this long is no longer waited for.
 const STALLED: Duration = Duration::from_secs(1);
@@ -28,17 +28,17 @@ const LAST_LINES: Duration = Duration::from_secs(3);
 static OUTPUT: LazyLock<Output> = LazyLock::new(Output::start);
 
 struct Output {
-    out: Arc<Writer>,
-    log: Arc<Writer>,
+    out: Arc<OutputWriter>,
+    log: Arc<OutputWriter>,
 }
 
 impl Output {
     fn start() -> Self {
-        let out = Writer::start("standard output", Box::new(io::stdout()), Box::new(io::stderr()));
+        let out = OutputWriter::start("standard output", Box::new(io::stdout()), Box::new(io::stderr()));
         let log = if is_same_stream() {
             Arc::clone(&out)
         } else {
-            Writer::start("standard error", Box::new(io::sink()), Box::new(io::stderr()))
+            OutputWriter::start("standard error", Box::new(io::sink()), Box::new(io::stderr()))
         };
         Self { out, log }
     }
@@ -53,12 +53,12 @@ fn is_same_stream() -> bool {
 
 /// Prints whole lines to standard output, above the live block; drops them if too much is waiting there.
 pub fn print(lines: impl Into<Vec<u8>>) {
-    OUTPUT.out.push(Target::Out, lines.into());
+    OUTPUT.out.push(OutputTarget::Out, lines.into());
 }
 
 /// Prints whole lines to standard error, likewise.
 pub fn print_log(lines: impl Into<Vec<u8>>) {
-    OUTPUT.log.push(Target::Log, lines.into());
+    OUTPUT.log.push(OutputTarget::Log, lines.into());
 }
 
 /// Shows this block, some lines at the bottom of the terminal, in place of the one before; empty = none.
@@ -71,8 +71,8 @@ pub fn show_live(block: String) {
 /// Prints the answer of a command that has nothing else to do: waits until all of it is taken, however long a pager
 /// takes, or the stream is closed.
 pub async fn deliver(text: impl Into<Vec<u8>>) {
-    OUTPUT.out.push_always(Target::Out, text.into());
-    OUTPUT.out.wait(Writer::is_idle).await;
+    OUTPUT.out.push_always(OutputTarget::Out, text.into());
+    OUTPUT.out.wait(OutputWriter::is_idle).await;
 }
 
 /// The same, but a signal ends the wait for a reader that does not read.
@@ -87,7 +87,7 @@ pub async fn deliver_until(shutdown: &mut Shutdown, text: impl Into<Vec<u8>>) {
 pub async fn room() {
     while !OUTPUT.out.is_idle() && !OUTPUT.out.is_stalled(STALLED) {
         // Either way it is time to look again.
-        let _ = timeout(STALLED, OUTPUT.out.wait(Writer::is_idle)).await;
+        let _ = timeout(STALLED, OUTPUT.out.wait(OutputWriter::is_idle)).await;
     }
 }
 
@@ -103,7 +103,7 @@ pub fn is_closed() -> bool {
 
 /// Returns when the reader of standard output has gone.
 pub async fn closed() {
-    OUTPUT.out.wait(Writer::is_closed).await;
+    OUTPUT.out.wait(OutputWriter::is_closed).await;
 }
 
 /// The end of the program: takes the live block away, prints the last line of the log, if any, and waits for both
@@ -111,13 +111,13 @@ pub async fn closed() {
 pub async fn finish(last: Option<String>) {
     OUTPUT.out.show_live(String::new());
     if let Some(line) = last {
-        OUTPUT.log.push_always(Target::Log, line.into());
+        OUTPUT.log.push_always(OutputTarget::Log, line.into());
     }
     let end = Instant::now() + LAST_LINES;
     for writer in [&OUTPUT.out, &OUTPUT.log] {
         while !writer.is_idle() && !writer.is_stalled(STALLED) && Instant::now() < end {
             // As above; often, so that a stall is seen soon after it becomes one.
-            let _ = timeout(STALLED / 10, writer.wait(Writer::is_idle)).await;
+            let _ = timeout(STALLED / 10, writer.wait(OutputWriter::is_idle)).await;
         }
     }
 }

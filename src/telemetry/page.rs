@@ -7,7 +7,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use crate::telemetry::http::Answer;
+use crate::telemetry::http::HttpAnswer;
 
 const MARKUP: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
@@ -15,7 +15,7 @@ const SCRIPT: &str =
     concat!(include_str!("page/charts.js"), include_str!("page/stations.js"), include_str!("page/script.js"));
 
 /// The page with its policy.
-pub fn answer() -> Answer {
+pub fn answer() -> HttpAnswer {
     // The standard library's hasher is keyed by the system's random source.
     let random = || RandomState::new().hash_one(());
     let nonce = format!("{:016x}{:016x}", random(), random());
@@ -24,7 +24,7 @@ pub fn answer() -> Answer {
         "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    Answer::page(body, policy)
+    HttpAnswer::page(body, policy)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::telemetry::human::{Grouped, Span};
+use crate::telemetry::human::{Grouped, TimeSpan};
 use crate::telemetry::output;
 
 /// How often the line is shown.
@@ -118,7 +118,7 @@ pub fn progress_bar(done: f64, elapsed: Duration) -> String {
         d if d >= 1.0 => String::new(),
         // Too early for an estimate.
         d if d < 0.001 => "  ETA –".to_owned(),
-        d => format!("  ETA {}", Span(elapsed.as_secs_f64() * (1.0 - d) / d)),
+        d => format!("  ETA {}", TimeSpan(elapsed.as_secs_f64() * (1.0 - d) / d)),
     };
     format!("{} {:3.0} %{left}", Colour::Green.paint(&bar), (done * 100.0).floor())
 }

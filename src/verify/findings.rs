@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::engine::state::Progress;
-use crate::engine::verification::dead_letters::Outcome;
-use crate::engine::verification::stations::{StationDifference, StationVerdict, Unlike};
-use crate::engine::verification::{Reach, Value};
+use crate::engine::verification::dead_letters::DeadLetterComparison;
+use crate::engine::verification::stations::{DifferenceKind, StationDifference, StationVerdict};
+use crate::engine::verification::{ComparedValue, Reach};
 use crate::engine::window::Totals;
 use crate::time::{Rfc3339, SqlTimestamp};
 
@@ -121,7 +121,7 @@ impl PartitionFindings {
         start_ms: i64,
         table: Option<&Totals>,
         log: Option<&Totals>,
-        values: Vec<Value>,
+        values: Vec<ComparedValue>,
     ) {
         let what = match (table, log) {
             (None, _) => "weather_partial has no row of it".to_owned(),
@@ -165,7 +165,7 @@ impl PartitionFindings {
     }
 
     /// What the numbers of the state came to.
-    pub(super) fn counts(&mut self, values: &[Value]) {
+    pub(super) fn counts(&mut self, values: &[ComparedValue]) {
         if !values.is_empty() {
             let what = format!("in weather_partition: {}", describe(values));
             self.find_at(Some(self.offsets), what);
@@ -179,7 +179,7 @@ impl PartitionFindings {
     }
 
     /// What the dead letters came to.
-    pub(super) fn dead_letters(&mut self, outcome: Outcome) {
+    pub(super) fn dead_letters(&mut self, outcome: DeadLetterComparison) {
         self.dead_letters = outcome.equal;
         self.dead_letters_not_kept = outcome.not_kept;
         self.dead_letters_are_kept = self.is_whole && outcome.deleted == 0;
@@ -263,15 +263,15 @@ fn describe_station(difference: &StationDifference) -> String {
     // Names are anything: no control character of one may reach a terminal.
     let station = &difference.station;
     match &difference.how {
-        Unlike::Values(values) => format!("station {station:?}: {}", describe(values)),
-        Unlike::NoRow => format!("station {station:?}: weather_station_partial has no row of it"),
-        Unlike::NoReading => format!("station {station:?}: the topic has no reading of it"),
+        DifferenceKind::Values(values) => format!("station {station:?}: {}", describe(values)),
+        DifferenceKind::NoRow => format!("station {station:?}: weather_station_partial has no row of it"),
+        DifferenceKind::NoReading => format!("station {station:?}: the topic has no reading of it"),
     }
 }
 
 /// `a is 1 in the table, 2 by the topic; …`
-pub(super) fn describe(values: &[Value]) -> String {
-    let one = |value: &Value| {
+pub(super) fn describe(values: &[ComparedValue]) -> String {
+    let one = |value: &ComparedValue| {
         let text = |side: Option<i64>| match side {
             None => "null".to_owned(),
             Some(ms) if ["watermark", "max_event_time"].contains(&value.name) => Rfc3339(ms).to_string(),

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::config::{Between, OnDataLoss, Verify};
-use crate::engine::partition::Settings;
+use crate::engine::partition::WindowSettings;
 use crate::error::{Error, Result};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::fetcher::{self, Fetcher};
@@ -36,10 +36,10 @@ use crate::telemetry::terminal::{Live, per_second, progress_bar};
 use crate::time::{milliseconds, now_ms};
 
 use findings::{Difference, PartitionFindings};
-use plan::{Planned, PlannedReplay, Topic};
+use plan::{Planned, PlannedReplay, TopicEnds};
 use replay::Replay;
-use report::{Report, Verdict};
-use rules::{Rules, StationRules};
+use report::{Verdict, VerifyReport};
+use rules::{ComparisonRules, StationRules};
 
 /// How long a broker may hold back an answer: what is to be read is there already.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
@@ -72,7 +72,7 @@ pub async fn run(config: Verify, mut shutdown: Shutdown) -> Result<()> {
     }
 }
 
-async fn verify(config: &Verify) -> Result<Report> {
+async fn verify(config: &Verify) -> Result<VerifyReport> {
     let started = Instant::now();
     let refused = |failure: Failure| cannot_read(config, &failure);
     let session = Session::open(&config.database).await.map_err(refused)?;
@@ -86,7 +86,7 @@ async fn verify(config: &Verify) -> Result<Report> {
         })?;
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let of_tables = clusters::current(&session).await.map_err(refused)?;
-    let topic = Topic::look(&cluster, of_tables.as_deref()).await?;
+    let topic = TopicEnds::look(&cluster, of_tables.as_deref()).await?;
     let window_ms = identity.window_ms;
     let stored =
         evidence::partitions(&session, topic_name, window_ms, &topic.earliest).await.map_err(refused)?;
@@ -94,9 +94,9 @@ async fn verify(config: &Verify) -> Result<Report> {
     let topic = topic.with_ends(&cluster).await?;
     let Planned { replays, differences, mut unknown } = plan::plan(stored, &topic, &config.between);
     let dead_letters_since_ms = dead_letters_since(config, &session).await.map_err(refused)?;
-    let rules = Arc::new(Rules {
+    let rules = Arc::new(ComparisonRules {
         topic: topic_name.clone(),
-        settings: Settings {
+        settings: WindowSettings {
             window_ms,
             out_of_orderness_ms: milliseconds(config.watermark),
             max_future_ms: milliseconds(config.max_future),
@@ -109,7 +109,7 @@ async fn verify(config: &Verify) -> Result<Report> {
         done: AtomicI64::new(0),
     });
     let _live = progress(&rules, replays.iter().map(|replay| replay.offsets()).sum());
-    let settings = fetcher::Settings {
+    let settings = fetcher::FetchSettings {
         fetch_bytes: config.fetch_bytes,
         wait: FETCH_WAIT,
         pause: Duration::ZERO,
@@ -135,7 +135,7 @@ async fn verify(config: &Verify) -> Result<Report> {
     let (readmitted, lost) = readmitted::compare(&rules, all_kept).await.map_err(refused)?;
     wrong.extend(readmitted);
     unknown.extend(lost);
-    Ok(Report::new(topic_name, partitions, rows, wrong, unknown, started.elapsed()))
+    Ok(VerifyReport::new(topic_name, partitions, rows, wrong, unknown, started.elapsed()))
 }
 
 /// What stations are compared by, where they are kept apart.
@@ -161,7 +161,7 @@ async fn dead_letters_since(config: &Verify, session: &Session) -> Result<i64, F
 }
 
 /// Compares the output with the partials, portion by portion; how many rows, and what differs.
-async fn compare_output(rules: &Rules) -> Result<(usize, Vec<Difference>), Failure> {
+async fn compare_output(rules: &ComparisonRules) -> Result<(usize, Vec<Difference>), Failure> {
     let (mut rows, mut differences) = (0, Vec::new());
     let mut between = rules.between;
     loop {
@@ -184,7 +184,7 @@ async fn compare_output(rules: &Rules) -> Result<(usize, Vec<Difference>), Failu
 }
 
 /// How far it is, on a terminal.
-fn progress(rules: &Arc<Rules>, offsets: i64) -> Option<Live> {
+fn progress(rules: &Arc<ComparisonRules>, offsets: i64) -> Option<Live> {
     let (rules, started) = (Arc::clone(rules), Instant::now());
     Live::start(move || {
         let (done, elapsed) = (rules.done.load(Ordering::Relaxed) as f64, started.elapsed());

@@ -18,7 +18,7 @@ const TRIES: u32 = 18;
 
 /// What Kafka has.
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(super) struct TopicEnds {
     id: [u8; 16],
     /// The first offset of each partition.
     pub(super) earliest: BTreeMap<i32, i64>,
@@ -26,7 +26,7 @@ pub(super) struct Topic {
     ends: BTreeMap<i32, i64>,
 }
 
-impl Topic {
+impl TopicEnds {
     /// Looks for the first offsets, on the cluster that the tables are of, if that is known.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ pub(super) struct Planned {
 }
 
 /// Decides for all partitions.
-pub(super) fn plan(stored: Vec<StoredPartition>, topic: &Topic, between: &Between) -> Planned {
+pub(super) fn plan(stored: Vec<StoredPartition>, topic: &TopicEnds, between: &Between) -> Planned {
     let mut planned = Planned::default();
     for stored in stored {
         let partition = stored.partition;
@@ -159,7 +159,7 @@ fn about(partition: i32, what: String) -> Difference {
 }
 
 /// From where on a partition can be read again, or why it cannot.
-fn reach(stored: &StoredPartition, table: &Progress, topic: &Topic) -> Result<Reach, String> {
+fn reach(stored: &StoredPartition, table: &Progress, topic: &TopicEnds) -> Result<Reach, String> {
     let partition = stored.partition;
     let Some((&earliest, &end)) = topic.earliest.get(&partition).zip(topic.ends.get(&partition)) else {
         return Err("the topic no longer has it".to_owned());
@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_partition_that_the_topic_lost_cannot_be_read() {
-        let topic = Topic { id: [1; 16], earliest: BTreeMap::from([(0, 0)]), ends: BTreeMap::from([(0, 9)]) };
+        let topic =
+            TopicEnds { id: [1; 16], earliest: BTreeMap::from([(0, 0)]), ends: BTreeMap::from([(0, 9)]) };
         let progress = Progress { next_offset: 5, ..Progress::starting_at(0) };
         assert!(reach(&stored(0, None, 1), &progress, &topic).is_ok_and(|reach| reach.is_whole));
         assert!(reach(&stored(3, None, 1), &progress, &topic).is_err_and(|why| why.contains("no longer")));
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_needs_no_reading_is_known_at_once() {
-        let topic = Topic { id: [1; 16], earliest: BTreeMap::new(), ends: BTreeMap::new() };
+        let topic = TopicEnds { id: [1; 16], earliest: BTreeMap::new(), ends: BTreeMap::new() };
         let uneven = Progress { next_offset: 5, ..Progress::starting_at(0) };
         let planned = plan(vec![stored(0, None, 1), stored(1, Some(uneven), 1)], &topic, &Between::default());
         let said: Vec<&str> = planned.differences.iter().map(|d| d.what.as_str()).collect();

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::readmission::{self, Readmission};
-use crate::engine::verification::{Value, totals};
+use crate::engine::verification::{ComparedValue, totals};
 use crate::engine::window::Totals;
 use crate::postgres::failure::Failure;
 use crate::postgres::readmission::{READMITTED, readmitted};
 use crate::time::SqlTimestamp;
 use crate::verify::findings::{Difference, Unknown, describe};
-use crate::verify::rules::Rules;
+use crate::verify::rules::ComparisonRules;
 
 /// Compares them. Where dead letters may have been deleted since (not `all_kept`), more in the table proves nothing.
 pub(super) async fn compare(
-    rules: &Rules,
+    rules: &ComparisonRules,
     all_kept: bool,
 ) -> Result<(Vec<Difference>, Option<Unknown>), Failure> {
     let mut readmission = Readmission::new(
@@ -83,7 +83,7 @@ pub(super) async fn compare(
 }
 
 /// What differs; offsets of several partitions together mean nothing.
-fn differing(table: &Totals, dead_letters: &Totals) -> Vec<Value> {
+fn differing(table: &Totals, dead_letters: &Totals) -> Vec<ComparedValue> {
     let mut values = totals(table, dead_letters);
     values.retain(|value| !["first_offset", "last_offset"].contains(&value.name));
     values

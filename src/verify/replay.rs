@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::partition::{Confirmation, Partition};
-use crate::engine::state::{Position, Progress, State};
+use crate::engine::state::{PartitionState, Position, Progress};
 use crate::engine::stations::Stations;
 use crate::engine::verification::clock::clock;
 use crate::engine::verification::dead_letters::{DeadLetters, StoredDeadLetter};
@@ -19,15 +19,15 @@ use crate::engine::verification::{Comparison, Reach, counts, excuse, window};
 use crate::engine::watermark;
 use crate::engine::window::Window;
 use crate::kafka::batch::{BatchError, Expander};
-use crate::kafka::fetcher::{Event, Feed, Turn};
+use crate::kafka::fetcher::{Event, PartitionFeed, Turn};
 use crate::postgres::evidence::{self, StoredPartition};
 use crate::postgres::failure::Failure;
-use crate::processor::partition::decode::{Limits, Stop, read_until};
+use crate::processor::partition::decode::{ReadLimits, Stop, read_until};
 use crate::processor::partition::task::{UNREADABLE_TRIES, is_final};
 use crate::reading::Reason;
 use crate::retry::Backoff;
 use crate::verify::findings::{PartitionFindings, offsets};
-use crate::verify::rules::Rules;
+use crate::verify::rules::ComparisonRules;
 use crate::verify::stations::{StationReplay, Told};
 
 /// So many closed windows are compared at once, at least.
@@ -37,7 +37,7 @@ const STATION_ROWS: usize = 100_000;
 
 /// A partition that is being read again.
 pub(super) struct Replay {
-    rules: Arc<Rules>,
+    rules: Arc<ComparisonRules>,
     stored: StoredPartition,
     table: Progress,
     reach: Reach,
@@ -58,8 +58,13 @@ struct CannotGoOn(String);
 
 impl Replay {
     /// Of this partition, whose state has these numbers.
-    pub(super) fn new(rules: Arc<Rules>, stored: StoredPartition, table: Progress, reach: Reach) -> Self {
-        let mut state = State::starting_at(reach.from.offset);
+    pub(super) fn new(
+        rules: Arc<ComparisonRules>,
+        stored: StoredPartition,
+        table: Progress,
+        reach: Reach,
+    ) -> Self {
+        let mut state = PartitionState::starting_at(reach.from.offset);
         state.progress.incarnation = reach.from.incarnation;
         state.progress.flushed_incarnation = reach.from.incarnation;
         let stations = rules.stations.as_ref().map(|stations| Stations::new(stations.max_stations));
@@ -85,7 +90,7 @@ impl Replay {
     ///
     /// # Errors
     /// The tables cannot be read any more.
-    pub(super) async fn run(mut self, mut feed: Feed) -> Result<PartitionFindings, Failure> {
+    pub(super) async fn run(mut self, mut feed: PartitionFeed) -> Result<PartitionFindings, Failure> {
         if let Some(stations) = &self.rules.stations {
             let begun = StationReplay::begin(stations, self.stored.partition, self.compared_to_ms);
             self.stations = Some(begun.await?);
@@ -153,7 +158,11 @@ impl Replay {
     }
 
     /// Reads the records of an answer.
-    async fn read(&mut self, mut turn: Turn, feed: &mut Feed) -> Result<Result<(), CannotGoOn>, Failure> {
+    async fn read(
+        &mut self,
+        mut turn: Turn,
+        feed: &mut PartitionFeed,
+    ) -> Result<Result<(), CannotGoOn>, Failure> {
         let end = self.table.next_offset;
         let to = turn.next_offset().unwrap_or(i64::MAX).min(end);
         let stored = self.dead_letters.up_to(to, &self.rules).await?;
@@ -173,7 +182,7 @@ impl Replay {
                 partition.begin(now_ms);
             }
         };
-        let limits = Limits { end, windows: usize::MAX };
+        let limits = ReadLimits { end, windows: usize::MAX };
         let read = read_until(&mut self.partition, &mut turn, &mut self.expander, limits, look);
         self.partition.settle();
         drop(turn);
@@ -192,7 +201,7 @@ impl Replay {
     }
 
     /// As who read it first: again, then as lost.
-    fn cannot_read(&mut self, error: &BatchError, feed: &mut Feed) -> Result<(), CannotGoOn> {
+    fn cannot_read(&mut self, error: &BatchError, feed: &mut PartitionFeed) -> Result<(), CannotGoOn> {
         let at = self.next_offset();
         if is_final(&error.cause) {
             return Err(CannotGoOn(error.to_string()));
@@ -322,7 +331,11 @@ impl DeadLetterStream {
     }
 
     /// Takes those before this offset.
-    async fn up_to(&mut self, offset: i64, rules: &Rules) -> Result<Vec<StoredDeadLetter>, Failure> {
+    async fn up_to(
+        &mut self,
+        offset: i64,
+        rules: &ComparisonRules,
+    ) -> Result<Vec<StoredDeadLetter>, Failure> {
         while !self.is_at_end && self.loaded.back().is_none_or(|last| last.offset < offset) {
             let (portion, is_last) =
                 evidence::dead_letters(&rules.session, &rules.topic, self.partition, self.next, self.end)
@@ -341,7 +354,7 @@ impl DeadLetterStream {
     }
 
     /// Takes all that are left.
-    async fn rest(&mut self, rules: &Rules) -> Result<Vec<StoredDeadLetter>, Failure> {
+    async fn rest(&mut self, rules: &ComparisonRules) -> Result<Vec<StoredDeadLetter>, Failure> {
         self.up_to(self.end, rules).await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::telemetry::human::{Grouped, Span};
+use crate::telemetry::human::{Grouped, TimeSpan};
 use crate::verify::findings::{Difference, PartitionFindings, Unknown};
 
 /// What verification can end with.
@@ -43,7 +43,7 @@ pub(super) struct ComparedPartition {
 
 /// The report.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct VerifyReport {
     /// What it comes to.
     pub verdict: Verdict,
     /// The topic.
@@ -62,7 +62,7 @@ pub(super) struct Report {
     pub seconds: f64,
 }
 
-impl Report {
+impl VerifyReport {
     /// Of all partitions, with what else differs or cannot be told.
     pub(super) fn new(
         topic: &str,
@@ -158,7 +158,7 @@ impl Report {
              letters{kept} and {} rows of weather_summary are as they have to be",
             sum(|p| p.to_offset - p.from_offset),
             self.partitions.len(),
-            Span(self.seconds),
+            TimeSpan(self.seconds),
             sum(|p| p.readings),
             sum(|p| p.windows),
             sum(|p| p.dead_letters),

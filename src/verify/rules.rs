@@ -6,17 +6,17 @@ use std::sync::atomic::AtomicI64;
 use tokio::sync::Mutex;
 
 use crate::config::Between;
-use crate::engine::partition::Settings;
+use crate::engine::partition::WindowSettings;
 use crate::postgres::session::Session;
 use crate::reading::Format;
 
 /// What all partitions are compared by.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct ComparisonRules {
     /// The topic.
     pub topic: String,
     /// Of the state machine.
-    pub settings: Settings,
+    pub settings: WindowSettings,
     /// How records are read.
     pub format: Arc<Format>,
     /// Which windows count.

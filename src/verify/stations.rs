@@ -11,7 +11,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::station_evidence;
 use crate::time::SqlTimestamp;
 use crate::verify::findings::{Difference, PartitionFindings};
-use crate::verify::rules::{Rules, StationRules};
+use crate::verify::rules::{ComparisonRules, StationRules};
 
 /// So many windows are told that their stations do not add up to.
 const TOLD: i64 = 20;
@@ -46,7 +46,7 @@ impl StationReplay {
     /// Compares the rows of closed windows that begin after `after_ms`, up to `to_ms`.
     pub(super) async fn compare_closed(
         &mut self,
-        rules: &Rules,
+        rules: &ComparisonRules,
         stations: &StationRules,
         log: &mut Stations,
         told: &Told,
@@ -66,7 +66,7 @@ impl StationReplay {
     /// Compares the rows of open windows, which were read with them.
     pub(super) async fn compare_open(
         &mut self,
-        rules: &Rules,
+        rules: &ComparisonRules,
         stations: &StationRules,
         log: &mut Stations,
         told: &Told,
@@ -84,7 +84,7 @@ impl StationReplay {
 
 /// The first windows that their stations do not add up to, and of which nothing is told yet.
 pub(super) async fn add_up(
-    rules: &Rules,
+    rules: &ComparisonRules,
     partitions: &[PartitionFindings],
 ) -> Result<Vec<Difference>, Failure> {
     let unlike = station_evidence::unlike(&rules.session, &rules.topic, rules.between, TOLD).await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weather::embedded::{Api, Broker, ErrorCode, Fault, Options, Rule};
+use weather::embedded::{Api, Broker, ErrorCode, Fault, FaultRule, Options};
 
 use crate::support::kafka::Version;
 use crate::support::pipeline::{END_LIMIT, RESUMED, RUN_LIMIT};
@@ -117,9 +117,9 @@ async fn a_broker_that_moves_and_leaders_that_change_are_followed() {
         println!("moved: continues after {:?}", pipeline.wait_for_more().await);
         for api in [Api::Produce, Api::Fetch] {
             // One request is for all partitions, and each failure waits longer than the one before.
-            broker.faults().arm(Rule::next(api, Fault::Error(ErrorCode::NotLeaderOrFollower)).times(2));
-            broker.faults().arm(Rule::next(api, Fault::Error(ErrorCode::LeaderNotAvailable)).times(2));
-            broker.faults().arm(Rule::next(api, Fault::ErrorAfter(ErrorCode::RequestTimedOut)).times(2));
+            broker.faults().arm(FaultRule::next(api, Fault::Error(ErrorCode::NotLeaderOrFollower)).times(2));
+            broker.faults().arm(FaultRule::next(api, Fault::Error(ErrorCode::LeaderNotAvailable)).times(2));
+            broker.faults().arm(FaultRule::next(api, Fault::ErrorAfter(ErrorCode::RequestTimedOut)).times(2));
         }
         println!("leaders moved: continues after {:?}", pipeline.wait_for_more().await);
     }

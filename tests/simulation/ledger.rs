@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use weather::engine::dead_letter::DeadLetter;
-use weather::engine::partition::Settings;
-use weather::engine::state::{Position, REASONS, State};
+use weather::engine::partition::WindowSettings;
+use weather::engine::state::{PartitionState, Position, REASONS};
 use weather::engine::stations::{StationRow, StationTotals, Stations};
 use weather::engine::watermark::NONE;
 use weather::engine::window::{Totals, fingerprint};
@@ -73,7 +73,7 @@ pub struct Refused {
 /// By what a batch was judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Judging<'a> {
-    pub settings: Settings,
+    pub settings: WindowSettings,
     pub now_ms: i64,
     /// Stations of a window that are kept apart, if they are at all.
     pub max_stations: Option<usize>,
@@ -210,7 +210,7 @@ impl Ledger {
     }
 
     /// Whether these are what the ledger knows of the stations, and whether they add up to the windows of the state.
-    pub fn agrees_by_station(&self, stations: &Stations, state: &State) -> Checked {
+    pub fn agrees_by_station(&self, stations: &Stations, state: &PartitionState) -> Checked {
         if self.void {
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn observe(&mut self, event_time_ms: i64, settings: &Settings) {
+    fn observe(&mut self, event_time_ms: i64, settings: &WindowSettings) {
         self.max_event_time_ms = self.max_event_time_ms.max(event_time_ms);
         if self.max_event_time_ms > NONE {
             let watermark_ms = self.max_event_time_ms - settings.out_of_orderness_ms;
@@ -255,7 +255,7 @@ impl Ledger {
     }
 
     /// Whether this is what a state says.
-    pub fn agrees(&self, state: &State, window_ms: i64) -> Checked {
+    pub fn agrees(&self, state: &PartitionState, window_ms: i64) -> Checked {
         if self.void {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 //! Every kind of fault is wholly off in half of the seeds, so that a bug that one fault hides from another is
 //! found as well, and a few seeds have none at all. Times are scaled down: what matters is their order, not their size.
 
-use weather::engine::partition::Settings;
+use weather::engine::partition::WindowSettings;
 
 use crate::prng::Prng;
 
@@ -146,7 +146,7 @@ pub struct Plan {
     pub shared_volume: bool,
     /// Partitions are dealt out by hand.
     pub assigned: bool,
-    pub settings: Settings,
+    pub settings: WindowSettings,
     /// The watermark's delay changes from start to start.
     pub changing_delay: bool,
     pub from_latest: bool,
@@ -185,7 +185,7 @@ impl Plan {
         let mut rng = Prng::new(seed ^ 0x5EED);
         let rng = &mut rng;
         let window_ms = rng.pick(&[1_000, 2_000, 5_000]);
-        let settings = Settings {
+        let settings = WindowSettings {
             window_ms,
             out_of_orderness_ms: rng.pick(&[0, 300, 1_000, 3_000]),
             max_future_ms: rng.pick(&[500, 2_000]),

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weather::engine::checkpoint::decode_log_memory;
 use weather::engine::dead_letter::DeadLetter;
-use weather::engine::partition::{Confirmation, Incoming, Partition, Settings};
+use weather::engine::partition::{Confirmation, Incoming, Partition, WindowSettings};
 use weather::engine::readmission::{Criteria, Readmission};
-use weather::engine::state::{LogIdentity, Progress, State};
+use weather::engine::state::{LogIdentity, PartitionState, Progress};
 use weather::engine::verification::clock::clock;
 use weather::engine::verification::dead_letters::{DeadLetters, StoredDeadLetter};
 use weather::engine::verification::reach::{LogNow, reach};
@@ -65,7 +65,7 @@ struct Stored {
 }
 
 pub struct Verification {
-    settings: Settings,
+    settings: WindowSettings,
     step: Step,
     earliest: Vec<i64>,
     stored: Vec<Stored>,
@@ -74,13 +74,13 @@ pub struct Verification {
 }
 
 impl Verification {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: WindowSettings) -> Self {
         let (earliest, stored, replays) = (Vec::new(), Vec::new(), Vec::new());
         Self { settings, step: Step::Earliest, earliest, stored, replays, report: Report::default() }
     }
 
     /// Everything at one moment.
-    pub fn at_once(settings: Settings, tables: &Tables, kafka: &Kafka) -> Report {
+    pub fn at_once(settings: WindowSettings, tables: &Tables, kafka: &Kafka) -> Report {
         let mut verification = Self::new(settings);
         while !verification.has_ended() {
             verification.step(tables, kafka);
@@ -198,7 +198,7 @@ impl Verification {
 
 /// One partition, read again.
 struct Replay {
-    settings: Settings,
+    settings: WindowSettings,
     stored: Stored,
     table: Progress,
     reach: Reach,
@@ -214,9 +214,9 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(settings: Settings, stored: Stored, reach: Reach, generation: i64) -> Self {
+    fn new(settings: WindowSettings, stored: Stored, reach: Reach, generation: i64) -> Self {
         let table = stored.progress;
-        let mut state = State::starting_at(reach.from.offset);
+        let mut state = PartitionState::starting_at(reach.from.offset);
         state.progress.incarnation = reach.from.incarnation;
         state.progress.flushed_incarnation = reach.from.incarnation;
         Self {

@@ -37,9 +37,9 @@ fn numbers() {
     assert!(integer("10", 1, 9).is_err() && integer("+6", 1, 9).is_err());
     assert_eq!(ratio("0.05"), Ok(0.05));
     assert!(ratio("1.1").is_err() && ratio("NaN").is_err() && ratio("-0.1").is_err());
-    assert_eq!(rate("0"), Ok(Pace::Unlimited));
-    assert_eq!(rate("1000"), Ok(Pace::Every(Duration::from_millis(1))));
-    assert_eq!(rate("0.5"), Ok(Pace::Every(Duration::from_secs(2))));
+    assert_eq!(rate("0"), Ok(SendPace::Unlimited));
+    assert_eq!(rate("1000"), Ok(SendPace::Every(Duration::from_millis(1))));
+    assert_eq!(rate("0.5"), Ok(SendPace::Every(Duration::from_secs(2))));
     assert!(rate("-1").is_err() && rate("1e-300").is_err() && rate("inf").is_err() && rate("1e8").is_err());
     assert!(speedup("0.5").is_err() && speedup("nan").is_err() && speedup("60").is_ok());
     assert_eq!(fetch_bytes("1MiB"), Ok(1 << 20));

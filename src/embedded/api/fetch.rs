@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::Shared;
+use super::super::SharedBroker;
 use super::super::codes::ErrorCode;
-use super::super::log::{ANY_EPOCH, Slice, Wanted};
-use super::super::store::{Found, TopicName};
-use super::super::wire::{Answer, Malformed, Reader};
-use super::{Outcome, code};
+use super::super::log::{ANY_EPOCH, PartitionFetch, Slice};
+use super::super::store::{FetchResults, TopicName};
+use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
+use super::{AnswerHead, code};
 
 /// Maximum bytes in one answer, even if the client allows more (the default of Kafka's `fetch.max.bytes`).
 const MAX_ANSWER_BYTES: usize = 55 << 20;
@@ -25,7 +25,7 @@ pub(super) struct Fetch<'a> {
     max_wait: Duration,
     min_bytes: usize,
     max_bytes: usize,
-    topics: Vec<(TopicName<'a>, Vec<Wanted>)>,
+    topics: Vec<(TopicName<'a>, Vec<PartitionFetch>)>,
 }
 
 /// A size or a time that is not negative.
@@ -33,7 +33,7 @@ fn positive<T: TryFrom<i32> + Default>(value: i32) -> T {
     T::try_from(value).unwrap_or_default()
 }
 
-fn wanted(reader: &mut Reader<'_>) -> Result<Wanted, Malformed> {
+fn wanted(reader: &mut RequestReader<'_>) -> Result<PartitionFetch, MalformedRequest> {
     let partition = reader.int32()?;
     let leader_epoch = if reader.version >= 9 { reader.int32()? } else { ANY_EPOCH };
     let offset = reader.int64()?;
@@ -43,11 +43,11 @@ fn wanted(reader: &mut Reader<'_>) -> Result<Wanted, Malformed> {
     }
     let max_bytes = positive(reader.int32()?);
     reader.tagged_fields()?;
-    Ok(Wanted { partition, offset, leader_epoch, last_epoch, max_bytes })
+    Ok(PartitionFetch { partition, offset, leader_epoch, last_epoch, max_bytes })
 }
 
 impl<'a> Fetch<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let _replica_id = reader.int32()?;
         let max_wait = Duration::from_millis(positive(reader.int32()?));
         let min_bytes = positive(reader.int32()?);
@@ -73,7 +73,7 @@ impl<'a> Fetch<'a> {
                     ..13 => reader.string().map(drop)?,
                     _ => reader.uuid().map(drop)?,
                 }
-                reader.array(Reader::int32)?;
+                reader.array(RequestReader::int32)?;
                 reader.tagged_fields()
             })?;
         }
@@ -88,21 +88,21 @@ impl<'a> Fetch<'a> {
         self.topics.iter().flat_map(|(_, all)| all).any(|wanted| wanted.partition == partition)
     }
 
-    pub(super) async fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let found = match outcome.error {
+    pub(super) async fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let found = match head.error {
             None => self.wait(broker).await,
             Some(error) => {
                 let partitions = self.topics.iter().map(|(_, all)| all.len()).sum();
-                Found {
+                FetchResults {
                     slices: std::iter::repeat_with(|| Err(error)).take(partitions).collect(),
                     complete: true,
                 }
             }
         };
-        self.write(found, outcome)
+        self.write(found, head)
     }
 
-    async fn wait(&self, broker: &Shared) -> Found {
+    async fn wait(&self, broker: &SharedBroker) -> FetchResults {
         let deadline = Instant::now() + self.max_wait;
         let waiter = Arc::new(Notify::new());
         let min_bytes = self.min_bytes.min(self.max_bytes);
@@ -116,10 +116,10 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    fn write(&self, found: Found, outcome: Outcome) -> Answer {
+    fn write(&self, found: FetchResults, head: AnswerHead) -> AnswerWriter {
         let mut slices = found.slices.into_iter();
-        let mut answer = outcome.answer();
-        answer.int32(outcome.throttle_ms);
+        let mut answer = head.answer();
+        answer.int32(head.throttle_ms);
         if answer.version >= 7 {
             // No top-level error, and no session.
             answer.int16(0);
@@ -142,7 +142,7 @@ impl<'a> Fetch<'a> {
     }
 }
 
-fn write_partition(answer: &mut Answer, partition: i32, slice: Result<Slice, ErrorCode>) {
+fn write_partition(answer: &mut AnswerWriter, partition: i32, slice: Result<Slice, ErrorCode>) {
     answer.int32(partition);
     answer.int16(code(&slice));
     let (high_watermark, log_start_offset) =

@@ -5,9 +5,9 @@
 
 use super::super::codes::ErrorCode;
 use super::super::groups::check_name;
-use super::super::wire::{Answer, Malformed, Reader};
-use super::super::{NODE_ID, Shared};
-use super::{Outcome, code};
+use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
+use super::super::{NODE_ID, SharedBroker};
+use super::{AnswerHead, code};
 
 /// Longest metadata that may be sent with an offset, as Kafka's `offset.metadata.max.bytes`. It is not stored here.
 const MAX_NOTE: usize = 4_096;
@@ -20,17 +20,17 @@ pub(super) struct FindCoordinator {
 }
 
 impl FindCoordinator {
-    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'_>) -> Result<Self, MalformedRequest> {
         let _name = reader.string()?;
         Ok(Self { for_group: reader.version == 0 || reader.int8()? == GROUP })
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
         let missing = if self.for_group { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) };
-        let found = outcome.permit().and(missing);
-        let mut answer = outcome.answer();
+        let found = head.permit().and(missing);
+        let mut answer = head.answer();
         if answer.version >= 1 {
-            answer.int32(outcome.throttle_ms);
+            answer.int32(head.throttle_ms);
         }
         answer.int16(code(&found));
         if answer.version >= 1 {
@@ -59,7 +59,7 @@ struct Commit {
 }
 
 impl<'a> OffsetCommit<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let group = reader.string()?;
         let generation = reader.int32()?;
         let _member = reader.string()?;
@@ -77,17 +77,17 @@ impl<'a> OffsetCommit<'a> {
         self.topics.iter().flat_map(|(_, all)| all).any(|commit| commit.partition == partition)
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = outcome.answer();
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let mut answer = head.answer();
         if answer.version >= 3 {
-            answer.int32(outcome.throttle_ms);
+            answer.int32(head.throttle_ms);
         }
         answer.length(self.topics.len());
         for (topic, all) in &self.topics {
             answer.string(topic);
             answer.length(all.len());
             for commit in all {
-                let result = outcome.permit().and_then(|()| self.commit(broker, topic, commit));
+                let result = head.permit().and_then(|()| self.commit(broker, topic, commit));
                 answer.int32(commit.partition);
                 answer.int16(code(&result));
             }
@@ -95,7 +95,7 @@ impl<'a> OffsetCommit<'a> {
         answer
     }
 
-    fn commit(&self, broker: &Shared, topic: &str, commit: &Commit) -> Result<(), ErrorCode> {
+    fn commit(&self, broker: &SharedBroker, topic: &str, commit: &Commit) -> Result<(), ErrorCode> {
         check_name(self.group)?;
         if self.from_member {
             return Err(ErrorCode::UnknownMemberId);
@@ -110,7 +110,7 @@ impl<'a> OffsetCommit<'a> {
 }
 
 impl Commit {
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn parse(reader: &mut RequestReader<'_>) -> Result<Self, MalformedRequest> {
         let partition = reader.int32()?;
         let offset = reader.int64()?;
         if reader.version >= 6 {
@@ -129,36 +129,37 @@ pub(super) struct OffsetFetch<'a> {
 }
 
 impl<'a> OffsetFetch<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let group = reader.string()?;
-        let topics = reader.nullable_array(|reader| Ok((reader.string()?, reader.array(Reader::int32)?)))?;
+        let topics =
+            reader.nullable_array(|reader| Ok((reader.string()?, reader.array(RequestReader::int32)?)))?;
         Ok(Self { group, topics })
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = outcome.answer();
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let mut answer = head.answer();
         if answer.version >= 3 {
-            answer.int32(outcome.throttle_ms);
+            answer.int32(head.throttle_ms);
         }
         match &self.topics {
-            Some(topics) => self.write_topics(&mut answer, broker, outcome, topics),
+            Some(topics) => self.write_topics(&mut answer, broker, head, topics),
             None => {
                 let all = broker.groups.partitions(self.group);
                 let all: Vec<_> = all.iter().map(|(topic, all)| (topic.as_str(), all.clone())).collect();
-                self.write_topics(&mut answer, broker, outcome, &all);
+                self.write_topics(&mut answer, broker, head, &all);
             }
         }
         if answer.version >= 2 {
-            answer.int16(code(&outcome.permit()));
+            answer.int16(code(&head.permit()));
         }
         answer
     }
 
     fn write_topics(
         &self,
-        answer: &mut Answer,
-        broker: &Shared,
-        outcome: Outcome,
+        answer: &mut AnswerWriter,
+        broker: &SharedBroker,
+        head: AnswerHead,
         topics: &[(&str, Vec<i32>)],
     ) {
         answer.length(topics.len());
@@ -174,7 +175,7 @@ impl<'a> OffsetFetch<'a> {
                     answer.int32(-1);
                 }
                 answer.nullable_string(Some(""));
-                answer.int16(code(&outcome.permit()));
+                answer.int16(code(&head.permit()));
             }
         }
     }

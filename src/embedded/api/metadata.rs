@@ -2,9 +2,9 @@
 
 use super::super::codes::ErrorCode;
 use super::super::store::{TopicInfo, is_valid_topic};
-use super::super::wire::{Answer, Malformed, Reader};
-use super::super::{NODE_ID, Shared};
-use super::{Outcome, code};
+use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
+use super::super::{NODE_ID, SharedBroker};
+use super::{AnswerHead, code};
 
 /// Stands for the user's permissions, which were not requested.
 const RIGHTS_NOT_ASKED: i32 = i32::MIN;
@@ -17,13 +17,13 @@ pub(super) struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let topics = reader.nullable_array(|reader| {
             if reader.version >= 10 {
                 let _topic_id = reader.uuid()?;
             }
             // Without a name the id counts, from version 12 on; here clients only send names.
-            let name = reader.nullable_string()?.ok_or(Malformed)?;
+            let name = reader.nullable_string()?.ok_or(MalformedRequest)?;
             reader.tagged_fields()?;
             Ok(name)
         })?;
@@ -38,10 +38,10 @@ impl<'a> Metadata<'a> {
         Ok(Self { topics, may_create })
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
         let address = broker.advertised();
-        let mut answer = outcome.answer();
-        answer.int32(outcome.throttle_ms);
+        let mut answer = head.answer();
+        answer.int32(head.throttle_ms);
         answer.length(1);
         answer.int32(NODE_ID);
         answer.string(&address.ip().to_string());
@@ -54,14 +54,14 @@ impl<'a> Metadata<'a> {
             Some(names) => {
                 answer.length(names.len());
                 for name in names {
-                    write_topic(&mut answer, name, self.find(broker, name), outcome);
+                    write_topic(&mut answer, name, self.find(broker, name), head);
                 }
             }
             None => {
                 let all = broker.store.topics();
                 answer.length(all.len());
                 for (name, topic) in all {
-                    write_topic(&mut answer, &name, Ok(topic), outcome);
+                    write_topic(&mut answer, &name, Ok(topic), head);
                 }
             }
         }
@@ -73,7 +73,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// The topic. As with Kafka, one that this creates is known from the next request on.
-    fn find(&self, broker: &Shared, name: &str) -> Result<TopicInfo, ErrorCode> {
+    fn find(&self, broker: &SharedBroker, name: &str) -> Result<TopicInfo, ErrorCode> {
         if let Some(topic) = broker.store.topic(name) {
             return Ok(topic);
         }
@@ -88,9 +88,9 @@ impl<'a> Metadata<'a> {
 }
 
 /// A forced error becomes the topic's; "no leader" becomes that of each partition.
-fn write_topic(answer: &mut Answer, name: &str, found: Result<TopicInfo, ErrorCode>, outcome: Outcome) {
-    let leaderless = outcome.error.filter(|error| *error == ErrorCode::LeaderNotAvailable && found.is_ok());
-    let found = if leaderless.is_some() { found } else { outcome.permit().and(found) };
+fn write_topic(answer: &mut AnswerWriter, name: &str, found: Result<TopicInfo, ErrorCode>, head: AnswerHead) {
+    let leaderless = head.error.filter(|error| *error == ErrorCode::LeaderNotAvailable && found.is_ok());
+    let found = if leaderless.is_some() { found } else { head.permit().and(found) };
     answer.int16(code(&found));
     answer.string(name);
     let topic = found.unwrap_or_default();
@@ -108,7 +108,12 @@ fn write_topic(answer: &mut Answer, name: &str, found: Result<TopicInfo, ErrorCo
     answer.no_tagged_fields();
 }
 
-fn write_partition(answer: &mut Answer, partition: i32, leader_epoch: i32, leaderless: Option<ErrorCode>) {
+fn write_partition(
+    answer: &mut AnswerWriter,
+    partition: i32,
+    leader_epoch: i32,
+    leaderless: Option<ErrorCode>,
+) {
     answer.int16(leaderless.map_or(0, ErrorCode::code));
     answer.int32(partition);
     answer.int32(if leaderless.is_some() { -1 } else { NODE_ID });

@@ -2,7 +2,7 @@
 //! rskafka's own client sends to manage topics.
 //!
 //! A request borrows everything from its frame. Each kind has a file or a struct with `parse`, which takes the body
-//! apart, and `answer`, which does the work and writes the answer; with an [`Outcome`] that carries an error code,
+//! apart, and `answer`, which does the work and writes the answer; with an [`AnswerHead`] that carries an error code,
 //! `answer` only writes that error for each partition or topic.
 
 mod fetch;
@@ -14,9 +14,9 @@ mod topics;
 
 use std::ops::RangeInclusive;
 
-use super::Shared;
+use super::SharedBroker;
 use super::codes::ErrorCode;
-use super::wire::{Answer, Malformed, Reader};
+use super::wire::{AnswerWriter, MalformedRequest, RequestReader};
 
 /// Stands for a version of [`Api::ApiVersions`] that is not known here.
 const NOT_KNOWN: i16 = -1;
@@ -108,7 +108,7 @@ impl Api {
 
 /// Correlation id of a request, and what to answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Outcome {
+pub(super) struct AnswerHead {
     pub(super) correlation_id: i32,
     pub(super) version: i16,
     pub(super) flexible: bool,
@@ -117,10 +117,10 @@ pub(super) struct Outcome {
     pub(super) throttle_ms: i32,
 }
 
-impl Outcome {
+impl AnswerHead {
     /// The answer's header, which is the same for most kinds.
-    fn answer(&self) -> Answer {
-        let mut answer = Answer::new(self.correlation_id, self.version, self.flexible);
+    fn answer(&self) -> AnswerWriter {
+        let mut answer = AnswerWriter::new(self.correlation_id, self.version, self.flexible);
         answer.no_tagged_fields();
         answer
     }
@@ -138,15 +138,15 @@ fn code<T>(result: &Result<T, ErrorCode>) -> i16 {
 
 /// A request, taken apart.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct ParsedRequest<'a> {
     correlation_id: i32,
     version: i16,
     api: Api,
-    body: Body<'a>,
+    body: RequestContent<'a>,
 }
 
 #[derive(Debug)]
-enum Body<'a> {
+enum RequestContent<'a> {
     Produce(produce::Produce<'a>),
     Fetch(fetch::Fetch<'a>),
     ListOffsets(offsets::ListOffsets<'a>),
@@ -161,23 +161,23 @@ enum Body<'a> {
     InitProducerId(produce::InitProducerId),
 }
 
-impl<'a> Request<'a> {
+impl<'a> ParsedRequest<'a> {
     /// Reads a frame. Like Kafka, this broker closes the connection on an unknown request.
-    pub(super) fn parse(frame: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(frame);
+    pub(super) fn parse(frame: &'a [u8]) -> Result<Self, MalformedRequest> {
+        let mut reader = RequestReader::new(frame);
         let key = reader.int16()?;
-        let api = Api::ALL.into_iter().find(|api| api.key() == key).ok_or(Malformed)?;
+        let api = Api::ALL.into_iter().find(|api| api.key() == key).ok_or(MalformedRequest)?;
         let version = reader.int16()?;
         let correlation_id = reader.int32()?;
         if !api.versions().contains(&version) {
             // Kafka answers any version of this api, so that both sides can agree on one.
-            let request = Self { correlation_id, version: NOT_KNOWN, api, body: Body::ApiVersions };
-            return if api == Api::ApiVersions { Ok(request) } else { Err(Malformed) };
+            let request = Self { correlation_id, version: NOT_KNOWN, api, body: RequestContent::ApiVersions };
+            return if api == Api::ApiVersions { Ok(request) } else { Err(MalformedRequest) };
         }
         let _client_id = reader.nullable_string()?;
         reader.speak(version, api.is_flexible(version));
         reader.tagged_fields()?;
-        let body = Body::parse(api, &mut reader)?;
+        let body = RequestContent::parse(api, &mut reader)?;
         reader.end()?;
         Ok(Self { correlation_id, version, api, body })
     }
@@ -187,8 +187,8 @@ impl<'a> Request<'a> {
     }
 
     /// The answer if nothing goes wrong.
-    pub(super) fn outcome(&self) -> Outcome {
-        Outcome {
+    pub(super) fn head(&self) -> AnswerHead {
+        AnswerHead {
             correlation_id: self.correlation_id,
             version: self.version,
             flexible: self.api.is_flexible(self.version),
@@ -200,36 +200,36 @@ impl<'a> Request<'a> {
     /// Whether the request names this partition of any topic.
     pub(super) fn touches(&self, partition: i32) -> bool {
         match &self.body {
-            Body::Produce(produce) => produce.touches(partition),
-            Body::Fetch(fetch) => fetch.touches(partition),
-            Body::ListOffsets(list) => list.touches(partition),
-            Body::OffsetCommit(commit) => commit.touches(partition),
-            Body::DeleteRecords(delete) => delete.touches(partition),
+            RequestContent::Produce(produce) => produce.touches(partition),
+            RequestContent::Fetch(fetch) => fetch.touches(partition),
+            RequestContent::ListOffsets(list) => list.touches(partition),
+            RequestContent::OffsetCommit(commit) => commit.touches(partition),
+            RequestContent::DeleteRecords(delete) => delete.touches(partition),
             _ => false,
         }
     }
 
     /// Carries out the request and writes the answer. Only a fetch may wait.
-    pub(super) async fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
+    pub(super) async fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
         match &self.body {
-            Body::Produce(produce) => produce.answer(broker, outcome),
-            Body::Fetch(fetch) => fetch.answer(broker, outcome).await,
-            Body::ListOffsets(list) => list.answer(broker, outcome),
-            Body::Metadata(metadata) => metadata.answer(broker, outcome),
-            Body::OffsetCommit(commit) => commit.answer(broker, outcome),
-            Body::OffsetFetch(fetch) => fetch.answer(broker, outcome),
-            Body::FindCoordinator(find) => find.answer(broker, outcome),
-            Body::ApiVersions => api_versions(outcome),
-            Body::CreateTopics(create) => create.answer(broker, outcome),
-            Body::DeleteTopics(delete) => delete.answer(broker, outcome),
-            Body::DeleteRecords(delete) => delete.answer(broker, outcome),
-            Body::InitProducerId(init) => init.answer(broker, outcome),
+            RequestContent::Produce(produce) => produce.answer(broker, head),
+            RequestContent::Fetch(fetch) => fetch.answer(broker, head).await,
+            RequestContent::ListOffsets(list) => list.answer(broker, head),
+            RequestContent::Metadata(metadata) => metadata.answer(broker, head),
+            RequestContent::OffsetCommit(commit) => commit.answer(broker, head),
+            RequestContent::OffsetFetch(fetch) => fetch.answer(broker, head),
+            RequestContent::FindCoordinator(find) => find.answer(broker, head),
+            RequestContent::ApiVersions => api_versions(head),
+            RequestContent::CreateTopics(create) => create.answer(broker, head),
+            RequestContent::DeleteTopics(delete) => delete.answer(broker, head),
+            RequestContent::DeleteRecords(delete) => delete.answer(broker, head),
+            RequestContent::InitProducerId(init) => init.answer(broker, head),
         }
     }
 }
 
-impl<'a> Body<'a> {
-    fn parse(api: Api, reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+impl<'a> RequestContent<'a> {
+    fn parse(api: Api, reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         Ok(match api {
             Api::Produce => Self::Produce(produce::Produce::parse(reader)?),
             Api::Fetch => Self::Fetch(fetch::Fetch::parse(reader)?),
@@ -254,13 +254,13 @@ impl<'a> Body<'a> {
 }
 
 /// The supported requests. An unknown version is answered in version 0, which lists only this request.
-fn api_versions(outcome: Outcome) -> Answer {
-    let known = outcome.version != NOT_KNOWN;
-    let error = outcome.error.or((!known).then_some(ErrorCode::UnsupportedVersion));
+fn api_versions(head: AnswerHead) -> AnswerWriter {
+    let known = head.version != NOT_KNOWN;
+    let error = head.error.or((!known).then_some(ErrorCode::UnsupportedVersion));
     let apis: &[Api] = if known { &Api::ALL } else { &[Api::ApiVersions] };
 
     // Its header has the old form in all versions, since the client may not support this one.
-    let mut answer = Answer::new(outcome.correlation_id, outcome.version, outcome.flexible);
+    let mut answer = AnswerWriter::new(head.correlation_id, head.version, head.flexible);
     answer.int16(error.map_or(0, ErrorCode::code));
     answer.length(apis.len());
     for api in apis {
@@ -269,8 +269,8 @@ fn api_versions(outcome: Outcome) -> Answer {
         answer.int16(*api.versions().end());
         answer.no_tagged_fields();
     }
-    if outcome.version >= 1 {
-        answer.int32(outcome.throttle_ms);
+    if head.version >= 1 {
+        answer.int32(head.throttle_ms);
     }
     answer.no_tagged_fields();
     answer

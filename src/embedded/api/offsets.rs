@@ -1,10 +1,10 @@
 //! ListOffsets, versions 2 to 6 (the earliest offset, the latest, the first since a time), and DeleteRecords, version 2.
 
-use super::super::Shared;
+use super::super::SharedBroker;
 use super::super::codes::ErrorCode;
 use super::super::log::ANY_EPOCH;
-use super::super::wire::{Answer, Malformed, Reader};
-use super::{Outcome, code};
+use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
+use super::{AnswerHead, code};
 
 /// Requests the end of the log.
 const LATEST: i64 = -1;
@@ -26,7 +26,7 @@ struct Asked {
 }
 
 impl<'a> ListOffsets<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let _replica_id = reader.int32()?;
         let _isolation_level = reader.int8()?;
         let topics = reader.array(|reader| {
@@ -49,15 +49,15 @@ impl<'a> ListOffsets<'a> {
         self.topics.iter().flat_map(|(_, all)| all).any(|asked| asked.partition == partition)
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = outcome.answer();
-        answer.int32(outcome.throttle_ms);
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let mut answer = head.answer();
+        answer.int32(head.throttle_ms);
         answer.length(self.topics.len());
         for (topic, all) in &self.topics {
             answer.string(topic);
             answer.length(all.len());
             for asked in all {
-                let result = outcome.permit().and_then(|()| find(broker, topic, asked));
+                let result = head.permit().and_then(|()| find(broker, topic, asked));
                 answer.int32(asked.partition);
                 answer.int16(code(&result));
                 let (offset, timestamp_ms) = result.unwrap_or((-1, -1));
@@ -78,7 +78,7 @@ impl<'a> ListOffsets<'a> {
 }
 
 /// Offset and timestamp (ms); -1 stands for none.
-fn find(broker: &Shared, topic: &str, asked: &Asked) -> Result<(i64, i64), ErrorCode> {
+fn find(broker: &SharedBroker, topic: &str, asked: &Asked) -> Result<(i64, i64), ErrorCode> {
     let Asked { partition, leader_epoch, time } = *asked;
     let (start, end) = broker.store.bounds(topic, partition)?;
     broker.store.check_epoch(topic, partition, leader_epoch)?;
@@ -102,7 +102,7 @@ pub(super) struct DeleteRecords<'a> {
 }
 
 impl<'a> DeleteRecords<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let topics = reader.array(|reader| {
             let name = reader.string()?;
             let partitions = reader.array(|reader| {
@@ -122,16 +122,16 @@ impl<'a> DeleteRecords<'a> {
         self.topics.iter().flat_map(|(_, all)| all).any(|(asked, _)| *asked == partition)
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = outcome.answer();
-        answer.int32(outcome.throttle_ms);
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let mut answer = head.answer();
+        answer.int32(head.throttle_ms);
         answer.length(self.topics.len());
         for (topic, all) in &self.topics {
             answer.string(topic);
             answer.length(all.len());
             for (partition, before) in all {
                 let delete = || broker.store.delete_before(topic, *partition, *before);
-                let result = outcome.permit().and_then(|()| delete());
+                let result = head.permit().and_then(|()| delete());
                 answer.int32(*partition);
                 answer.int64(*result.as_ref().unwrap_or(&-1));
                 answer.int16(code(&result));

@@ -3,39 +3,39 @@
 
 use std::sync::Arc;
 
-use super::super::Shared;
+use super::super::SharedBroker;
 use super::super::batch::check_produced;
 use super::super::codes::ErrorCode;
 use super::super::store::Appended;
-use super::super::wire::{Answer, Malformed, Reader};
-use super::{Outcome, code};
+use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
+use super::{AnswerHead, code};
 
 #[derive(Debug)]
 pub(super) struct Produce<'a> {
     acks: i16,
-    topics: Vec<(&'a str, Vec<Part<'a>>)>,
+    topics: Vec<(&'a str, Vec<PartitionRecords<'a>>)>,
 }
 
 #[derive(Debug)]
-struct Part<'a> {
+struct PartitionRecords<'a> {
     partition: i32,
     records: &'a [u8],
 }
 
 impl<'a> Produce<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let _transactional_id = reader.nullable_string()?;
         let acks = reader.int16()?;
         if acks == 0 {
             // acks=0: the producer expects no answer. rskafka always expects one.
-            return Err(Malformed);
+            return Err(MalformedRequest);
         }
         let _timeout_ms = reader.int32()?;
         let topics = reader.array(|reader| {
             let name = reader.string()?;
             let parts = reader.array(|reader| {
                 let partition = reader.int32()?;
-                Ok(Part { partition, records: reader.nullable_bytes()?.unwrap_or_default() })
+                Ok(PartitionRecords { partition, records: reader.nullable_bytes()?.unwrap_or_default() })
             })?;
             Ok((name, parts))
         })?;
@@ -46,14 +46,14 @@ impl<'a> Produce<'a> {
         self.topics.iter().flat_map(|(_, parts)| parts).any(|part| part.partition == partition)
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = outcome.answer();
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let mut answer = head.answer();
         answer.length(self.topics.len());
         for (topic, parts) in &self.topics {
             answer.string(topic);
             answer.length(parts.len());
             for part in parts {
-                let result = outcome.permit().and_then(|()| self.append(broker, topic, part));
+                let result = head.permit().and_then(|()| self.append(broker, topic, part));
                 answer.int32(part.partition);
                 answer.int16(code(&result));
                 answer.int64(result.map_or(-1, |appended| appended.base_offset));
@@ -69,11 +69,16 @@ impl<'a> Produce<'a> {
                 }
             }
         }
-        answer.int32(outcome.throttle_ms);
+        answer.int32(head.throttle_ms);
         answer
     }
 
-    fn append(&self, broker: &Shared, topic: &str, part: &Part<'_>) -> Result<Appended, ErrorCode> {
+    fn append(
+        &self,
+        broker: &SharedBroker,
+        topic: &str,
+        part: &PartitionRecords<'_>,
+    ) -> Result<Appended, ErrorCode> {
         if !matches!(self.acks, -1 | 1) {
             return Err(ErrorCode::InvalidRequiredAcks);
         }
@@ -90,20 +95,20 @@ pub(super) struct InitProducerId {
 }
 
 impl InitProducerId {
-    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'_>) -> Result<Self, MalformedRequest> {
         let transactional = reader.nullable_string()?.is_some();
         let _timeout_ms = reader.int32()?;
         Ok(Self { transactional })
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let result = outcome.permit().and_then(|()| match self.transactional {
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let result = head.permit().and_then(|()| match self.transactional {
             // No transactions here.
             true => Err(ErrorCode::TransactionalIdAuthorizationFailed),
             false => Ok(broker.next_producer_id()),
         });
-        let mut answer = outcome.answer();
-        answer.int32(outcome.throttle_ms);
+        let mut answer = head.answer();
+        answer.int32(head.throttle_ms);
         answer.int16(code(&result));
         answer.int64(result.unwrap_or(-1));
         answer.int16(if result.is_ok() { 0 } else { -1 });

@@ -1,9 +1,9 @@
 //! CreateTopics, versions 2 to 5, and DeleteTopics, version 5.
 
-use super::super::Shared;
+use super::super::SharedBroker;
 use super::super::codes::ErrorCode;
-use super::super::wire::{Answer, Malformed, Reader};
-use super::{Outcome, code};
+use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
+use super::{AnswerHead, code};
 
 /// Stands for the broker's default number of partitions or replicas.
 const DEFAULT: i32 = -1;
@@ -24,13 +24,13 @@ struct NewTopic<'a> {
 }
 
 impl<'a> NewTopic<'a> {
-    fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let name = reader.string()?;
         let partitions = reader.int32()?;
         let replicas = reader.int16()?;
         let assignments = reader.array(|reader| {
             let _partition = reader.int32()?;
-            reader.array(Reader::int32)?;
+            reader.array(RequestReader::int32)?;
             reader.tagged_fields()
         })?;
         let configs = reader.array(|reader| {
@@ -49,7 +49,7 @@ impl<'a> NewTopic<'a> {
     }
 
     /// Creates the topic; returns its number of partitions.
-    fn create(&self, broker: &Shared, only_check: bool) -> Result<i32, ErrorCode> {
+    fn create(&self, broker: &SharedBroker, only_check: bool) -> Result<i32, ErrorCode> {
         if broker.store.topic(self.name).is_some() {
             return Err(ErrorCode::TopicAlreadyExists);
         }
@@ -95,7 +95,7 @@ fn explain(error: ErrorCode) -> &'static str {
 }
 
 impl<'a> CreateTopics<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let topics = reader.array(NewTopic::parse)?;
         let _timeout_ms = reader.int32()?;
         let only_check = reader.boolean()?;
@@ -103,12 +103,12 @@ impl<'a> CreateTopics<'a> {
         Ok(Self { topics, only_check })
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = outcome.answer();
-        answer.int32(outcome.throttle_ms);
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let mut answer = head.answer();
+        answer.int32(head.throttle_ms);
         answer.length(self.topics.len());
         for topic in &self.topics {
-            let result = outcome.permit().and_then(|()| topic.create(broker, self.only_check));
+            let result = head.permit().and_then(|()| topic.create(broker, self.only_check));
             answer.string(topic.name);
             answer.int16(code(&result));
             answer.nullable_string(result.err().map(explain));
@@ -131,19 +131,19 @@ pub(super) struct DeleteTopics<'a> {
 }
 
 impl<'a> DeleteTopics<'a> {
-    pub(super) fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let names = reader.array(Reader::string)?;
+    pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
+        let names = reader.array(RequestReader::string)?;
         let _timeout_ms = reader.int32()?;
         reader.tagged_fields()?;
         Ok(Self { names })
     }
 
-    pub(super) fn answer(&self, broker: &Shared, outcome: Outcome) -> Answer {
-        let mut answer = outcome.answer();
-        answer.int32(outcome.throttle_ms);
+    pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
+        let mut answer = head.answer();
+        answer.int32(head.throttle_ms);
         answer.length(self.names.len());
         for name in &self.names {
-            let result = outcome.permit().and_then(|()| broker.store.delete_topic(name));
+            let result = head.permit().and_then(|()| broker.store.delete_topic(name));
             answer.string(name);
             answer.int16(code(&result));
             answer.nullable_string(result.err().map(explain));

@@ -3,16 +3,16 @@
 use super::super::batch::RawBatch;
 use super::*;
 
-fn append(store: &Store, partition: i32, bytes: usize) -> Appended {
+fn append(store: &TopicStore, partition: i32, bytes: usize) -> Appended {
     let mut raw = RawBatch::compacted_away(1, 0);
     raw.records = vec![0; bytes];
     let bytes = raw.encode();
-    let header = Header::read(&bytes).unwrap();
+    let header = AppendedHeader::read(&bytes).unwrap();
     store.append("t", partition, Arc::from(bytes), header).unwrap()
 }
 
-fn store(limit_bytes: usize) -> Store {
-    let store = Store::new(limit_bytes);
+fn store(limit_bytes: usize) -> TopicStore {
+    let store = TopicStore::new(limit_bytes);
     store.create_topic("t", 3, false).unwrap();
     store
 }
@@ -66,7 +66,7 @@ fn tiny_batches_cannot_go_past_the_limit() {
 
 #[test]
 fn topics_are_bounded_and_named_as_kafka_does() {
-    let store = Store::new(1_000);
+    let store = TopicStore::new(1_000);
     let create = |name: &str, partitions| store.create_topic(name, partitions, false);
     for name in ["", ".", "..", "a b", "ä", "a/b", &"x".repeat(250)] {
         assert_eq!(create(name, 1), Err(ErrorCode::InvalidTopic), "{name}");

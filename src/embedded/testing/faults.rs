@@ -1,6 +1,6 @@
 //! Faults that a test arms: what goes wrong in a broker, a network or a cluster, at a request that the test chooses.
 //!
-//! Nothing here is random. A [`Rule`] names an api and perhaps a partition, lets some requests pass, applies to the next
+//! Nothing here is random. A [`FaultRule`] names an api and perhaps a partition, lets some requests pass, applies to the next
 //! ones, and is then used up. Rules are tried in the order in which they were armed; only the first that matches applies to
 //! a request. While no rule is armed, a request costs one atomic load.
 
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::Shared;
-use super::super::api::{Api, Outcome, Request};
+use super::super::SharedBroker;
+use super::super::api::{AnswerHead, Api, ParsedRequest};
 use super::super::codes::ErrorCode;
-use super::super::wire::Answer;
+use super::super::wire::AnswerWriter;
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Fault {
 
 /// Which requests a fault applies to.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub struct FaultRule {
     api: Api,
     fault: Fault,
     partition: Option<i32>,
@@ -44,7 +44,7 @@ pub struct Rule {
     times: Option<u32>,
 }
 
-impl Rule {
+impl FaultRule {
     /// The next request of this api.
     pub fn next(api: Api, fault: Fault) -> Self {
         Self { api, fault, partition: None, skip: 0, times: Some(1) }
@@ -74,7 +74,7 @@ impl Rule {
         self
     }
 
-    fn matches(&self, request: &Request<'_>) -> bool {
+    fn matches(&self, request: &ParsedRequest<'_>) -> bool {
         self.api == request.api() && self.partition.is_none_or(|partition| request.touches(partition))
     }
 
@@ -91,16 +91,16 @@ impl Rule {
 pub struct Faults {
     /// How many rules are armed: read without the lock.
     armed: AtomicUsize,
-    rules: Mutex<Vec<Rule>>,
+    rules: Mutex<Vec<FaultRule>>,
 }
 
 impl Faults {
-    fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
+    fn rules(&self) -> MutexGuard<'_, Vec<FaultRule>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a rule behind those that are armed.
-    pub fn arm(&self, rule: Rule) {
+    pub fn arm(&self, rule: FaultRule) {
         let mut rules = self.rules();
         rules.push(rule);
         self.armed.store(rules.len(), Ordering::Release);
@@ -118,8 +118,12 @@ impl Faults {
     }
 
     /// Answers a request according to the armed rules; `None`: close the connection.
-    pub(in super::super) async fn answer(&self, request: &Request<'_>, broker: &Shared) -> Option<Answer> {
-        let usual = request.outcome();
+    pub(in super::super) async fn answer(
+        &self,
+        request: &ParsedRequest<'_>,
+        broker: &SharedBroker,
+    ) -> Option<AnswerWriter> {
+        let usual = request.head();
         match self.strike(request) {
             None => Some(request.answer(broker, usual).await),
             Some(fault) => fault.answer(request, broker, usual).await,
@@ -127,7 +131,7 @@ impl Faults {
     }
 
     /// The fault that applies to this request.
-    fn strike(&self, request: &Request<'_>) -> Option<Fault> {
+    fn strike(&self, request: &ParsedRequest<'_>) -> Option<Fault> {
         // Acquire pairs with the Release in `arm`: a request sent after `arm` returned sees the rule.
         if self.armed.load(Ordering::Acquire) == 0 {
             return None;
@@ -146,7 +150,12 @@ impl Faults {
 }
 
 impl Fault {
-    async fn answer(self, request: &Request<'_>, broker: &Shared, usual: Outcome) -> Option<Answer> {
+    async fn answer(
+        self,
+        request: &ParsedRequest<'_>,
+        broker: &SharedBroker,
+        usual: AnswerHead,
+    ) -> Option<AnswerWriter> {
         match self {
             Self::CutBefore => None,
             Self::CutAfter => {
@@ -162,13 +171,15 @@ impl Fault {
                 tokio::time::sleep(time).await;
                 Some(request.answer(broker, usual).await)
             }
-            Self::Error(error) => Some(request.answer(broker, Outcome { error: Some(error), ..usual }).await),
+            Self::Error(error) => {
+                Some(request.answer(broker, AnswerHead { error: Some(error), ..usual }).await)
+            }
             Self::ErrorAfter(error) => {
                 request.answer(broker, usual).await;
-                Some(request.answer(broker, Outcome { error: Some(error), ..usual }).await)
+                Some(request.answer(broker, AnswerHead { error: Some(error), ..usual }).await)
             }
             Self::Throttle(throttle_ms) => {
-                Some(request.answer(broker, Outcome { throttle_ms, ..usual }).await)
+                Some(request.answer(broker, AnswerHead { throttle_ms, ..usual }).await)
             }
         }
     }

@@ -5,10 +5,10 @@ mod faults;
 
 use std::sync::Arc;
 
-use super::listener::Command;
+use super::listener::ListenerCommand;
 use super::{Broker, ErrorCode, batch, wire};
 
-pub use faults::{Fault, Faults, Rule};
+pub use faults::{Fault, FaultRule, Faults};
 
 impl Broker {
     /// Loses the records from `offset` on, as an unclean election does; whole batches are removed. Returns the end offset.
@@ -33,7 +33,8 @@ impl Broker {
     /// # Errors
     /// There is no such partition, or the bytes are too few for a batch's header.
     pub fn append_unchecked(&self, topic: &str, partition: i32, batch: &[u8]) -> Result<i64, ErrorCode> {
-        let header = batch::Header::read(batch).map_err(|wire::Malformed| ErrorCode::CorruptMessage)?;
+        let header =
+            batch::AppendedHeader::read(batch).map_err(|wire::MalformedRequest| ErrorCode::CorruptMessage)?;
         self.shared
             .store
             .append(topic, partition, Arc::from(batch), header)
@@ -47,16 +48,16 @@ impl Broker {
 
     /// Closes all connections; returns when they are closed. New ones are accepted.
     pub async fn drop_connections(&self) {
-        self.order(Command::DropConnections).await;
+        self.order(ListenerCommand::DropConnections).await;
     }
 
     /// From now on new connections open but are not served, as when the broker's process is suspended.
     pub async fn pause_accepting(&self) {
-        self.order(Command::Pause).await;
+        self.order(ListenerCommand::Pause).await;
     }
 
     /// Serves new connections again, including those that were opened meanwhile.
     pub async fn resume_accepting(&self) {
-        self.order(Command::Resume).await;
+        self.order(ListenerCommand::Resume).await;
     }
 }

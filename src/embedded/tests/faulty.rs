@@ -10,7 +10,7 @@ use super::*;
 async fn produce_under(fault: Fault) -> (Result<Vec<i64>, Error>, u64, i64) {
     let broker = start().await;
     let partition = partition(&broker, 0).await;
-    broker.faults().arm(Rule::next(Api::Produce, fault));
+    broker.faults().arm(FaultRule::next(Api::Produce, fault));
     let result = partition.produce(records(0..3), Compression::NoCompression).await;
     assert_eq!(broker.faults().armed(), 0);
     (result, broker.requests(Api::Produce), broker.end_offset("t", 0).unwrap())
@@ -63,7 +63,7 @@ async fn a_stall_never_answers() {
     for (fault, stored) in [(Fault::StallBefore, 0), (Fault::StallAfter, 3)] {
         let broker = start().await;
         let partition = partition(&broker, 0).await;
-        broker.faults().arm(Rule::next(Api::Produce, fault));
+        broker.faults().arm(FaultRule::next(Api::Produce, fault));
         let produce = partition.produce(records(0..3), Compression::NoCompression);
         abandon(produce, &broker, Api::Produce, 1).await;
         assert_eq!(broker.end_offset("t", 0), Ok(stored));
@@ -79,7 +79,7 @@ async fn a_stall_never_answers() {
 async fn a_delay_delays() {
     let broker = start().await;
     let partition = partition(&broker, 0).await;
-    broker.faults().arm(Rule::next(Api::ListOffsets, Fault::Delay(Duration::from_millis(30))));
+    broker.faults().arm(FaultRule::next(Api::ListOffsets, Fault::Delay(Duration::from_millis(30))));
     let begin = Instant::now();
     assert_eq!(partition.get_offset(OffsetAt::Latest).await.unwrap(), 0);
     assert!(begin.elapsed() >= Duration::from_millis(30));
@@ -91,7 +91,7 @@ async fn every_kind_of_request_can_be_refused() {
     let client = client(&broker).await;
     let controller = client.controller_client().unwrap();
     let partition = partition(&broker, 0).await;
-    let arm = |api, error| broker.faults().arm(Rule::next(api, Fault::Error(error)));
+    let arm = |api, error| broker.faults().arm(FaultRule::next(api, Fault::Error(error)));
 
     arm(Api::Fetch, ErrorCode::OffsetOutOfRange);
     assert_eq!(code(partition.fetch_records(0, ANY_BYTES, LONG_MS).await), ProtocolError::OffsetOutOfRange);
@@ -122,7 +122,7 @@ async fn rules_choose_their_requests() {
     let broker = start().await;
     let (first, second) = (partition(&broker, 0).await, partition(&broker, 1).await);
     let timed_out = Fault::Error(ErrorCode::RequestTimedOut);
-    broker.faults().arm(Rule::next(Api::Produce, timed_out).partition(1).skip(1).times(2));
+    broker.faults().arm(FaultRule::next(Api::Produce, timed_out).partition(1).skip(1).times(2));
     for _ in 0..5 {
         produce(&first, 0..1).await;
     }
@@ -133,8 +133,8 @@ async fn rules_choose_their_requests() {
     assert_eq!(outcomes, [true, false, false, true, true]);
 
     // The first rule that matches hits; a fetch matches none.
-    broker.faults().arm(Rule::next(Api::Produce, Fault::Error(ErrorCode::StorageError)));
-    broker.faults().arm(Rule::next(Api::Produce, timed_out).always());
+    broker.faults().arm(FaultRule::next(Api::Produce, Fault::Error(ErrorCode::StorageError)));
+    broker.faults().arm(FaultRule::next(Api::Produce, timed_out).always());
     fetch(&first, 0).await;
     let produce = async || code(first.produce(records(0..1), Compression::NoCompression).await);
     assert_eq!(produce().await, ProtocolError::KafkaStorageError);

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::api::Request;
-use super::super::wire::Reader;
+use super::super::api::ParsedRequest;
+use super::super::wire::RequestReader;
 use super::*;
 
 /// A frame without its length field: key, version and correlation id, an empty client id, the body.
@@ -54,7 +54,7 @@ async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 async fn correlation_id(stream: &mut TcpStream) -> Option<i32> {
-    receive(stream).await.map(|frame| Reader::new(&frame).int32().unwrap())
+    receive(stream).await.map(|frame| RequestReader::new(&frame).int32().unwrap())
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn several_partitions_in_one_fetch() {
         let wanted: Vec<_> = [0, 1, 2, 3].map(|partition| one(partition, each)).into();
         send(&mut stream, &request(Api::Fetch, 4, 1, &[&body(max_bytes, &wanted)])).await;
         let frame = receive(&mut stream).await.unwrap();
-        let mut reader = Reader::new(&frame[4 + 4 + 4 + 3 + 4..]);
+        let mut reader = RequestReader::new(&frame[4 + 4 + 4 + 3 + 4..]);
         for (partition, (code, bytes)) in (0..).zip(expected) {
             assert_eq!((reader.int32(), reader.int16()), (Ok(partition), Ok(code)));
             reader.skip(8 + 8 + 4).unwrap();
@@ -262,9 +262,9 @@ async fn no_damaged_frame_does_harm() {
                 _ => frame[position..].iter_mut().take(4).for_each(|byte| *byte = 0xFF),
             }
         }
-        let Ok(request) = Request::parse(&frame) else { continue };
-        let outcome = request.outcome();
-        let answer = request.answer(&broker.shared, outcome);
+        let Ok(request) = ParsedRequest::parse(&frame) else { continue };
+        let head = request.head();
+        let answer = request.answer(&broker.shared, head);
         if let Ok(answer) = tokio::time::timeout(Duration::ZERO, answer).await {
             answer.write(&mut tokio::io::sink()).await.unwrap();
         }

@@ -7,11 +7,11 @@ const MINUTE: i64 = 60_000;
 /// 2025-06-01T00:00:00Z.
 const BASE: i64 = 1_748_736_000_000;
 
-const SETTINGS: Settings =
-    Settings { window_ms: HOUR, out_of_orderness_ms: 10 * MINUTE, max_future_ms: 10 * MINUTE };
+const SETTINGS: WindowSettings =
+    WindowSettings { window_ms: HOUR, out_of_orderness_ms: 10 * MINUTE, max_future_ms: 10 * MINUTE };
 
 fn partition() -> Partition {
-    Partition::new(SETTINGS, State::starting_at(0))
+    Partition::new(SETTINGS, PartitionState::starting_at(0))
 }
 
 fn reading(time_ms: i64, temperature: f64) -> Vec<u8> {
@@ -249,8 +249,8 @@ fn what_a_reading_lacks_is_counted_by_metric_and_cause() {
 
 #[test]
 fn a_reading_without_a_time_takes_its_records_if_that_is_wanted() {
-    use crate::reading::{MissingTimestamp, Settings};
-    let settings = Settings { missing_timestamp: MissingTimestamp::Kafka, ..Settings::default() };
+    use crate::reading::{FormatSettings, MissingTimestamp};
+    let settings = FormatSettings { missing_timestamp: MissingTimestamp::Kafka, ..FormatSettings::default() };
     let mut p = partition().reading(std::sync::Arc::new(Format::new(settings)));
     for (offset, timestamp_ms) in [(0, BASE), (1, -1)] {
         let value = b"{\"temperature\":1}";
@@ -264,9 +264,9 @@ fn a_reading_without_a_time_takes_its_records_if_that_is_wanted() {
 
 #[test]
 fn a_list_is_one_record_and_its_readings_are_judged_by_the_watermark_before_it() {
-    use crate::reading::{Settings, fields};
+    use crate::reading::{FormatSettings, fields};
     let rules = fields("timestamp=list[].t,temperature=list[].c:C").unwrap();
-    let format = Format::new(Settings { fields: rules, ..Settings::default() });
+    let format = Format::new(FormatSettings { fields: rules, ..FormatSettings::default() });
     let mut p = partition().reading(std::sync::Arc::new(format));
     let reading = |time_ms: i64| format!(r#"{{"t":{time_ms},"c":1}}"#);
     let list = |readings: &[String]| format!(r#"{{"list":[{}]}}"#, readings.join(",")).into_bytes();

@@ -9,7 +9,7 @@ const LIVE_ROWS_PER_SECOND: u64 = 1_000;
 
 /// What decides about a flush of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct StationPace {
     /// Stations that changed since the last flush.
     pub changed: usize,
     /// Partitions with stations of this process, which share the rate.
@@ -22,7 +22,7 @@ pub struct Pace {
     pub is_final: bool,
 }
 
-impl Pace {
+impl StationPace {
     /// Whether the partition is to be flushed now.
     pub fn is_due(self) -> bool {
         let rows = (self.changed as u64).saturating_mul(self.partitions as u64);
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn few_rows_are_written_at_once_and_many_after_the_interval() {
-        let pace = |changed, partitions, waited_ms, is_final| Pace {
+        let pace = |changed, partitions, waited_ms, is_final| StationPace {
             changed,
             partitions,
             waited_ms,

@@ -26,8 +26,8 @@ const BELIEVED: u8 = 8;
 pub(super) struct Table {
     pub(super) start_ms: i64,
     /// A power of two long, or empty.
-    slots: Vec<Slot>,
-    rows: Vec<Row>,
+    slots: Vec<NameSlot>,
+    rows: Vec<StationEntry>,
     names: String,
     /// Rows that changed since the last confirmed flush.
     changed: Vec<u32>,
@@ -45,14 +45,14 @@ pub(super) struct Table {
 
 /// Where a row is, by its name's hash.
 #[derive(Debug, Clone, Copy, Default)]
-struct Slot {
+struct NameSlot {
     hash: u32,
     /// The number of the row and 1; 0 where there is none.
     row: u32,
 }
 
 #[derive(Debug)]
-struct Row {
+struct StationEntry {
     name_from: u32,
     /// The row that was found after this one last.
     next: u32,
@@ -64,7 +64,7 @@ struct Row {
     totals: StationTotals,
 }
 
-impl Row {
+impl StationEntry {
     /// From where to where its name is.
     #[inline]
     fn name_range(&self) -> (usize, usize) {
@@ -230,23 +230,23 @@ impl Table {
         let totals = StationTotals::default();
         // Counted in 32 bits, as slots are.
         let next = self.rows.len() as u32 + 1;
-        self.rows.push(Row { name_from, next, generation: 0, name_bytes, is_listed: false, totals });
+        self.rows.push(StationEntry { name_from, next, generation: 0, name_bytes, is_listed: false, totals });
         if self.rows.len() * 2 > self.slots.len() {
             self.grow();
         }
-        self.link(Slot { hash, row: next });
+        self.link(NameSlot { hash, row: next });
         self.rows.len() - 1
     }
 
     /// Makes room in the table of hashes.
     fn grow(&mut self) {
-        let larger = vec![Slot::default(); (self.slots.len() * 2).max(FIRST_SLOTS)];
+        let larger = vec![NameSlot::default(); (self.slots.len() * 2).max(FIRST_SLOTS)];
         let slots = std::mem::replace(&mut self.slots, larger);
         slots.into_iter().filter(|slot| slot.row != 0).for_each(|slot| self.link(slot));
     }
 
     /// Enters a row that is not in the table of hashes; there is room.
-    fn link(&mut self, slot: Slot) {
+    fn link(&mut self, slot: NameSlot) {
         let mask = self.slots.len() - 1;
         let mut at = slot.hash as usize & mask;
         while self.slots[at].row != 0 {
@@ -256,7 +256,7 @@ impl Table {
     }
 
     #[inline]
-    fn name(&self, row: &Row) -> &str {
+    fn name(&self, row: &StationEntry) -> &str {
         let (from, to) = row.name_range();
         &self.names[from..to]
     }
@@ -321,8 +321,8 @@ impl Table {
     /// Memory that the table has reserved.
     pub(super) fn reserved_bytes(&self) -> usize {
         size_of::<Self>()
-            + self.rows.capacity() * size_of::<Row>()
-            + self.slots.capacity() * size_of::<Slot>()
+            + self.rows.capacity() * size_of::<StationEntry>()
+            + self.slots.capacity() * size_of::<NameSlot>()
             + self.changed.capacity() * size_of::<u32>()
             + self.names.capacity()
             + self.queue.reserved_bytes()

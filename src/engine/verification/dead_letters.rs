@@ -59,7 +59,7 @@ impl Missing {
 
 /// What all dead letters of a partition came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outcome {
+pub struct DeadLetterComparison {
     /// Dead letters that both sides have.
     pub equal: i64,
     /// Dead letters that are not in the table, as they were only counted or were deleted since.
@@ -82,7 +82,7 @@ pub struct DeadLetters {
     is_behind_kept: bool,
     missing: [Missing; REASONS],
     deleted: Missing,
-    outcome: Outcome,
+    outcome: DeadLetterComparison,
 }
 
 impl DeadLetters {
@@ -96,7 +96,7 @@ impl DeadLetters {
             is_behind_kept: false,
             missing: Default::default(),
             deleted: Missing::default(),
-            outcome: Outcome::default(),
+            outcome: DeadLetterComparison::default(),
         }
     }
 
@@ -154,7 +154,7 @@ impl DeadLetters {
     }
 
     /// When all are compared.
-    pub fn finish(mut self) -> Outcome {
+    pub fn finish(mut self) -> DeadLetterComparison {
         let mut sampled = Missing::default();
         for reason in Reason::ALL {
             let missing = self.missing[reason.index()];
@@ -216,7 +216,7 @@ mod tests {
         sampled_out: i64,
         stored: &[StoredDeadLetter],
         refused: &[DeadLetter],
-    ) -> Outcome {
+    ) -> DeadLetterComparison {
         let reach = Reach { from: Position { incarnation: 0, offset: 0 }, is_whole, sure_from_ms: None };
         let mut table = Progress::starting_at(0);
         table.rejected[LATE.index()] = late;
@@ -231,7 +231,7 @@ mod tests {
         dead_letters.finish()
     }
 
-    fn offsets(outcome: &Outcome) -> Vec<(i64, i64)> {
+    fn offsets(outcome: &DeadLetterComparison) -> Vec<(i64, i64)> {
         outcome.findings.iter().map(|f| (f.first_offset, f.last_offset)).collect()
     }
 

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{COLUMNS, Value};
+use super::{COLUMNS, ComparedValue};
 use crate::engine::stations::{OTHERS, StationTotals, Stations};
 use crate::engine::window::METRICS;
 
@@ -24,14 +24,14 @@ pub struct StationDifference {
     /// The station.
     pub station: Box<str>,
     /// How.
-    pub how: Unlike,
+    pub how: DifferenceKind,
 }
 
 /// How the row of a station differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unlike {
+pub enum DifferenceKind {
     /// In these values.
-    Values(Vec<Value>),
+    Values(Vec<ComparedValue>),
     /// The table has no row of it.
     NoRow,
     /// The log has no reading of it.
@@ -74,11 +74,11 @@ impl<'l> StationComparison<'l> {
         window.rows += 1;
         let log = self.log.take(start_ms, station);
         let how = match &log {
-            None => Unlike::NoReading,
-            Some(log) => Unlike::Values(values(station, table, log)),
+            None => DifferenceKind::NoReading,
+            Some(log) => DifferenceKind::Values(values(station, table, log)),
         };
         window.balance(station, table, &log.unwrap_or_default());
-        if how != Unlike::Values(Vec::new()) {
+        if how != DifferenceKind::Values(Vec::new()) {
             window.find(station, how);
         }
     }
@@ -97,7 +97,7 @@ impl<'l> StationComparison<'l> {
             if deleted_to_ms.is_none_or(|deleted| start_ms > deleted) {
                 for (station, log) in self.log.rows_of(start_ms) {
                     window.balance(station, &StationTotals::default(), &log);
-                    window.find(station, Unlike::NoRow);
+                    window.find(station, DifferenceKind::NoRow);
                 }
                 verdicts.push((start_ms, window.verdict()));
             } else {
@@ -126,7 +126,7 @@ struct WindowComparison {
 }
 
 impl WindowComparison {
-    fn find(&mut self, station: &str, how: Unlike) {
+    fn find(&mut self, station: &str, how: DifferenceKind) {
         self.differing += 1;
         if self.told.len() < TOLD {
             self.told.push(StationDifference { station: station.into(), how });
@@ -167,10 +167,10 @@ impl WindowComparison {
 }
 
 /// The values in which a row differs. An extreme of the others that the table does not know is not compared.
-fn values(station: &str, table: &StationTotals, log: &StationTotals) -> Vec<Value> {
+fn values(station: &str, table: &StationTotals, log: &StationTotals) -> Vec<ComparedValue> {
     let (table, log) = (columns(table), columns(log));
-    let value = |i: usize| Value { name: COLUMNS[i].0, table: table[i], log: log[i] };
-    let is_known = |value: &Value| station != OTHERS || value.table.is_some();
+    let value = |i: usize| ComparedValue { name: COLUMNS[i].0, table: table[i], log: log[i] };
+    let is_known = |value: &ComparedValue| station != OTHERS || value.table.is_some();
     (0..STATION_COLUMNS).map(value).filter(|value| value.table != value.log && is_known(value)).collect()
 }
 
@@ -227,8 +227,10 @@ mod tests {
         match &compare(rows, None)[0].1 {
             StationVerdict::Differs(count, told) => {
                 assert_eq!(*count, told.len() as i64);
-                let text = |how: &Unlike| match how {
-                    Unlike::Values(values) => values.iter().map(|v| v.name).collect::<Vec<_>>().join(" "),
+                let text = |how: &DifferenceKind| match how {
+                    DifferenceKind::Values(values) => {
+                        values.iter().map(|v| v.name).collect::<Vec<_>>().join(" ")
+                    }
                     other => format!("{other:?}"),
                 };
                 told.iter().map(|d| (d.station.to_string(), text(&d.how))).collect()

@@ -2,7 +2,7 @@
 //!
 //! Either may be longer than there is room for in the window, so what is left of it is kept for the next time.
 
-use super::window::Window;
+use super::window::SlidingWindow;
 
 pub(super) const ENDS_EARLY: &str = "it ends early";
 
@@ -34,7 +34,7 @@ impl Pending {
         &mut self,
         input: &[u8],
         at: &mut usize,
-        window: &mut Window,
+        window: &mut SlidingWindow,
     ) -> Result<usize, &'static str> {
         if self.literal > 0 {
             let count = self.literal.min(window.room());

@@ -7,12 +7,12 @@
 use super::header::HEADER_BYTES;
 use super::inflate::Inflate;
 use super::lz4::Lz4;
-use super::record::{self, Head, LONGEST_VARINT, RawRecord};
+use super::record::{self, LONGEST_VARINT, RawRecord, RecordHead};
 use super::snappy::Snappy;
-use super::window::Window;
+use super::window::SlidingWindow;
 #[cfg(feature = "zstd")]
 use super::zstd::Whole;
-use super::{Cause, Codec, Header};
+use super::{BatchErrorKind, BatchHeader, Codec};
 
 /// Memory for expanding compressed batches, kept from batch to batch: 200 KiB and the longest record. It takes none
 /// until the first one comes.
@@ -23,7 +23,7 @@ pub struct Expander {
 
 #[derive(Debug)]
 struct Memory {
-    window: Window,
+    window: SlidingWindow,
     inflate: Inflate,
     /// The record that was expanded last, or its beginning.
     record: Vec<u8>,
@@ -32,7 +32,7 @@ struct Memory {
 
 /// A codec in the middle of a batch.
 #[derive(Debug)]
-enum Stream {
+enum CodecStream {
     Gzip,
     Snappy(Snappy),
     Lz4(Lz4),
@@ -56,18 +56,22 @@ impl Expander {
     }
 
     /// Begins with the records of a batch.
-    pub(super) fn begin<'a>(&'a mut self, header: &Header, batch: &'a [u8]) -> Result<Expansion<'a>, Cause> {
+    pub(super) fn begin<'a>(
+        &'a mut self,
+        header: &BatchHeader,
+        batch: &'a [u8],
+    ) -> Result<Expansion<'a>, BatchErrorKind> {
         let stream = match header.codec {
-            Codec::Gzip => Stream::Gzip,
-            Codec::Snappy => Stream::Snappy(Snappy::default()),
-            Codec::Lz4 => Stream::Lz4(Lz4::default()),
+            Codec::Gzip => CodecStream::Gzip,
+            Codec::Snappy => CodecStream::Snappy(Snappy::default()),
+            Codec::Lz4 => CodecStream::Lz4(Lz4::default()),
             #[cfg(feature = "zstd")]
             Codec::Zstd => return Whole::expand(header, batch).map(Expansion::Whole),
-            codec => return Err(Cause::CodecNotBuiltIn(codec)),
+            codec => return Err(BatchErrorKind::CodecNotBuiltIn(codec)),
         };
         let memory = self.memory.get_or_insert_with(|| {
             Box::new(Memory {
-                window: Window::new(),
+                window: SlidingWindow::new(),
                 inflate: Inflate::new(),
                 record: Vec::new(),
                 is_cut: false,
@@ -82,7 +86,7 @@ impl Expander {
 
 impl Expansion<'_> {
     /// Moves to the next record, up to `max_bytes` of it. Nothing may come after the last one.
-    pub(super) fn advance(&mut self, max_bytes: usize, is_last: bool) -> Result<Head, Cause> {
+    pub(super) fn advance(&mut self, max_bytes: usize, is_last: bool) -> Result<RecordHead, BatchErrorKind> {
         match self {
             Self::Streamed(streamed) => streamed.advance(max_bytes, is_last),
             #[cfg(feature = "zstd")]
@@ -105,19 +109,19 @@ impl Expansion<'_> {
 pub(super) struct Streamed<'a> {
     input: &'a [u8],
     codec: Codec,
-    stream: Stream,
+    stream: CodecStream,
     memory: &'a mut Memory,
 }
 
 impl Streamed<'_> {
-    fn advance(&mut self, max_bytes: usize, is_last: bool) -> Result<Head, Cause> {
+    fn advance(&mut self, max_bytes: usize, is_last: bool) -> Result<RecordHead, BatchErrorKind> {
         let bytes = self.expand_record(max_bytes)?;
         if is_last && !self.is_at_end()? {
-            return Err(Cause::Malformed(record::TRAILING));
+            return Err(BatchErrorKind::Malformed(record::TRAILING));
         }
         let offset_delta =
-            record::offset_delta(&self.memory.record).ok_or(Cause::Malformed(record::MALFORMED))?;
-        Ok(Head { offset_delta, bytes })
+            record::offset_delta(&self.memory.record).ok_or(BatchErrorKind::Malformed(record::MALFORMED))?;
+        Ok(RecordHead { offset_delta, bytes })
     }
 
     fn record(&self) -> Option<RawRecord<'_>> {
@@ -126,7 +130,7 @@ impl Streamed<'_> {
     }
 
     /// Expands the next record, up to `max_bytes` of it; gives the length of the whole.
-    fn expand_record(&mut self, max_bytes: usize) -> Result<usize, Cause> {
+    fn expand_record(&mut self, max_bytes: usize) -> Result<usize, BatchErrorKind> {
         let length = self.length()?;
         self.memory.record.clear();
         self.memory.is_cut = length > max_bytes;
@@ -143,13 +147,13 @@ impl Streamed<'_> {
     }
 
     /// Whether everything has been read.
-    fn is_at_end(&mut self) -> Result<bool, Cause> {
+    fn is_at_end(&mut self) -> Result<bool, BatchErrorKind> {
         self.fill()?;
         Ok(self.memory.window.unread().is_empty())
     }
 
     /// A record's length, which may lie across the end of what has been expanded.
-    fn length(&mut self) -> Result<usize, Cause> {
+    fn length(&mut self) -> Result<usize, BatchErrorKind> {
         let mut bytes = [0; LONGEST_VARINT];
         let mut number = record::varint(self.memory.window.unread());
         let mut count = 0;
@@ -160,32 +164,32 @@ impl Streamed<'_> {
             count += 1;
             number = record::varint(&bytes[..count]).map(|(number, _)| (number, 0));
         }
-        let (length, taken) = number.ok_or(Cause::Malformed(record::MALFORMED))?;
+        let (length, taken) = number.ok_or(BatchErrorKind::Malformed(record::MALFORMED))?;
         self.memory.window.consume(taken);
-        usize::try_from(length).map_err(|_| Cause::Malformed(record::MALFORMED))
+        usize::try_from(length).map_err(|_| BatchErrorKind::Malformed(record::MALFORMED))
     }
 
     /// How many bytes there are to read, at least one.
-    fn unread(&mut self) -> Result<usize, Cause> {
+    fn unread(&mut self) -> Result<usize, BatchErrorKind> {
         self.fill()?;
         match self.memory.window.unread().len() {
-            0 => Err(Cause::Compression(self.codec, "it ends before its last record")),
+            0 => Err(BatchErrorKind::Compression(self.codec, "it ends before its last record")),
             unread => Ok(unread),
         }
     }
 
     /// Expands more, if there is nothing to read and more to come.
-    fn fill(&mut self) -> Result<(), Cause> {
+    fn fill(&mut self) -> Result<(), BatchErrorKind> {
         let memory = &mut *self.memory;
         if !memory.window.unread().is_empty() {
             return Ok(());
         }
         memory.window.make_room();
         let filled = match &mut self.stream {
-            Stream::Gzip => memory.inflate.fill(self.input, &mut memory.window),
-            Stream::Snappy(snappy) => snappy.fill(self.input, &mut memory.window),
-            Stream::Lz4(lz4) => lz4.fill(self.input, &mut memory.window),
+            CodecStream::Gzip => memory.inflate.fill(self.input, &mut memory.window),
+            CodecStream::Snappy(snappy) => snappy.fill(self.input, &mut memory.window),
+            CodecStream::Lz4(lz4) => lz4.fill(self.input, &mut memory.window),
         };
-        filled.map_err(|what| Cause::Compression(self.codec, what))
+        filled.map_err(|what| BatchErrorKind::Compression(self.codec, what))
     }
 }

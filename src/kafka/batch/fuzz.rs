@@ -148,7 +148,7 @@ fn may_differ(ours: &Result<Vec<Given>, BatchError>, theirs: &Result<RecordBatch
                 .any(|known| error.contains(known))
         }
         // A stream that has no end behind its last record.
-        (Err(BatchError { cause: Cause::Compression(_, what), .. }), Ok(_)) => {
+        (Err(BatchError { cause: BatchErrorKind::Compression(_, what), .. }), Ok(_)) => {
             ["it ends early", "it does not consist of blocks"].contains(what)
         }
         (Err(_), Ok(batch)) => {

@@ -8,7 +8,7 @@
 //! ```
 //! The checksum covers everything from the attributes on, so not the base offset, which the broker sets.
 
-use super::{BatchError, Cause, Codec, record};
+use super::{BatchError, BatchErrorKind, Codec, record};
 use crate::kafka::crc32c::crc32c;
 
 /// Bytes before the records.
@@ -39,7 +39,7 @@ pub enum TimestampType {
 
 /// What a batch is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BatchKind {
     /// Records to be read.
     Records,
     /// Records of a transaction that was aborted: none of them is given.
@@ -50,7 +50,7 @@ pub enum Kind {
 
 /// What the header of a batch says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct BatchHeader {
     /// Offset that its first record had when it was appended; compaction may have removed that record.
     pub base_offset: i64,
     /// Offset that its last record had then.
@@ -62,7 +62,7 @@ pub struct Header {
     /// The producer's id, -1 where it has none.
     pub producer_id: i64,
     /// What the batch is for.
-    pub kind: Kind,
+    pub kind: BatchKind,
     /// How the records are compressed.
     pub codec: Codec,
     /// Whether it belongs to a transaction.
@@ -71,20 +71,21 @@ pub struct Header {
     pub(super) record_count: u32,
 }
 
-impl Header {
+impl BatchHeader {
     /// Where reading continues after this batch.
     pub fn next_offset(&self) -> i64 {
         self.last_offset.saturating_add(1)
     }
 
     /// An error that takes away all its offsets from `from` on.
-    pub(super) fn error(&self, from: i64, cause: Cause) -> BatchError {
+    pub(super) fn error(&self, from: i64, cause: BatchErrorKind) -> BatchError {
         BatchError { base_offset: self.base_offset.max(from), last_offset: Some(self.last_offset), cause }
     }
 
     /// Whether this is a control batch that aborts its producer's transaction.
     pub(super) fn aborts(&self, batch: &[u8]) -> bool {
-        self.kind == Kind::Control && batch.get(HEADER_BYTES..).and_then(record::control_type) == Some(ABORT)
+        self.kind == BatchKind::Control
+            && batch.get(HEADER_BYTES..).and_then(record::control_type) == Some(ABORT)
     }
 
     /// Reads the header of a whole batch and checks it.
@@ -95,7 +96,7 @@ impl Header {
         let fields: &[u8; HEADER_BYTES] = batch.first_chunk().ok_or_else(|| BatchError {
             base_offset: base_offset(batch),
             last_offset: None,
-            cause: Cause::Malformed("it is shorter than its header"),
+            cause: BatchErrorKind::Malformed("it is shorter than its header"),
         })?;
         let base_offset = i64::from_be_bytes(field(fields, 0));
         let last_offset_delta = i32::from_be_bytes(field(fields, 23));
@@ -109,21 +110,21 @@ impl Header {
         let stored = u32::from_be_bytes(field(fields, 17));
         let computed = crc32c(batch.get(CHECKED_FROM..).unwrap_or_default());
         if stored != computed {
-            return Err(error(Cause::Checksum { stored, computed }));
+            return Err(error(BatchErrorKind::Checksum { stored, computed }));
         }
         let Some(last_offset) = last_offset.filter(|last| base_offset >= 0 && *last >= base_offset) else {
-            return Err(error(Cause::Malformed("its offsets are impossible")));
+            return Err(error(BatchErrorKind::Malformed("its offsets are impossible")));
         };
         let attributes = i16::from_be_bytes(field(fields, 21));
         let codec = Codec::from_number(attributes & CODEC_MASK)
-            .ok_or_else(|| error(Cause::UnknownCodec((attributes & CODEC_MASK) as u8)))?;
+            .ok_or_else(|| error(BatchErrorKind::UnknownCodec((attributes & CODEC_MASK) as u8)))?;
         // Some writers give -1 for a batch without records.
         let record_count = u32::try_from(i32::from_be_bytes(field(fields, 57)).max(0)).unwrap_or(0);
         if i64::from(record_count) > i64::from(last_offset_delta) + 1 {
-            return Err(error(Cause::Malformed("it has more records than offsets")));
+            return Err(error(BatchErrorKind::Malformed("it has more records than offsets")));
         }
         if codec == Codec::None && record_count == 0 && batch.len() > HEADER_BYTES {
-            return Err(error(Cause::Malformed(record::TRAILING)));
+            return Err(error(BatchErrorKind::Malformed(record::TRAILING)));
         }
         Ok(Self {
             base_offset,
@@ -134,7 +135,7 @@ impl Header {
             },
             max_timestamp_ms: i64::from_be_bytes(field(fields, 35)),
             producer_id: i64::from_be_bytes(field(fields, 43)),
-            kind: if attributes & CONTROL == 0 { Kind::Records } else { Kind::Control },
+            kind: if attributes & CONTROL == 0 { BatchKind::Records } else { BatchKind::Control },
             codec,
             transactional: attributes & TRANSACTIONAL != 0,
             first_timestamp_ms: i64::from_be_bytes(field(fields, 27)),
@@ -175,11 +176,15 @@ pub(super) fn front(bytes: &[u8]) -> Front {
     let size = usize::try_from(i32::from_be_bytes([a, b, c, d])).ok().map(|length| length + LENGTH_END);
     let error = |last_offset, cause| BatchError { base_offset, last_offset, cause };
     match (size, magic) {
-        (None, _) => Front::Unreadable(error(None, Cause::Malformed("its length is negative")), None),
+        (None, _) => {
+            Front::Unreadable(error(None, BatchErrorKind::Malformed("its length is negative")), None)
+        }
         (Some(size), _) if size > bytes.len() => Front::Cut,
         (Some(size), MAGIC) => Front::Batch(size),
         // A message of the old formats is single, or its offset is that of the last one in it.
-        (size, 0 | 1) => Front::Unreadable(error(Some(base_offset), Cause::OldFormat { magic }), size),
-        (size, _) => Front::Unreadable(error(None, Cause::UnknownFormat { magic }), size),
+        (size, 0 | 1) => {
+            Front::Unreadable(error(Some(base_offset), BatchErrorKind::OldFormat { magic }), size)
+        }
+        (size, _) => Front::Unreadable(error(None, BatchErrorKind::UnknownFormat { magic }), size),
     }
 }

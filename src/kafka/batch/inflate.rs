@@ -6,7 +6,7 @@
 //!
 //! Codes up to 10 bits are one look-up; longer ones, which are rare by design, are decoded bit by bit.
 
-use super::window::Window;
+use super::window::SlidingWindow;
 
 /// Codes of up to this many bits are looked up.
 const FAST_BITS: u32 = 10;
@@ -237,7 +237,7 @@ impl Codes {
 
 /// What comes next in the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum InflateStep {
     FileHeader,
     BlockHeader,
     /// This many bytes that are not compressed.
@@ -250,7 +250,7 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct Inflate {
     bits: Bits,
-    step: Step,
+    step: InflateStep,
     last_block: bool,
     symbols: Codes,
     distances: Codes,
@@ -260,7 +260,7 @@ impl Inflate {
     pub(super) fn new() -> Self {
         Self {
             bits: Bits::default(),
-            step: Step::FileHeader,
+            step: InflateStep::FileHeader,
             last_block: false,
             symbols: Codes::EMPTY,
             distances: Codes::EMPTY,
@@ -270,18 +270,18 @@ impl Inflate {
     /// Prepares for another stream.
     pub(super) fn restart(&mut self) {
         self.bits = Bits::default();
-        self.step = Step::FileHeader;
+        self.step = InflateStep::FileHeader;
     }
 
     /// Writes more to the window, until it is full or the stream has ended. `input` is the same at every call.
-    pub(super) fn fill(&mut self, input: &[u8], window: &mut Window) -> Result<(), &'static str> {
+    pub(super) fn fill(&mut self, input: &[u8], window: &mut SlidingWindow) -> Result<(), &'static str> {
         while window.room() >= ROOM {
             match self.step {
-                Step::FileHeader => self.file_header(input)?,
-                Step::BlockHeader => self.block_header(input)?,
-                Step::Stored(left) => self.stored(left, input, window)?,
-                Step::Symbols => self.compressed(input, window)?,
-                Step::End => return Ok(()),
+                InflateStep::FileHeader => self.file_header(input)?,
+                InflateStep::BlockHeader => self.block_header(input)?,
+                InflateStep::Stored(left) => self.stored(left, input, window)?,
+                InflateStep::Symbols => self.compressed(input, window)?,
+                InflateStep::End => return Ok(()),
             }
         }
         Ok(())
@@ -300,7 +300,7 @@ impl Inflate {
             at += 1 + rest.iter().position(|byte| *byte == 0).ok_or(ENDS_EARLY)?;
         }
         self.bits.at = at + if flags & 2 != 0 { 2 } else { 0 };
-        self.step = Step::BlockHeader;
+        self.step = InflateStep::BlockHeader;
         Ok(())
     }
 
@@ -315,7 +315,7 @@ impl Inflate {
         Ok(())
     }
 
-    fn stored_header(&mut self, input: &[u8]) -> Result<Step, &'static str> {
+    fn stored_header(&mut self, input: &[u8]) -> Result<InflateStep, &'static str> {
         let at = self.bits.align();
         let [a, b, c, d] = *input.get(at..).and_then(|rest| rest.first_chunk()).ok_or(ENDS_EARLY)?;
         self.bits.at += 4;
@@ -323,33 +323,33 @@ impl Inflate {
         if length != !u16::from_le_bytes([c, d]) {
             return Err("the two lengths of a block differ");
         }
-        Ok(Step::Stored(usize::from(length)))
+        Ok(InflateStep::Stored(usize::from(length)))
     }
 
-    fn stored(&mut self, left: usize, input: &[u8], window: &mut Window) -> Result<(), &'static str> {
+    fn stored(&mut self, left: usize, input: &[u8], window: &mut SlidingWindow) -> Result<(), &'static str> {
         let count = left.min(window.room());
         let bytes = input.get(self.bits.at..).and_then(|rest| rest.get(..count)).ok_or(ENDS_EARLY)?;
         window.extend(bytes);
         self.bits.at += count;
-        self.step = if left > count { Step::Stored(left - count) } else { self.after_block() };
+        self.step = if left > count { InflateStep::Stored(left - count) } else { self.after_block() };
         Ok(())
     }
 
-    fn after_block(&self) -> Step {
-        if self.last_block { Step::End } else { Step::BlockHeader }
+    fn after_block(&self) -> InflateStep {
+        if self.last_block { InflateStep::End } else { InflateStep::BlockHeader }
     }
 
-    fn fixed_codes(&mut self) -> Result<Step, &'static str> {
+    fn fixed_codes(&mut self) -> Result<InflateStep, &'static str> {
         let mut lengths = [8; 288];
         lengths[144..256].fill(9);
         lengths[256..280].fill(7);
         self.symbols.set(&lengths)?;
         // Two of the 32 are unassigned, as the length of DISTANCES shows.
         self.distances.set(&[5; 32])?;
-        Ok(Step::Symbols)
+        Ok(InflateStep::Symbols)
     }
 
-    fn own_codes(&mut self, input: &[u8]) -> Result<Step, &'static str> {
+    fn own_codes(&mut self, input: &[u8]) -> Result<InflateStep, &'static str> {
         let symbols = 257 + self.bits.read(input, 5)?;
         let distances = 1 + self.bits.read(input, 5)?;
         let count = 4 + self.bits.read(input, 4)?;
@@ -383,11 +383,11 @@ impl Inflate {
         }
         self.symbols.set(symbol_lengths)?;
         self.distances.set(distance_lengths)?;
-        Ok(Step::Symbols)
+        Ok(InflateStep::Symbols)
     }
 
     /// Expands symbols until the block ends or the window is full.
-    fn compressed(&mut self, input: &[u8], window: &mut Window) -> Result<(), &'static str> {
+    fn compressed(&mut self, input: &[u8], window: &mut SlidingWindow) -> Result<(), &'static str> {
         // In its own variable it stays in registers.
         let mut bits = self.bits;
         while window.room() >= ROOM {

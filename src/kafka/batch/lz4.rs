@@ -3,7 +3,7 @@
 //! Its checksums are not compared: the batch's own has already confirmed every byte that comes in.
 
 use super::copies::{ENDS_EARLY, Pending, take};
-use super::window::Window;
+use super::window::SlidingWindow;
 
 const FRAME: u32 = 0x184D_2204;
 /// Set in a block's length when its bytes are not compressed.
@@ -31,7 +31,7 @@ pub(super) struct Lz4 {
 
 impl Lz4 {
     /// Writes more to the window, until it is full or the stream has ended. `input` is the same at every call.
-    pub(super) fn fill(&mut self, input: &[u8], window: &mut Window) -> Result<(), &'static str> {
+    pub(super) fn fill(&mut self, input: &[u8], window: &mut SlidingWindow) -> Result<(), &'static str> {
         if self.at == 0 {
             self.begin(input)?;
         }

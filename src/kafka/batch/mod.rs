@@ -1,6 +1,6 @@
 //! The record batches of one partition in a fetch answer, decoded where they are.
 //!
-//! [`Batches`] walks over the bytes, batch after batch, and a [`Batch`] over its records. Keys and values are slices of
+//! [`Batches`] walks over the bytes, batch after batch, and a [`FetchedBatch`] over its records. Keys and values are slices of
 //! these bytes; nothing is allocated for a record. A compressed batch is expanded piece by piece into an [`Expander`],
 //! which a worker keeps for all its batches: its memory is bounded by the longest record that is wanted, whatever a batch
 //! expands to.
@@ -38,8 +38,8 @@ use self::aborted::Aborted;
 pub use self::aborted::AbortedTransaction;
 pub use self::expand::Expander;
 use self::expand::Expansion;
+pub use self::header::{BatchHeader, BatchKind, TimestampType};
 use self::header::{Front, HEADER_BYTES};
-pub use self::header::{Header, Kind, TimestampType};
 use self::place::Place;
 use self::record::RawRecord;
 
@@ -81,12 +81,12 @@ pub struct BatchError {
     /// The last offset that is missing, if the batch has a possible one.
     pub last_offset: Option<i64>,
     /// What is wrong.
-    pub cause: Cause,
+    pub cause: BatchErrorKind,
 }
 
 /// Why a batch cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum BatchErrorKind {
     /// The first batch of an answer is not whole.
     Cut,
     /// A message of the formats before Kafka 0.11.
@@ -134,7 +134,7 @@ impl fmt::Display for BatchError {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for BatchErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cut => f.write_str("the answer ends in the middle of its first batch"),
@@ -178,9 +178,9 @@ pub struct Batches<'a> {
 
 /// A batch and the records in it that are still to be read.
 #[derive(Debug)]
-pub struct Batch<'a> {
-    header: Header,
-    body: Body<'a>,
+pub struct FetchedBatch<'a> {
+    header: BatchHeader,
+    body: RemainingRecords<'a>,
     records_left: u32,
     place: Place,
     max_record_bytes: usize,
@@ -188,7 +188,7 @@ pub struct Batch<'a> {
 
 /// The records of a batch that are left.
 #[derive(Debug)]
-enum Body<'a> {
+enum RemainingRecords<'a> {
     Plain(&'a [u8]),
     Compressed(Expansion<'a>),
 }
@@ -234,7 +234,7 @@ impl<'a> Batches<'a> {
     /// The next batch that has offsets not yet read; `None` at the end of the answer.
     ///
     /// After an error the walk continues behind the batch; it ends if that position is unknown.
-    pub fn next_batch(&mut self) -> Option<Result<Batch<'_>, BatchError>> {
+    pub fn next_batch(&mut self) -> Option<Result<FetchedBatch<'_>, BatchError>> {
         let (header, size) = loop {
             match self.next_header()? {
                 Ok((header, size)) if header.last_offset < self.next_offset => self.skip(size),
@@ -245,14 +245,14 @@ impl<'a> Batches<'a> {
         let from = std::mem::replace(&mut self.next_offset, header.next_offset());
         let bytes = self.take(size);
         let place = Place::new(&header, from);
-        Some(match Body::of(&header, bytes, self.expander) {
-            Ok(body) => Ok(Batch::new(header, body, place, self.max_record_bytes)),
+        Some(match RemainingRecords::of(&header, bytes, self.expander) {
+            Ok(body) => Ok(FetchedBatch::new(header, body, place, self.max_record_bytes)),
             Err(cause) => Err(header.error(from, cause)),
         })
     }
 
     /// The header at the front, and the size of its batch.
-    fn next_header(&mut self) -> Option<Result<(Header, usize), BatchError>> {
+    fn next_header(&mut self) -> Option<Result<(BatchHeader, usize), BatchError>> {
         if self.bytes.is_empty() {
             return None;
         }
@@ -268,7 +268,11 @@ impl<'a> Batches<'a> {
             }
             Front::Cut if first => {
                 self.bytes = &[];
-                Some(Err(BatchError { base_offset: self.next_offset, last_offset: None, cause: Cause::Cut }))
+                Some(Err(BatchError {
+                    base_offset: self.next_offset,
+                    last_offset: None,
+                    cause: BatchErrorKind::Cut,
+                }))
             }
             Front::Cut => {
                 self.bytes = &[];
@@ -283,15 +287,17 @@ impl<'a> Batches<'a> {
     }
 
     /// Reads the header of the batch at the front, and sorts the batch among transactions.
-    fn header(&mut self, size: usize) -> Result<Header, BatchError> {
+    fn header(&mut self, size: usize) -> Result<BatchHeader, BatchError> {
         let batch = self.bytes.get(..size).unwrap_or_default();
-        let mut header = Header::read(batch)?;
+        let mut header = BatchHeader::read(batch)?;
         match header.kind {
-            Kind::Control if header.aborts(batch) => self.aborted.end(header.producer_id, header.last_offset),
-            Kind::Records
+            BatchKind::Control if header.aborts(batch) => {
+                self.aborted.end(header.producer_id, header.last_offset)
+            }
+            BatchKind::Records
                 if header.transactional && self.aborted.holds(header.producer_id, header.last_offset) =>
             {
-                header.kind = Kind::Aborted;
+                header.kind = BatchKind::Aborted;
             }
             _ => {}
         }
@@ -317,10 +323,10 @@ impl<'a> Batches<'a> {
     }
 }
 
-impl<'a> Body<'a> {
+impl<'a> RemainingRecords<'a> {
     /// The records of a whole batch that are to be given.
-    fn of(header: &Header, batch: &'a [u8], expander: &'a mut Expander) -> Result<Self, Cause> {
-        if header.kind != Kind::Records || header.record_count == 0 {
+    fn of(header: &BatchHeader, batch: &'a [u8], expander: &'a mut Expander) -> Result<Self, BatchErrorKind> {
+        if header.kind != BatchKind::Records || header.record_count == 0 {
             Ok(Self::Plain(&[]))
         } else if header.codec == Codec::None {
             Ok(Self::Plain(batch.get(HEADER_BYTES..).unwrap_or_default()))
@@ -330,14 +336,14 @@ impl<'a> Body<'a> {
     }
 }
 
-impl<'a> Batch<'a> {
-    fn new(header: Header, body: Body<'a>, place: Place, max_record_bytes: usize) -> Self {
-        let records_left = if header.kind == Kind::Records { header.record_count } else { 0 };
+impl<'a> FetchedBatch<'a> {
+    fn new(header: BatchHeader, body: RemainingRecords<'a>, place: Place, max_record_bytes: usize) -> Self {
+        let records_left = if header.kind == BatchKind::Records { header.record_count } else { 0 };
         Self { header, body, records_left, place, max_record_bytes }
     }
 
     /// Its header.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
@@ -347,14 +353,14 @@ impl<'a> Batch<'a> {
     #[inline]
     pub fn next_record(&mut self) -> Option<Result<Record<'_>, BatchError>> {
         while self.records_left > 0 {
-            let Body::Plain(rest) = &mut self.body else { return self.next_expanded() };
+            let RemainingRecords::Plain(rest) = &mut self.body else { return self.next_expanded() };
             self.records_left -= 1;
             let found = take_record(rest, self.records_left == 0, self.max_record_bytes)
                 .and_then(|(raw, bytes)| self.place.record(raw, bytes));
             match found {
                 Ok(Some(record)) => return Some(Ok(record)),
                 Ok(None) => {}
-                Err(what) => return Some(Err(self.fail(Cause::Malformed(what)))),
+                Err(what) => return Some(Err(self.fail(BatchErrorKind::Malformed(what)))),
             }
         }
         None
@@ -363,7 +369,7 @@ impl<'a> Batch<'a> {
     /// As `next_record`, for a compressed batch.
     fn next_expanded(&mut self) -> Option<Result<Record<'_>, BatchError>> {
         let head = loop {
-            let Body::Compressed(expansion) = &mut self.body else { return None };
+            let RemainingRecords::Compressed(expansion) = &mut self.body else { return None };
             self.records_left = self.records_left.checked_sub(1)?;
             match expansion.advance(self.max_record_bytes, self.records_left == 0) {
                 Ok(head) if self.place.skips(head.offset_delta) => {}
@@ -371,21 +377,21 @@ impl<'a> Batch<'a> {
                 Err(cause) => return Some(Err(self.fail(cause))),
             }
         };
-        let Body::Compressed(expansion) = &mut self.body else { return None };
+        let RemainingRecords::Compressed(expansion) = &mut self.body else { return None };
         let placed =
             expansion.record().ok_or(record::MALFORMED).and_then(|raw| self.place.record(raw, head.bytes));
         match placed {
             Ok(record) => record.map(Ok),
             Err(what) => {
                 self.records_left = 0;
-                Some(Err(self.header.error(self.place.next_offset(), Cause::Malformed(what))))
+                Some(Err(self.header.error(self.place.next_offset(), BatchErrorKind::Malformed(what))))
             }
         }
     }
 
     /// Drops what is left.
     #[cold]
-    fn fail(&mut self, cause: Cause) -> BatchError {
+    fn fail(&mut self, cause: BatchErrorKind) -> BatchError {
         self.records_left = 0;
         self.header.error(self.place.next_offset(), cause)
     }

@@ -1,7 +1,7 @@
 //! Offset and timestamp of the records of one batch, from what its header and the records themselves say.
 
 use super::record::RawRecord;
-use super::{Header, Record, TimestampType};
+use super::{BatchHeader, Record, TimestampType};
 
 /// Where the reader of a batch is.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(header: &Header, from: i64) -> Self {
+    pub(super) fn new(header: &BatchHeader, from: i64) -> Self {
         Self {
             base_offset: header.base_offset,
             last_offset: header.last_offset,

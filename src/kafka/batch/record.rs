@@ -19,7 +19,7 @@ pub(super) struct RawRecord<'a> {
 
 /// What is known of a record before it is read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Head {
+pub(super) struct RecordHead {
     pub(super) offset_delta: i32,
     /// Bytes of the whole record.
     pub(super) bytes: usize,
@@ -64,12 +64,12 @@ fn unzigzag(number: u64) -> i64 {
 }
 
 /// Reads numbers from the front of a record.
-struct Fields<'a> {
+struct VarintReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Fields<'_> {
+impl VarintReader<'_> {
     #[inline]
     fn number(&mut self) -> Option<i64> {
         let (number, taken) = varint(self.bytes.get(self.at..)?)?;
@@ -124,7 +124,7 @@ pub(super) fn read_up_to(bytes: &[u8], max_bytes: usize) -> Option<RawRecord<'_>
 /// Reads a whole record.
 #[inline(always)]
 pub(super) fn read(bytes: &[u8]) -> Option<RawRecord<'_>> {
-    let mut fields = Fields { bytes, at: 1 };
+    let mut fields = VarintReader { bytes, at: 1 };
     let timestamp_delta = fields.number()?;
     let offset_delta = fields.small_number()?;
     let key = fields.bytes_at()?;
@@ -139,7 +139,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<RawRecord<'_>> {
 
 /// The offset of a record, from its batch's base offset.
 pub(super) fn offset_delta(bytes: &[u8]) -> Option<i32> {
-    let mut fields = Fields { bytes, at: 1 };
+    let mut fields = VarintReader { bytes, at: 1 };
     let _timestamp_delta = fields.number()?;
     fields.small_number()
 }
@@ -147,7 +147,7 @@ pub(super) fn offset_delta(bytes: &[u8]) -> Option<i32> {
 /// Reads a record of which only the beginning is there: what is missing of key and value is left off.
 pub(super) fn read_cut(bytes: &[u8]) -> Option<RawRecord<'_>> {
     let end = bytes.len();
-    let mut fields = Fields { bytes, at: 1 };
+    let mut fields = VarintReader { bytes, at: 1 };
     let timestamp_delta = fields.number()?;
     let offset_delta = fields.small_number()?;
     let mut part = || {
@@ -166,7 +166,7 @@ pub(super) fn read_cut(bytes: &[u8]) -> Option<RawRecord<'_>> {
 
 /// The type of the first control record in `bytes`: the second number of its key, after the version.
 pub(super) fn control_type(bytes: &[u8]) -> Option<i16> {
-    let mut fields = Fields { bytes, at: 0 };
+    let mut fields = VarintReader { bytes, at: 0 };
     let _length = fields.number()?;
     fields.at += 1;
     let (_timestamp_delta, _offset_delta) = (fields.number()?, fields.number()?);

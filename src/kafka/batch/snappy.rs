@@ -4,7 +4,7 @@
 //! that, and the window holds it; a block that does is refused.
 
 use super::copies::{ENDS_EARLY, Pending, take};
-use super::window::{TOO_FAR_BACK, Window};
+use super::window::{SlidingWindow, TOO_FAR_BACK};
 
 /// How Java's frame begins; its version and the oldest version that can read it follow, both 1.
 const FRAME: [u8; 8] = *b"\x82SNAPPY\0";
@@ -24,7 +24,7 @@ pub(super) struct Snappy {
 
 impl Snappy {
     /// Writes more to the window, until it is full or the stream has ended. `input` is the same at every call.
-    pub(super) fn fill(&mut self, input: &[u8], window: &mut Window) -> Result<(), &'static str> {
+    pub(super) fn fill(&mut self, input: &[u8], window: &mut SlidingWindow) -> Result<(), &'static str> {
         if self.at == 0 {
             self.begin(input)?;
         }

@@ -15,7 +15,7 @@ pub(super) const TOO_FAR_BACK: &str = "it refers back further than there are byt
 
 /// A window over what a codec produces.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct SlidingWindow {
     buffer: Box<[u8]>,
     /// Bytes before this have been read.
     read: usize,
@@ -23,7 +23,7 @@ pub(super) struct Window {
     end: usize,
 }
 
-impl Window {
+impl SlidingWindow {
     pub(super) fn new() -> Self {
         Self { buffer: vec![0; SIZE].into_boxed_slice(), read: 0, end: 0 }
     }

@@ -10,8 +10,8 @@ use rskafka::protocol::record::{ControlBatchOrRecords, Record, RecordBatch};
 use rskafka::protocol::traits::ReadType;
 
 use super::header::HEADER_BYTES;
-use super::record::{self, Head, RawRecord};
-use super::{Cause, Codec, Header};
+use super::record::{self, RawRecord, RecordHead};
+use super::{BatchErrorKind, BatchHeader, Codec};
 
 /// Memory that a batch may take, bytes.
 const LIMIT: u64 = 64 << 20;
@@ -29,18 +29,18 @@ pub(super) struct Whole {
 
 impl Whole {
     /// Expands a batch, header and all.
-    pub(super) fn expand(header: &Header, batch: &[u8]) -> Result<Self, Cause> {
+    pub(super) fn expand(header: &BatchHeader, batch: &[u8]) -> Result<Self, BatchErrorKind> {
         let expanded = bound(batch.get(HEADER_BYTES..).unwrap_or_default())
-            .ok_or(Cause::Compression(Codec::Zstd, "it does not consist of blocks"))?;
+            .ok_or(BatchErrorKind::Compression(Codec::Zstd, "it does not consist of blocks"))?;
         let bytes = expanded + u64::from(header.record_count) * size_of::<Record>() as u64;
         if bytes > LIMIT {
-            return Err(Cause::TooLarge { bytes, limit: LIMIT });
+            return Err(BatchErrorKind::TooLarge { bytes, limit: LIMIT });
         }
         match RecordBatch::read(&mut Cursor::new(batch)).map(|batch| batch.records) {
             Ok(ControlBatchOrRecords::Records(records)) => {
                 Ok(Self { records: records.into_iter(), current: None })
             }
-            _ => Err(Cause::Compression(
+            _ => Err(BatchErrorKind::Compression(
                 Codec::Zstd,
                 "it does not decompress to the records that it should have",
             )),
@@ -48,11 +48,11 @@ impl Whole {
     }
 
     /// Moves to the next record.
-    pub(super) fn advance(&mut self) -> Result<Head, Cause> {
+    pub(super) fn advance(&mut self) -> Result<RecordHead, BatchErrorKind> {
         self.current = self.records.next();
-        let record = self.current.as_ref().ok_or(Cause::Malformed(record::MALFORMED))?;
+        let record = self.current.as_ref().ok_or(BatchErrorKind::Malformed(record::MALFORMED))?;
         let bytes = [&record.key, &record.value].into_iter().flatten().map(Vec::len).sum();
-        Ok(Head { offset_delta: record.offset_delta, bytes })
+        Ok(RecordHead { offset_delta: record.offset_delta, bytes })
     }
 
     /// The record that it moved to.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::lanes::Wanted;
-use super::{Shared, check};
+use super::lanes::WantedPartition;
+use super::{SharedFetcher, check};
 use crate::kafka::connection::{Connection, REQUEST_TIMEOUT};
 use crate::kafka::error::KafkaError;
 use crate::kafka::message::NO_TOPIC_ID;
@@ -25,7 +25,7 @@ const LEAST_BYTES: i32 = 64 * 1024;
 const PARTITIONS_AT_ONCE: i32 = 4;
 
 /// Serves the lanes that a broker leads. Never ends.
-pub(super) async fn serve(shared: Arc<Shared>, broker: i32) {
+pub(super) async fn serve(shared: Arc<SharedFetcher>, broker: i32) {
     let mut wake = shared.changed.subscribe();
     let mut grace = GRACE;
     loop {
@@ -50,7 +50,7 @@ pub(super) async fn serve(shared: Arc<Shared>, broker: i32) {
 /// Works over one connection until it fails, has no lanes, or is held by a request for too few. Logs stay
 /// checked unless it fails.
 async fn work(
-    shared: &Shared,
+    shared: &SharedFetcher,
     broker: i32,
     connection: &Connection,
     wake: &mut watch::Receiver<()>,
@@ -92,10 +92,10 @@ async fn work(
 
 /// One fetch; None if it was given up because another lane wants to be requested.
 async fn ask(
-    shared: &Shared,
+    shared: &SharedFetcher,
     broker: i32,
     connection: &Connection,
-    wanted: &[Wanted],
+    wanted: &[WantedPartition],
     wake: &mut watch::Receiver<()>,
     grace: Duration,
 ) -> Result<Option<FetchAnswer>, KafkaError> {
@@ -115,10 +115,10 @@ async fn ask(
 }
 
 async fn fetch(
-    shared: &Shared,
+    shared: &SharedFetcher,
     broker: i32,
     connection: &Connection,
-    wanted: &[Wanted],
+    wanted: &[WantedPartition],
 ) -> Result<FetchAnswer, KafkaError> {
     let partitions: Vec<_> = wanted.iter().map(|wanted| wanted.from).collect();
     let (topic_id, brokers) = {

@@ -1,14 +1,18 @@
 //! Whether a log is the one that was read before, and whether the next offset is still in it.
 
-use super::Shared;
-use super::lanes::{Found, Unchecked};
+use super::SharedFetcher;
+use super::lanes::{LogCheck, Unchecked};
 use crate::kafka::connection::{Connection, REQUEST_TIMEOUT};
 use crate::kafka::error::KafkaError;
 use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::offsets::{OffsetAt, OffsetsCall, PartitionOffset};
 
 /// Checks the lanes of a broker that are new there, or were there when a connection failed.
-pub(super) async fn check(shared: &Shared, broker: i32, connection: &Connection) -> Result<(), KafkaError> {
+pub(super) async fn check(
+    shared: &SharedFetcher,
+    broker: i32,
+    connection: &Connection,
+) -> Result<(), KafkaError> {
     let unchecked = shared.lanes().unchecked(broker);
     if unchecked.is_empty() {
         return Ok(());
@@ -41,18 +45,18 @@ fn offset_of(answer: &[PartitionOffset], partition: i32, topic: &str) -> Result<
 
 /// The rule. Without topic ids only an end below what was read shows another log: one that was cut still begins where it
 /// began, a recreated one begins at 0.
-fn judge(lane: &Unchecked, earliest: i64, end: i64) -> Found {
+fn judge(lane: &Unchecked, earliest: i64, end: i64) -> LogCheck {
     let known = lane.known_id != NO_TOPIC_ID && lane.topic_id != NO_TOPIC_ID;
     if known && lane.known_id != lane.topic_id {
-        return Found::Another { at: earliest, end, why: "the topic was recreated" };
+        return LogCheck::Another { at: earliest, end, why: "the topic was recreated" };
     }
     if lane.next_offset > end {
         return match known || earliest > 0 {
-            true => Found::Another { at: end, end, why: "the log was truncated below what was read" },
-            false => Found::Another { at: earliest, end, why: "the topic was recreated" },
+            true => LogCheck::Another { at: end, end, why: "the log was truncated below what was read" },
+            false => LogCheck::Another { at: earliest, end, why: "the topic was recreated" },
         };
     }
-    if lane.next_offset < earliest { Found::Lost(earliest) } else { Found::TheSame }
+    if lane.next_offset < earliest { LogCheck::Lost(earliest) } else { LogCheck::TheSame }
 }
 
 #[cfg(test)]
@@ -62,15 +66,15 @@ mod tests {
     #[test]
     fn a_log_is_known_by_its_id_and_its_ends() {
         let (none, a, b) = (NO_TOPIC_ID, [1; 16], [2; 16]);
-        let another = |at, end, why| Found::Another { at, end, why };
+        let another = |at, end, why| LogCheck::Another { at, end, why };
         let (recreated, cut) = ("the topic was recreated", "the log was truncated below what was read");
         let cases = [
             // Known id, id now, next offset, earliest, end.
-            ((a, a, 50, 0, 100), Found::TheSame),
-            ((a, a, 100, 0, 100), Found::TheSame),
-            ((none, a, 50, 0, 100), Found::TheSame),
-            ((a, none, 50, 0, 100), Found::TheSame),
-            ((a, a, 50, 60, 100), Found::Lost(60)),
+            ((a, a, 50, 0, 100), LogCheck::TheSame),
+            ((a, a, 100, 0, 100), LogCheck::TheSame),
+            ((none, a, 50, 0, 100), LogCheck::TheSame),
+            ((a, none, 50, 0, 100), LogCheck::TheSame),
+            ((a, a, 50, 60, 100), LogCheck::Lost(60)),
             ((a, b, 50, 0, 100), another(0, 100, recreated)),
             ((a, b, 50, 60, 100), another(60, 100, recreated)),
             ((a, a, 50, 0, 40), another(40, 40, cut)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::turn::Part;
+use super::turn::AnswerPart;
 use super::{Event, span};
 use crate::engine::state::LogIdentity;
 use crate::error::Error;
@@ -22,7 +22,7 @@ const CAUGHT_UP_EVERY: Duration = Duration::from_secs(1);
 
 /// One partition.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct FetchLane {
     /// Its number among all lanes that there were.
     pub(super) id: u64,
     events: UnboundedSender<Event>,
@@ -57,7 +57,7 @@ pub(super) struct Leader {
     pub(super) topic_id: [u8; 16],
 }
 
-impl Lane {
+impl FetchLane {
     pub(super) fn new(
         events: UnboundedSender<Event>,
         outage: Outage,
@@ -119,7 +119,7 @@ impl Lane {
         bytes: &[u8],
         filled: bool,
         served: u64,
-    ) -> Option<Part> {
+    ) -> Option<AnswerPart> {
         self.outage.ok();
         self.backoff.reset();
         if fetched.records.is_empty() {
@@ -127,7 +127,7 @@ impl Lane {
             return None;
         }
         let span = span::of(bytes.get(fetched.records.clone())?);
-        let part = Part {
+        let part = AnswerPart {
             events: self.events.clone(),
             generation: self.generation,
             range: fetched.records,

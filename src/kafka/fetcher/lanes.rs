@@ -7,12 +7,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Event;
-use super::lane::{Lane, Leader};
-use super::turn::{Part, Turn};
+use super::lane::{FetchLane, Leader};
+use super::turn::{AnswerPart, Turn};
 use crate::config::OnDataLoss;
 use crate::engine::state::LogIdentity;
 use crate::error::Error;
-use crate::kafka::cluster::{Cluster, Metadata};
+use crate::kafka::cluster::{Cluster, ClusterMetadata};
 use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::message::NO_TOPIC_ID;
 use crate::kafka::message::fetch::{FetchAnswer, FetchFrom, FetchedPartition};
@@ -31,7 +31,7 @@ pub(super) struct Unchecked {
 
 /// What a check of the log has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum LogCheck {
     /// The log continues where reading stopped.
     TheSame,
     /// Records before this offset no longer exist.
@@ -42,7 +42,7 @@ pub(super) enum Found {
 
 /// One partition of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct WantedPartition {
     pub(super) from: FetchFrom,
     generation: u64,
 }
@@ -59,7 +59,7 @@ impl Unchecked {
 pub(super) struct Lanes {
     cluster: Arc<Cluster>,
     on_data_loss: OnDataLoss,
-    lanes: BTreeMap<i32, Lane>,
+    lanes: BTreeMap<i32, FetchLane>,
     /// Numbers lanes, their generations and their services.
     counter: u64,
 }
@@ -75,7 +75,7 @@ impl Lanes {
     }
 
     /// Takes a lane in; its number, which is its first generation, too.
-    pub(super) fn insert(&mut self, partition: i32, mut lane: Lane) -> u64 {
+    pub(super) fn insert(&mut self, partition: i32, mut lane: FetchLane) -> u64 {
         let id = self.count();
         (lane.id, lane.generation) = (id, id);
         self.lanes.insert(partition, lane);
@@ -89,7 +89,12 @@ impl Lanes {
     }
 
     /// Changes a lane, and voids earlier requests for it; returns its new generation.
-    pub(super) fn change(&mut self, partition: i32, id: u64, change: impl FnOnce(&mut Lane)) -> Option<u64> {
+    pub(super) fn change(
+        &mut self,
+        partition: i32,
+        id: u64,
+        change: impl FnOnce(&mut FetchLane),
+    ) -> Option<u64> {
         let generation = self.count();
         let lane = self.lanes.get_mut(&partition).filter(|lane| lane.id == id)?;
         change(lane);
@@ -124,7 +129,7 @@ impl Lanes {
 
     /// Takes all lanes from a broker.
     pub(super) fn strand_all(&mut self, broker: i32, error: &KafkaError) {
-        let led = |(partition, lane): (&i32, &Lane)| lane.is_led_by(broker).then_some(*partition);
+        let led = |(partition, lane): (&i32, &FetchLane)| lane.is_led_by(broker).then_some(*partition);
         let partitions: Vec<i32> = self.lanes.iter().filter_map(led).collect();
         self.strand_together(&partitions, error);
     }
@@ -157,7 +162,7 @@ impl Lanes {
     }
 
     /// Gives lanes without a broker to those that lead them; the brokers that got any.
-    pub(super) fn route(&mut self, metadata: &Metadata) -> Vec<i32> {
+    pub(super) fn route(&mut self, metadata: &ClusterMetadata) -> Vec<i32> {
         let now = Instant::now();
         let waiting: Vec<i32> = self
             .lanes
@@ -189,7 +194,7 @@ impl Lanes {
     /// No metadata came: the lanes that wait for a broker wait longer.
     pub(super) fn no_metadata(&mut self, error: &KafkaError) {
         let now = Instant::now();
-        let due = |(partition, lane): (&i32, &Lane)| {
+        let due = |(partition, lane): (&i32, &FetchLane)| {
             (lane.leader.is_none() && !lane.paused && lane.not_before <= now).then_some(*partition)
         };
         let partitions: Vec<i32> = self.lanes.iter().filter_map(due).collect();
@@ -198,7 +203,7 @@ impl Lanes {
 
     /// The lanes of a broker that are to be checked.
     pub(super) fn unchecked(&self, broker: i32) -> Vec<Unchecked> {
-        let unchecked = |(partition, lane): (&i32, &Lane)| {
+        let unchecked = |(partition, lane): (&i32, &FetchLane)| {
             let leader = lane.leader.filter(|leader| leader.broker == broker)?;
             (!lane.checked && !lane.paused).then_some(Unchecked {
                 partition: *partition,
@@ -212,7 +217,7 @@ impl Lanes {
     }
 
     /// Records what a check has shown.
-    pub(super) fn checked(&mut self, looked_at: &Unchecked, found: Found) {
+    pub(super) fn checked(&mut self, looked_at: &Unchecked, found: LogCheck) {
         let Unchecked { partition, topic_id, generation, .. } = *looked_at;
         match self.lanes.get_mut(&partition) {
             Some(lane) if lane.generation == generation => {
@@ -222,11 +227,11 @@ impl Lanes {
             _ => return,
         }
         match found {
-            Found::TheSame => {}
-            Found::Lost(to) => {
+            LogCheck::TheSame => {}
+            LogCheck::Lost(to) => {
                 self.lose(partition, to, "Kafka has deleted records before they were read");
             }
-            Found::Another { at, end, why } => self.start_over(partition, at, end, why),
+            LogCheck::Another { at, end, why } => self.start_over(partition, at, end, why),
         }
         if let Some(lane) = self.lanes.get(&partition) {
             lane.tell(Event::Recognised { topic_id });
@@ -261,9 +266,9 @@ impl Lanes {
     }
 
     /// What to ask a broker for, the one that waits longest first; and when more may be requested.
-    pub(super) fn wanted(&mut self, broker: i32) -> (Vec<Wanted>, Option<Instant>) {
+    pub(super) fn wanted(&mut self, broker: i32) -> (Vec<WantedPartition>, Option<Instant>) {
         let now = Instant::now();
-        let mut wanted: Vec<(u64, Wanted)> = Vec::new();
+        let mut wanted: Vec<(u64, WantedPartition)> = Vec::new();
         let mut later: Option<Instant> = None;
         for (partition, lane) in &mut self.lanes {
             let Some(leader) = lane.leader.filter(|leader| leader.broker == broker) else { continue };
@@ -282,7 +287,7 @@ impl Lanes {
                 last_epoch: lane.known.leader_epoch,
             };
             lane.asked = lane.generation;
-            wanted.push((lane.served, Wanted { from, generation: lane.generation }));
+            wanted.push((lane.served, WantedPartition { from, generation: lane.generation }));
         }
         wanted.sort_by_key(|(served, _)| *served);
         (wanted.into_iter().map(|(_, wanted)| wanted).collect(), later)
@@ -291,7 +296,7 @@ impl Lanes {
     /// Whether there is a lane of the broker that could be requested and is not.
     pub(super) fn wants_more(&self, broker: i32) -> bool {
         let now = Instant::now();
-        let is_due = |lane: &Lane| !lane.paused && lane.not_before <= now;
+        let is_due = |lane: &FetchLane| !lane.paused && lane.not_before <= now;
         self.lanes
             .values()
             .any(|lane| lane.is_led_by(broker) && is_due(lane) && lane.asked != lane.generation)
@@ -299,14 +304,14 @@ impl Lanes {
 
     /// The topic's id that a broker's lanes are read under.
     pub(super) fn topic_id(&self, broker: i32) -> [u8; 16] {
-        let led = |lane: &Lane| lane.leader.filter(|leader| leader.broker == broker);
+        let led = |lane: &FetchLane| lane.leader.filter(|leader| leader.broker == broker);
         self.lanes.values().find_map(led).map_or(NO_TOPIC_ID, |leader| leader.topic_id)
     }
 
     /// Takes an answer: moves lanes on and hands the records out. The bytes of records in it.
     pub(super) fn take(
         &mut self,
-        asked: &[Wanted],
+        asked: &[WantedPartition],
         answer: FetchAnswer,
         permit: OwnedSemaphorePermit,
     ) -> usize {
@@ -330,7 +335,7 @@ impl Lanes {
     }
 
     /// Moves one lane on; what the answer holds for it.
-    fn take_one(&mut self, fetched: FetchedPartition, bytes: &[u8], filled: bool) -> Option<Part> {
+    fn take_one(&mut self, fetched: FetchedPartition, bytes: &[u8], filled: bool) -> Option<AnswerPart> {
         let partition = fetched.partition;
         let what = format_args!("partition {partition} of topic {}", self.cluster.topic());
         if let Err(error) = KafkaError::check(fetched.error, None, what) {

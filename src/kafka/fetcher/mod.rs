@@ -1,9 +1,9 @@
 //! The records of all partitions of this process, over one connection a broker.
 //!
-//! Each partition has a [`Feed`], by which its owner gets [`Event`]s in the order of the log, and a lane, which says where
+//! Each partition has a [`PartitionFeed`], by which its owner gets [`Event`]s in the order of the log, and a lane, which says where
 //! to read on. One task routes lanes to the brokers that lead them; one a broker asks for all of its lanes in one
 //! request. While the records of one answer are in parsing the next is on its way, never more: so memory depends on
-//! [`Settings::fetch_bytes`] and not on the number of partitions. Who was served goes to the end of the row, so none
+//! [`FetchSettings::fetch_bytes`] and not on the number of partitions. Who was served goes to the end of the row, so none
 //! starves. A lane that is paused is not requested; without anything to read there is one long poll a broker.
 //!
 //! Before the first fetch, and after everything that fails, the log is checked: whether it is the one that was read before
@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::lane::Lane;
+use self::lane::FetchLane;
 use self::lanes::Lanes;
 pub use self::turn::Turn;
 use super::cluster::Cluster;
@@ -38,7 +38,7 @@ use crate::telemetry::log::Outage;
 
 /// What reading needs of the configuration.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct FetchSettings {
     /// Most bytes of answers held together, of all brokers; a single batch that is larger comes anyway.
     pub fetch_bytes: i32,
     /// How long a broker may hold back an answer while there is nothing.
@@ -92,9 +92,9 @@ pub enum Event {
 
 /// What all tasks of a fetcher share.
 #[derive(Debug)]
-struct Shared {
+struct SharedFetcher {
     cluster: Arc<Cluster>,
-    settings: Settings,
+    settings: FetchSettings,
     lanes: Mutex<Lanes>,
     /// Notified whenever a lane came, went, or has something else to wait for.
     changed: watch::Sender<()>,
@@ -102,7 +102,7 @@ struct Shared {
     parsing: Arc<Semaphore>,
 }
 
-impl Shared {
+impl SharedFetcher {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,14 +111,14 @@ impl Shared {
 /// Reads partitions. Dropping it ends its tasks.
 #[derive(Debug)]
 pub struct Fetcher {
-    shared: Arc<Shared>,
+    shared: Arc<SharedFetcher>,
     _tasks: JoinSet<()>,
 }
 
 impl Fetcher {
     /// Starts with no partition.
-    pub fn start(cluster: Arc<Cluster>, settings: Settings) -> Self {
-        let shared = Arc::new(Shared {
+    pub fn start(cluster: Arc<Cluster>, settings: FetchSettings) -> Self {
+        let shared = Arc::new(SharedFetcher {
             lanes: Mutex::new(Lanes::new(Arc::clone(&cluster), settings.on_data_loss)),
             cluster,
             settings,
@@ -131,21 +131,21 @@ impl Fetcher {
     }
 
     /// Reads a partition from `next_offset` on, of the log that was read before. A partition has one feed at a time.
-    pub fn open(&self, partition: i32, next_offset: i64, known: LogIdentity) -> Feed {
+    pub fn open(&self, partition: i32, next_offset: i64, known: LogIdentity) -> PartitionFeed {
         let (events, receiver) = mpsc::unbounded_channel();
         let topic = self.shared.cluster.topic();
         let outage = Outage::new(format!("partition {partition} of topic {topic}"));
-        let lane = Lane::new(events, outage.clone(), next_offset, known);
+        let lane = FetchLane::new(events, outage.clone(), next_offset, known);
         let id = self.shared.lanes().insert(partition, lane);
         self.shared.changed.send_replace(());
         let shared = Arc::clone(&self.shared);
-        Feed { partition, id, generation: id, paused: false, events: receiver, outage, shared }
+        PartitionFeed { partition, id, generation: id, paused: false, events: receiver, outage, shared }
     }
 }
 
 /// One partition's events. Dropping it ends the reading of the partition.
 #[derive(Debug)]
-pub struct Feed {
+pub struct PartitionFeed {
     partition: i32,
     /// The lane's number: another feed of the partition has another lane.
     id: u64,
@@ -154,10 +154,10 @@ pub struct Feed {
     paused: bool,
     events: mpsc::UnboundedReceiver<Event>,
     outage: Outage,
-    shared: Arc<Shared>,
+    shared: Arc<SharedFetcher>,
 }
 
-impl Feed {
+impl PartitionFeed {
     /// The next event. Cancelling the wait loses nothing.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
@@ -198,7 +198,7 @@ impl Feed {
         self.outage.clone()
     }
 
-    fn set(&mut self, change: impl FnOnce(&mut Lane)) {
+    fn set(&mut self, change: impl FnOnce(&mut FetchLane)) {
         if let Some(generation) = self.shared.lanes().change(self.partition, self.id, change) {
             self.generation = generation;
         }
@@ -206,7 +206,7 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for PartitionFeed {
     fn drop(&mut self) {
         self.shared.lanes().remove(self.partition, self.id);
         self.shared.changed.send_replace(());

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use super::{Shared, broker};
+use super::{SharedFetcher, broker};
 
 /// Routes lanes as they come and are lost. Never ends.
-pub(super) async fn route(shared: Arc<Shared>) {
+pub(super) async fn route(shared: Arc<SharedFetcher>) {
     let mut wake = shared.changed.subscribe();
     let mut serving = JoinSet::new();
     let mut served = BTreeSet::new();

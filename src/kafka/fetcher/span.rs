@@ -10,7 +10,7 @@ const LOOKED_AT: usize = 27;
 
 /// What whole batches span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct BatchSpan {
     /// After the last offset.
     pub(super) next_offset: i64,
     /// The epoch of the leader that took the last batch.
@@ -18,14 +18,14 @@ pub(super) struct Span {
 }
 
 /// The span of the whole batches in `bytes`; None if there is none.
-pub(super) fn of(mut bytes: &[u8]) -> Option<Span> {
+pub(super) fn of(mut bytes: &[u8]) -> Option<BatchSpan> {
     let mut span = None;
     while let Some(fields) = bytes.first_chunk::<LOOKED_AT>() {
         let length = usize::try_from(int32(fields, 8)).ok()?;
         let Some(rest) = bytes.get(LENGTH_END + length..) else { break };
         let base_offset = i64::from(int32(fields, 0)) << 32 | i64::from(int32(fields, 4) as u32);
         let next_offset = base_offset.checked_add(i64::from(int32(fields, 23)))?.checked_add(1)?;
-        span = Some(Span { next_offset, epoch: int32(fields, 12) });
+        span = Some(BatchSpan { next_offset, epoch: int32(fields, 12) });
         bytes = rest;
     }
     span
@@ -53,7 +53,7 @@ mod tests {
     fn whole_batches_span_and_a_cut_one_does_not() {
         let two = [batch(5 << 32, 9, 1), batch((5 << 32) + 10, 300_000, 2)].concat();
         let next_offset = (5 << 32) + 300_011;
-        assert_eq!(of(&two), Some(Span { next_offset, epoch: 2 }));
+        assert_eq!(of(&two), Some(BatchSpan { next_offset, epoch: 2 }));
         let cut = [two.clone(), batch(0, 0, 7)[..40].to_vec()].concat();
         assert_eq!(of(&cut), of(&two));
         assert_eq!(of(&two[..50]), None);

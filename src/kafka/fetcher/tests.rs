@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::config::Kafka;
-use crate::embedded::{Api, Broker, Fault, Options, RawBatch, Rule};
+use crate::embedded::{Api, Broker, Fault, FaultRule, Options, RawBatch};
 use crate::engine::state::LogIdentity;
 
 /// Longest wait for what must come.
@@ -19,7 +19,7 @@ async fn broker(partitions: i32) -> Broker {
 fn fetcher(broker: &Broker) -> Fetcher {
     let brokers = vec![broker.address().to_string()];
     let cluster = Cluster::new(Kafka { brokers, broker_map: vec![], topic: "t".into(), sasl: None });
-    let settings = Settings {
+    let settings = FetchSettings {
         fetch_bytes: 1 << 20,
         wait: Duration::from_secs(2),
         pause: Duration::from_millis(10),
@@ -33,7 +33,7 @@ fn append(broker: &Broker, partition: i32) {
     broker.append_unchecked("t", partition, &RawBatch::compacted_away(10, 0).encode()).unwrap();
 }
 
-async fn records(feed: &mut Feed) -> Turn {
+async fn records(feed: &mut PartitionFeed) -> Turn {
     let found = async {
         loop {
             if let Event::Records(turn) = feed.next().await.unwrap() {
@@ -69,7 +69,7 @@ async fn many_partitions_come_up_with_few_requests() {
 async fn a_slow_broker_is_read_however_often_another_partition_goes_on() {
     let broker = broker(2).await;
     append(&broker, 0);
-    broker.faults().arm(Rule::next(Api::Fetch, Fault::Delay(Duration::from_millis(250))).always());
+    broker.faults().arm(FaultRule::next(Api::Fetch, Fault::Delay(Duration::from_millis(250))).always());
     let fetcher = fetcher(&broker);
     let mut read = fetcher.open(0, 0, LogIdentity::UNKNOWN);
     let mut restless = fetcher.open(1, 0, LogIdentity::UNKNOWN);

@@ -15,7 +15,7 @@ use crate::kafka::batch::AbortedTransaction;
 
 /// What an answer holds of one partition.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct AnswerPart {
     /// Who gets it.
     pub(super) events: UnboundedSender<Event>,
     /// Which state of the lane asked for it; it is no use to a later one.
@@ -33,25 +33,25 @@ pub(super) struct Part {
 }
 
 /// An answer, and whose turn is still to come.
-struct Answer {
+struct PendingAnswer {
     bytes: Vec<u8>,
     /// The next one last.
-    waiting: Vec<Part>,
+    waiting: Vec<AnswerPart>,
     /// Given back with the bytes.
     _permit: OwnedSemaphorePermit,
 }
 
 /// One partition's turn with the bytes of an answer.
 pub struct Turn {
-    answer: Option<Box<Answer>>,
-    part: Part,
+    answer: Option<Box<PendingAnswer>>,
+    part: AnswerPart,
 }
 
 impl Turn {
     /// Hands an answer out; `parts` come to their turn in this order.
-    pub(super) fn begin(bytes: Vec<u8>, mut parts: Vec<Part>, permit: OwnedSemaphorePermit) {
+    pub(super) fn begin(bytes: Vec<u8>, mut parts: Vec<AnswerPart>, permit: OwnedSemaphorePermit) {
         parts.reverse();
-        pass_on(Box::new(Answer { bytes, waiting: parts, _permit: permit }));
+        pass_on(Box::new(PendingAnswer { bytes, waiting: parts, _permit: permit }));
     }
 
     /// The record batches.
@@ -106,7 +106,7 @@ impl fmt::Debug for Turn {
 }
 
 /// Gives the bytes to the next partition that is still there.
-fn pass_on(mut answer: Box<Answer>) {
+fn pass_on(mut answer: Box<PendingAnswer>) {
     while let Some(part) = answer.waiting.pop() {
         let events = part.events.clone();
         match events.send(Event::Records(Turn { answer: Some(answer), part })) {

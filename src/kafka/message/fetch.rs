@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use rskafka::protocol::api_key::ApiKey;
 
-use super::{Body, Call, READ_COMMITTED};
+use super::{AnswerBody, Call, READ_COMMITTED};
 use crate::kafka::batch::AbortedTransaction;
-use crate::kafka::wire::{Malformed, Reader, Writer};
+use crate::kafka::wire::{AnswerReader, MalformedAnswer, RequestWriter};
 
 /// The newest version that names the topic, for brokers that give it no id.
 pub const BY_NAME: i16 = 12;
@@ -78,7 +78,7 @@ impl<const NEWEST: i16> Call for FetchCall<'_, NEWEST> {
     const VERSIONS: (i16, i16) = (4, NEWEST);
     const FLEXIBLE_FROM: i16 = 12;
 
-    fn write(&self, to: &mut Writer<'_>) {
+    fn write(&self, to: &mut RequestWriter<'_>) {
         to.int32(-1);
         to.int32(self.max_wait_ms);
         to.int32(1);
@@ -107,7 +107,7 @@ impl<const NEWEST: i16> Call for FetchCall<'_, NEWEST> {
         to.tags();
     }
 
-    fn read(body: Body) -> Result<FetchAnswer, Malformed> {
+    fn read(body: AnswerBody) -> Result<FetchAnswer, MalformedAnswer> {
         let (error, partitions) = body.read(|from| {
             from.int32()?;
             let mut error = 0;
@@ -132,7 +132,7 @@ impl<const NEWEST: i16> Call for FetchCall<'_, NEWEST> {
 }
 
 impl<const NEWEST: i16> FetchCall<'_, NEWEST> {
-    fn write_partition(&self, to: &mut Writer<'_>, from: &FetchFrom) {
+    fn write_partition(&self, to: &mut RequestWriter<'_>, from: &FetchFrom) {
         to.int32(from.partition);
         if to.version >= 9 {
             to.int32(from.leader_epoch);
@@ -149,7 +149,7 @@ impl<const NEWEST: i16> FetchCall<'_, NEWEST> {
     }
 }
 
-fn read_partition(from: &mut Reader<'_>) -> Result<FetchedPartition, Malformed> {
+fn read_partition(from: &mut AnswerReader<'_>) -> Result<FetchedPartition, MalformedAnswer> {
     let (partition, error) = (from.int32()?, from.int16()?);
     from.int64()?;
     let last_stable_offset = from.int64()?;

@@ -2,8 +2,8 @@
 
 use rskafka::protocol::api_key::ApiKey;
 
-use super::{Body, Call};
-use crate::kafka::wire::{Malformed, Writer};
+use super::{AnswerBody, Call};
+use crate::kafka::wire::{MalformedAnswer, RequestWriter};
 
 /// Asks which broker keeps the offsets of a group.
 #[derive(Debug)]
@@ -29,12 +29,12 @@ impl Call for FindCoordinatorCall<'_> {
     const VERSIONS: (i16, i16) = (1, 2);
     const FLEXIBLE_FROM: i16 = 3;
 
-    fn write(&self, to: &mut Writer<'_>) {
+    fn write(&self, to: &mut RequestWriter<'_>) {
         to.string(self.group);
         to.int8(0);
     }
 
-    fn read(body: Body) -> Result<Coordinator, Malformed> {
+    fn read(body: AnswerBody) -> Result<Coordinator, MalformedAnswer> {
         body.read(|from| {
             from.int32()?;
             let error = from.int16()?;
@@ -65,7 +65,7 @@ impl Call for OffsetCommitCall<'_> {
     const VERSIONS: (i16, i16) = (2, 7);
     const FLEXIBLE_FROM: i16 = 8;
 
-    fn write(&self, to: &mut Writer<'_>) {
+    fn write(&self, to: &mut RequestWriter<'_>) {
         to.string(self.group);
         // No generation and no member: no partitions are shared through this group.
         to.int32(-1);
@@ -90,7 +90,7 @@ impl Call for OffsetCommitCall<'_> {
         });
     }
 
-    fn read(body: Body) -> Result<Self::Answer, Malformed> {
+    fn read(body: AnswerBody) -> Result<Self::Answer, MalformedAnswer> {
         body.read(|from| {
             if from.version >= 3 {
                 from.int32()?;

@@ -2,8 +2,8 @@
 
 use rskafka::protocol::api_key::ApiKey;
 
-use super::{Body, Call, NO_TOPIC_ID};
-use crate::kafka::wire::{Malformed, Reader, Writer};
+use super::{AnswerBody, Call, NO_TOPIC_ID};
+use crate::kafka::wire::{AnswerReader, MalformedAnswer, RequestWriter};
 
 /// Asks about one topic.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Call for MetadataCall<'_> {
     const VERSIONS: (i16, i16) = (4, 12);
     const FLEXIBLE_FROM: i16 = 9;
 
-    fn write(&self, to: &mut Writer<'_>) {
+    fn write(&self, to: &mut RequestWriter<'_>) {
         to.array(&[self.topic], |to, topic| {
             if to.version >= 10 {
                 to.uuid(NO_TOPIC_ID);
@@ -87,7 +87,7 @@ impl Call for MetadataCall<'_> {
         to.tags();
     }
 
-    fn read(body: Body) -> Result<MetadataAnswer, Malformed> {
+    fn read(body: AnswerBody) -> Result<MetadataAnswer, MalformedAnswer> {
         body.read(|from| {
             from.int32()?;
             let brokers = from.array(read_broker)?;
@@ -102,14 +102,14 @@ impl Call for MetadataCall<'_> {
     }
 }
 
-fn read_broker(from: &mut Reader<'_>) -> Result<BrokerNode, Malformed> {
+fn read_broker(from: &mut AnswerReader<'_>) -> Result<BrokerNode, MalformedAnswer> {
     let (id, host, port) = (from.int32()?, from.string()?.to_owned(), from.int32()?);
     from.nullable_string()?;
     from.tags()?;
     Ok(BrokerNode { id, host, port })
 }
 
-fn read_topic(from: &mut Reader<'_>) -> Result<TopicMetadata, Malformed> {
+fn read_topic(from: &mut AnswerReader<'_>) -> Result<TopicMetadata, MalformedAnswer> {
     let error = from.int16()?;
     let name = from.nullable_string()?.unwrap_or_default().to_owned();
     let id = if from.version >= 10 { from.uuid()? } else { NO_TOPIC_ID };
@@ -122,13 +122,13 @@ fn read_topic(from: &mut Reader<'_>) -> Result<TopicMetadata, Malformed> {
     Ok(TopicMetadata { error, name, id, partitions })
 }
 
-fn read_partition(from: &mut Reader<'_>) -> Result<PartitionMetadata, Malformed> {
+fn read_partition(from: &mut AnswerReader<'_>) -> Result<PartitionMetadata, MalformedAnswer> {
     let (error, partition, leader) = (from.int16()?, from.int32()?, from.int32()?);
     let leader_epoch = if from.version >= 7 { from.int32()? } else { -1 };
-    from.array(Reader::int32)?;
-    from.array(Reader::int32)?;
+    from.array(AnswerReader::int32)?;
+    from.array(AnswerReader::int32)?;
     if from.version >= 5 {
-        from.array(Reader::int32)?;
+        from.array(AnswerReader::int32)?;
     }
     from.tags()?;
     Ok(PartitionMetadata { error, partition, leader, leader_epoch })

@@ -1,6 +1,6 @@
 //! The calls to brokers, each a request and its answer in the versions that are supported here.
 //!
-//! A [`Call`] says what it writes and reads by `wire`; `Sent` and `Received` are the bridge to
+//! A [`Call`] says what it writes and reads by `wire`; `SentCall` and `Received` are the bridge to
 //! rskafka's messenger, which frames, numbers and negotiates. An answer keeps its bytes: record batches are given as
 //! ranges of them and never copied.
 
@@ -21,7 +21,7 @@ use rskafka::protocol::messages::{
 use rskafka::protocol::primitives::Int16;
 use rskafka::protocol::traits::ReadError;
 
-use super::wire::{Malformed, Reader, Writer};
+use super::wire::{AnswerReader, MalformedAnswer, RequestWriter};
 
 /// A topic's id where the broker gives none.
 pub const NO_TOPIC_ID: [u8; 16] = [0; 16];
@@ -43,15 +43,15 @@ pub trait Call {
     const FLEXIBLE_FROM: i16;
 
     /// Appends the request.
-    fn write(&self, to: &mut Writer<'_>);
+    fn write(&self, to: &mut RequestWriter<'_>);
 
     /// Reads the answer.
-    fn read(body: Body) -> Result<Self::Answer, Malformed>;
+    fn read(body: AnswerBody) -> Result<Self::Answer, MalformedAnswer>;
 }
 
 /// The bytes of an answer, behind its header.
 #[derive(Debug)]
-pub struct Body {
+pub struct AnswerBody {
     /// The whole frame.
     pub bytes: Vec<u8>,
     at: usize,
@@ -59,13 +59,13 @@ pub struct Body {
     flexible: bool,
 }
 
-impl Body {
+impl AnswerBody {
     /// Reads the whole answer with `read`.
     pub fn read<T>(
         &self,
-        read: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
-    ) -> Result<T, Malformed> {
-        let mut reader = Reader::new(&self.bytes, self.at, self.version, self.flexible);
+        read: impl FnOnce(&mut AnswerReader<'_>) -> Result<T, MalformedAnswer>,
+    ) -> Result<T, MalformedAnswer> {
+        let mut reader = AnswerReader::new(&self.bytes, self.at, self.version, self.flexible);
         let value = read(&mut reader)?;
         reader.tags()?;
         reader.end()?;
@@ -74,12 +74,12 @@ impl Body {
 }
 
 /// A call on its way to the messenger.
-pub(super) struct Sent<C>(pub(super) C);
+pub(super) struct SentCall<C>(pub(super) C);
 
 /// Its answer on the way back.
 pub(super) struct Received<C: Call>(pub(super) C::Answer);
 
-impl<C: Call> RequestBody for Sent<C> {
+impl<C: Call> RequestBody for SentCall<C> {
     type ResponseBody = Received<C>;
     const API_KEY: ApiKey = C::KEY;
     const API_VERSION_RANGE: ApiVersionRange =
@@ -87,10 +87,10 @@ impl<C: Call> RequestBody for Sent<C> {
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(C::FLEXIBLE_FROM));
 }
 
-impl<C: Call> WriteVersionedType<Vec<u8>> for Sent<C> {
+impl<C: Call> WriteVersionedType<Vec<u8>> for SentCall<C> {
     fn write_versioned(&self, to: &mut Vec<u8>, version: ApiVersion) -> Result<(), WriteVersionedError> {
         let version = version.0.0;
-        self.0.write(&mut Writer::new(to, version, version >= C::FLEXIBLE_FROM));
+        self.0.write(&mut RequestWriter::new(to, version, version >= C::FLEXIBLE_FROM));
         Ok(())
     }
 }
@@ -102,8 +102,8 @@ impl<C: Call> ReadVersionedType<Cursor<Vec<u8>>> for Received<C> {
         let bytes = std::mem::take(cursor.get_mut());
         // The messenger checks that all was read by comparing position and length: both are 0 now.
         cursor.set_position(0);
-        let body = Body { bytes, at, version, flexible: version >= C::FLEXIBLE_FROM };
+        let body = AnswerBody { bytes, at, version, flexible: version >= C::FLEXIBLE_FROM };
         let malformed = || ReadError::Malformed(format!("answer to {:?} version {version}", C::KEY).into());
-        C::read(body).map(Self).map_err(|Malformed| ReadVersionedError::ReadError(malformed()))
+        C::read(body).map(Self).map_err(|MalformedAnswer| ReadVersionedError::ReadError(malformed()))
     }
 }

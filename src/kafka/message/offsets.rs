@@ -2,8 +2,8 @@
 
 use rskafka::protocol::api_key::ApiKey;
 
-use super::{Body, Call, READ_COMMITTED, READ_UNCOMMITTED};
-use crate::kafka::wire::{Malformed, Writer};
+use super::{AnswerBody, Call, READ_COMMITTED, READ_UNCOMMITTED};
+use crate::kafka::wire::{MalformedAnswer, RequestWriter};
 
 /// Which offset is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Call for OffsetsCall<'_> {
     const VERSIONS: (i16, i16) = (2, 6);
     const FLEXIBLE_FROM: i16 = 6;
 
-    fn write(&self, to: &mut Writer<'_>) {
+    fn write(&self, to: &mut RequestWriter<'_>) {
         to.int32(-1);
         to.int8(if self.at == OffsetAt::End { READ_UNCOMMITTED } else { READ_COMMITTED });
         to.array(&[self.topic], |to, topic| {
@@ -76,7 +76,7 @@ impl Call for OffsetsCall<'_> {
         to.tags();
     }
 
-    fn read(body: Body) -> Result<Self::Answer, Malformed> {
+    fn read(body: AnswerBody) -> Result<Self::Answer, MalformedAnswer> {
         body.read(|from| {
             from.int32()?;
             let topics = from.array(|from| {

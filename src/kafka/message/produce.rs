@@ -2,8 +2,8 @@
 
 use rskafka::protocol::api_key::ApiKey;
 
-use super::{Body, Call};
-use crate::kafka::wire::{Malformed, Writer};
+use super::{AnswerBody, Call};
+use crate::kafka::wire::{MalformedAnswer, RequestWriter};
 
 /// Appends one batch; acknowledged by all in-sync replicas.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Call for ProduceCall<'_> {
     const VERSIONS: (i16, i16) = (3, 8);
     const FLEXIBLE_FROM: i16 = 9;
 
-    fn write(&self, to: &mut Writer<'_>) {
+    fn write(&self, to: &mut RequestWriter<'_>) {
         to.null_string();
         to.int16(-1);
         to.int32(self.timeout_ms);
@@ -49,7 +49,7 @@ impl Call for ProduceCall<'_> {
         });
     }
 
-    fn read(body: Body) -> Result<ProduceAnswer, Malformed> {
+    fn read(body: AnswerBody) -> Result<ProduceAnswer, MalformedAnswer> {
         body.read(|from| {
             let topics = from.array(|from| {
                 from.string()?;
@@ -72,7 +72,7 @@ impl Call for ProduceCall<'_> {
                 })
             })?;
             from.int32()?;
-            topics.into_iter().flatten().next().ok_or(Malformed)
+            topics.into_iter().flatten().next().ok_or(MalformedAnswer)
         })
     }
 }
@@ -98,13 +98,13 @@ impl Call for InitProducerIdCall {
     const VERSIONS: (i16, i16) = (0, 1);
     const FLEXIBLE_FROM: i16 = 2;
 
-    fn write(&self, to: &mut Writer<'_>) {
+    fn write(&self, to: &mut RequestWriter<'_>) {
         to.null_string();
         // Only transactions have a time-out.
         to.int32(i32::MAX);
     }
 
-    fn read(body: Body) -> Result<ProducerId, Malformed> {
+    fn read(body: AnswerBody) -> Result<ProducerId, MalformedAnswer> {
         body.read(|from| {
             from.int32()?;
             Ok(ProducerId { error: from.int16()?, id: from.int64()?, epoch: from.int16()? })

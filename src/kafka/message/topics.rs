@@ -2,8 +2,8 @@
 
 use rskafka::protocol::api_key::ApiKey;
 
-use super::{Body, Call};
-use crate::kafka::wire::{Malformed, Reader, Writer};
+use super::{AnswerBody, Call};
+use crate::kafka::wire::{AnswerReader, MalformedAnswer, RequestWriter};
 
 /// The broker's own default, from version 4 on.
 const DEFAULT_REPLICATION: i16 = -1;
@@ -34,7 +34,7 @@ impl Call for CreateTopicCall<'_> {
     const VERSIONS: (i16, i16) = (2, 5);
     const FLEXIBLE_FROM: i16 = 5;
 
-    fn write(&self, to: &mut Writer<'_>) {
+    fn write(&self, to: &mut RequestWriter<'_>) {
         to.array(&[self.topic], |to, topic| {
             to.string(topic);
             to.int32(self.partitions);
@@ -49,7 +49,7 @@ impl Call for CreateTopicCall<'_> {
         to.tags();
     }
 
-    fn read(body: Body) -> Result<CreateTopicAnswer, Malformed> {
+    fn read(body: AnswerBody) -> Result<CreateTopicAnswer, MalformedAnswer> {
         body.read(|from| {
             from.int32()?;
             let topics = from.array(|from| {
@@ -62,13 +62,13 @@ impl Call for CreateTopicCall<'_> {
                 from.tags()?;
                 Ok(CreateTopicAnswer { error, message })
             })?;
-            topics.into_iter().next().ok_or(Malformed)
+            topics.into_iter().next().ok_or(MalformedAnswer)
         })
     }
 }
 
 /// Steps over what the topic was made with: partitions, replicas, settings.
-fn read_made(from: &mut Reader<'_>) -> Result<(), Malformed> {
+fn read_made(from: &mut AnswerReader<'_>) -> Result<(), MalformedAnswer> {
     from.int32()?;
     from.int16()?;
     from.array(|from| {

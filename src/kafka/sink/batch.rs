@@ -14,13 +14,13 @@ use std::time::Instant;
 /// Bytes of the longest number in a record.
 const LONGEST_VARINT: usize = 5;
 /// What is remembered of a record beside its form, at most.
-const BOOKKEEPING: usize = size_of::<Entry>() + size_of::<(Instant, u32)>();
+const BOOKKEEPING: usize = size_of::<RecordSpan>() + size_of::<(Instant, u32)>();
 
 /// Records of one partition, in order.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct UnsentBatch {
     records: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<RecordSpan>,
     /// When records were due, and how many in a row were due then: at full speed that is hundreds.
     due: Vec<(Instant, u32)>,
 }
@@ -28,7 +28,7 @@ pub struct Batch {
 /// Where the parts of a record are. A batch is far below 4 GiB: a record may be larger than the limit, but sources bound
 /// what they read.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct RecordSpan {
     /// 0 is no key. It ends where the length of the value starts.
     key_bytes: u32,
     value_start: u32,
@@ -36,7 +36,7 @@ struct Entry {
     value_end: u32,
 }
 
-impl Batch {
+impl UnsentBatch {
     /// How many records.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -52,7 +52,7 @@ impl Batch {
         self.entries.iter().map(|entry| self.value(entry))
     }
 
-    fn value(&self, entry: &Entry) -> &[u8] {
+    fn value(&self, entry: &RecordSpan) -> &[u8] {
         &self.records[entry.value_start as usize..entry.value_end as usize]
     }
 
@@ -110,7 +110,7 @@ impl Batch {
         self.records.extend_from_slice(value);
         let value_end = self.records.len() as u32;
         self.records.push(0);
-        self.entries.push(Entry { key_bytes: key.len() as u32, value_start, value_end });
+        self.entries.push(RecordSpan { key_bytes: key.len() as u32, value_start, value_end });
         match self.due.last_mut() {
             Some((last, count)) if *last == due => *count += 1,
             _ => self.due.push((due, 1)),
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn records_come_back_whole_and_in_halves() {
         let due = Instant::now();
-        let mut batch = Batch::default();
+        let mut batch = UnsentBatch::default();
         let mut expected = Vec::new();
         // Lengths around the limits of a varint's bytes.
         for (i, bytes) in (0_u64..).zip([0, 1, 63, 64, 65, 8191, 8192, 300, 0]) {
@@ -208,7 +208,7 @@ mod tests {
             assert!(batch.held_bytes() - before <= most_bytes(&key, &value));
             expected.push(((!key.is_empty()).then_some(key), value));
         }
-        let records = |batch: &Batch| -> Vec<_> {
+        let records = |batch: &UnsentBatch| -> Vec<_> {
             batch.records().map(|(key, value)| (key.map(<[u8]>::to_vec), value.to_vec())).collect()
         };
         assert_eq!(records(&batch), expected);

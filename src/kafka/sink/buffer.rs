@@ -13,11 +13,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::batch::{self, Batch};
+use super::batch::{self, UnsentBatch};
 
 /// How much a partition may hold.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct BufferLimits {
     /// A batch is handed out when it has reached this.
     pub(super) batch_bytes: usize,
     /// Nothing more is accepted beyond this.
@@ -42,7 +42,7 @@ pub(super) enum Pushed {
 #[derive(Debug)]
 pub(super) enum Next {
     /// Send this.
-    Send(Batch),
+    Send(UnsentBatch),
     /// Look again at this time.
     At(Instant),
     /// Wait for a record.
@@ -51,15 +51,15 @@ pub(super) enum Next {
 
 #[derive(Debug)]
 pub(super) struct Buffer {
-    limits: Limits,
+    limits: BufferLimits,
     /// Where the grid of lingering starts.
     epoch: Instant,
-    open: Batch,
-    ready: VecDeque<Batch>,
+    open: UnsentBatch,
+    ready: VecDeque<UnsentBatch>,
     /// When to send the open batch; None until the sender has looked.
     send_at: Option<Instant>,
     /// Memory to use again for the next batch.
-    spare: Option<Batch>,
+    spare: Option<UnsentBatch>,
     held_bytes: usize,
     /// Batches that are with the sender.
     handed_out: usize,
@@ -76,11 +76,11 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new(limits: Limits, epoch: Instant) -> Self {
+    pub(super) fn new(limits: BufferLimits, epoch: Instant) -> Self {
         Self {
             limits,
             epoch,
-            open: Batch::default(),
+            open: UnsentBatch::default(),
             ready: VecDeque::new(),
             send_at: None,
             spare: None,
@@ -125,7 +125,7 @@ impl Buffer {
     }
 
     /// Takes the open batch out and opens the next.
-    fn next_batch(&mut self) -> Batch {
+    fn next_batch(&mut self) -> UnsentBatch {
         let fresh = self.spare.take().unwrap_or_else(|| self.open.another());
         self.batch_number += 1;
         self.send_at = None;
@@ -173,7 +173,7 @@ impl Buffer {
     }
 
     /// A batch that was handed out is dealt with.
-    pub(super) fn release(&mut self, mut batch: Batch) {
+    pub(super) fn release(&mut self, mut batch: UnsentBatch) {
         self.held_bytes -= batch.held_bytes();
         self.handed_out -= 1;
         self.pending -= batch.len();
@@ -185,8 +185,8 @@ impl Buffer {
     }
 
     /// A batch that was handed out was divided: its halves will be released in its place.
-    pub(super) fn divided(&mut self, batch: &Batch, halves: &[Batch; 2]) {
-        self.held_bytes += halves.iter().map(Batch::held_bytes).sum::<usize>();
+    pub(super) fn divided(&mut self, batch: &UnsentBatch, halves: &[UnsentBatch; 2]) {
+        self.held_bytes += halves.iter().map(UnsentBatch::held_bytes).sum::<usize>();
         self.held_bytes -= batch.held_bytes();
         self.handed_out += 1;
     }
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     const LINGER: Duration = Duration::from_millis(5);
-    const LIMITS: Limits = Limits { batch_bytes: 300, held_bytes: 700, linger: LINGER };
+    const LIMITS: BufferLimits = BufferLimits { batch_bytes: 300, held_bytes: 700, linger: LINGER };
 
     /// An empty buffer, and the start of its grid.
     fn buffer() -> (Buffer, Instant) {
@@ -226,7 +226,7 @@ mod tests {
         (Buffer::new(LIMITS, epoch), epoch)
     }
 
-    fn send(next: Next) -> Batch {
+    fn send(next: Next) -> UnsentBatch {
         match next {
             Next::Send(batch) => batch,
             other => panic!("{other:?}"),
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn without_linger_a_record_goes_at_once() {
         let t = Instant::now();
-        let mut buffer = Buffer::new(Limits { linger: Duration::ZERO, ..LIMITS }, t);
+        let mut buffer = Buffer::new(BufferLimits { linger: Duration::ZERO, ..LIMITS }, t);
         buffer.push(b"", b"v", t + LINGER);
         assert_eq!(send(buffer.next(t + LINGER)).len(), 1);
     }

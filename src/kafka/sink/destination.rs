@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::encode::Encoded;
-use super::sender::{Answer, Destination};
+use super::sender::{Acknowledgement, Destination};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::{ErrorKind, KafkaError};
@@ -75,7 +75,7 @@ impl Destination for ToKafka {
         }
     }
 
-    fn append(&mut self, batch: Arc<Encoded>) -> Answer {
+    fn append(&mut self, batch: Arc<Encoded>) -> Acknowledgement {
         let (cluster, partition) = (Arc::clone(&self.cluster), self.partition);
         let leader = self.leader.clone();
         Box::pin(async move {

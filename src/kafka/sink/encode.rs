@@ -10,7 +10,7 @@ use rskafka::protocol::record::{
 };
 use rskafka::protocol::traits::WriteType;
 
-use super::batch::Batch;
+use super::batch::UnsentBatch;
 use crate::config::Compression;
 use crate::kafka::crc32c;
 use crate::kafka::error::{ErrorKind, KafkaError};
@@ -25,7 +25,7 @@ const CHECKSUM_END: usize = 21;
 
 /// The producer of a batch, and its sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number {
+pub(super) struct BatchSequence {
     /// The producer's id; -1 for none.
     pub(super) producer_id: i64,
     /// Its epoch.
@@ -34,7 +34,7 @@ pub(super) struct Number {
     pub(super) sequence: i32,
 }
 
-impl Number {
+impl BatchSequence {
     /// Of a broker that knows no batch again.
     pub(super) const NONE: Self = Self { producer_id: -1, epoch: -1, sequence: -1 };
 
@@ -48,7 +48,7 @@ impl Number {
 #[derive(Debug)]
 pub(super) enum Encoded {
     /// A header, and the records of the batch itself.
-    Plain([u8; HEADER_BYTES], Arc<Batch>),
+    Plain([u8; HEADER_BYTES], Arc<UnsentBatch>),
     /// All of it.
     Compressed(Vec<u8>),
 }
@@ -65,8 +65,8 @@ impl Encoded {
 
 /// Encodes a batch whose records are all stamped with this time, ms since 1970.
 pub(super) fn encode(
-    batch: &Arc<Batch>,
-    number: Number,
+    batch: &Arc<UnsentBatch>,
+    number: BatchSequence,
     timestamp_ms: i64,
     compression: Compression,
 ) -> Result<Encoded, KafkaError> {
@@ -80,7 +80,7 @@ pub(super) fn encode(
     compressed(batch, number, timestamp_ms, codec).map(Encoded::Compressed)
 }
 
-fn header(batch: &Batch, number: Number, timestamp_ms: i64) -> [u8; HEADER_BYTES] {
+fn header(batch: &UnsentBatch, number: BatchSequence, timestamp_ms: i64) -> [u8; HEADER_BYTES] {
     // A batch is far below 2 GiB, and so is the number of its records.
     let count = i32::try_from(batch.len()).unwrap_or(i32::MAX);
     let length = i32::try_from(HEADER_BYTES - LENGTH_END + batch.bytes().len()).unwrap_or(i32::MAX);
@@ -103,8 +103,8 @@ fn header(batch: &Batch, number: Number, timestamp_ms: i64) -> [u8; HEADER_BYTES
 }
 
 fn compressed(
-    batch: &Batch,
-    number: Number,
+    batch: &UnsentBatch,
+    number: BatchSequence,
     timestamp_ms: i64,
     compression: RecordBatchCompression,
 ) -> Result<Vec<u8>, KafkaError> {
@@ -145,12 +145,12 @@ mod tests {
 
     use super::*;
 
-    const NUMBER: Number = Number { producer_id: 7, epoch: 1, sequence: 40 };
+    const NUMBER: BatchSequence = BatchSequence { producer_id: 7, epoch: 1, sequence: 40 };
     const STAMP_MS: i64 = 1_748_736_000_000;
 
-    fn batch(records: usize) -> Arc<Batch> {
+    fn batch(records: usize) -> Arc<UnsentBatch> {
         let now = Instant::now();
-        let mut batch = Batch::default();
+        let mut batch = UnsentBatch::default();
         for i in 0..records {
             let key = if i % 3 == 0 { Vec::new() } else { i.to_string().into_bytes() };
             batch.push(&key, &vec![b'v'; i * 7 % 300], now);

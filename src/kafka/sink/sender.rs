@@ -17,9 +17,9 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::batch::Batch;
-use super::encode::{Encoded, Number, encode};
-use super::{Lane, Shared};
+use super::batch::UnsentBatch;
+use super::encode::{BatchSequence, Encoded, encode};
+use super::{SharedSink, SinkLane};
 use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::message::produce::ProducerId;
 use crate::time::now_ms;
@@ -30,7 +30,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
 /// A request under way.
-pub(super) type Answer = Pin<Box<dyn Future<Output = Result<(), KafkaError>> + Send>>;
+pub(super) type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), KafkaError>> + Send>>;
 
 /// Where the batches of one partition go. Kafka, or a test.
 pub(super) trait Destination: Send + 'static {
@@ -42,7 +42,7 @@ pub(super) trait Destination: Send + 'static {
 
     /// Appends a batch and waits until all replicas have it; an error leaves open whether it was appended. Requests are
     /// made in the order in which they are first polled.
-    fn append(&mut self, batch: Arc<Encoded>) -> Answer;
+    fn append(&mut self, batch: Arc<Encoded>) -> Acknowledgement;
 
     /// The leader is another one, or its connection is of no more use.
     fn lost(&mut self);
@@ -52,17 +52,17 @@ pub(super) trait Destination: Send + 'static {
 }
 
 /// A batch, or a part of one, on its way.
-struct Part {
-    batch: Arc<Batch>,
+struct SentPart {
+    batch: Arc<UnsentBatch>,
     /// None: to be numbered and encoded yet.
-    encoded: Option<(Arc<Encoded>, Number)>,
+    encoded: Option<(Arc<Encoded>, BatchSequence)>,
     /// None: not sent.
-    answer: Option<Answer>,
+    answer: Option<Acknowledgement>,
     result: Option<Result<(), KafkaError>>,
 }
 
-impl Part {
-    fn new(batch: Batch) -> Self {
+impl SentPart {
+    fn new(batch: UnsentBatch) -> Self {
         Self { batch: Arc::new(batch), encoded: None, answer: None, result: None }
     }
 }
@@ -81,22 +81,22 @@ enum Numbering {
 
 /// Sends the batches of one partition.
 pub(super) struct Sender<D> {
-    lane: Arc<Lane>,
-    shared: Arc<Shared>,
+    lane: Arc<SinkLane>,
+    shared: Arc<SharedSink>,
     destination: D,
     numbering: Numbering,
     /// In the order of the log.
-    parts: VecDeque<Part>,
+    parts: VecDeque<SentPart>,
     /// Something failed: one request at a time.
     careful: bool,
     backoff: Duration,
 }
 
 /// The sink has failed, or is gone.
-struct Ended;
+struct SinkEnded;
 
 impl<D: Destination> Sender<D> {
-    pub(super) fn new(lane: Arc<Lane>, shared: Arc<Shared>, destination: D) -> Self {
+    pub(super) fn new(lane: Arc<SinkLane>, shared: Arc<SharedSink>, destination: D) -> Self {
         Self {
             lane,
             shared,
@@ -113,7 +113,7 @@ impl<D: Destination> Sender<D> {
         while self.step().await.is_ok() {}
     }
 
-    async fn step(&mut self) -> Result<(), Ended> {
+    async fn step(&mut self) -> Result<(), SinkEnded> {
         let several = matches!(self.numbering, Numbering::By { known: true, .. });
         let room = !self.careful && self.parts.len() < if several { IN_FLIGHT } else { 1 };
         let under_way = !self.parts.is_empty();
@@ -121,14 +121,14 @@ impl<D: Destination> Sender<D> {
             biased;
             () = front_answered(&mut self.parts), if under_way => self.take_answers().await,
             batch = self.lane.next_batch(), if room => {
-                self.parts.push_back(Part::new(batch));
+                self.parts.push_back(SentPart::new(batch));
                 self.send_last().await
             }
         }
     }
 
     /// Sends the part that came last, if all before it are under way.
-    async fn send_last(&mut self) -> Result<(), Ended> {
+    async fn send_last(&mut self) -> Result<(), SinkEnded> {
         let last = self.parts.len() - 1;
         match self.send(last).await {
             Ok(()) => Ok(()),
@@ -162,7 +162,7 @@ impl<D: Destination> Sender<D> {
     }
 
     /// The sequence number of the next batch, which has `records` records.
-    async fn number(&mut self, records: usize) -> Result<Number, KafkaError> {
+    async fn number(&mut self, records: usize) -> Result<BatchSequence, KafkaError> {
         if let Numbering::Unknown = self.numbering {
             self.numbering = match self.destination.producer_id().await? {
                 Some(id) => Numbering::By { id, next: 0, known: false },
@@ -172,8 +172,8 @@ impl<D: Destination> Sender<D> {
                 }
             };
         }
-        let Numbering::By { id, next, .. } = &mut self.numbering else { return Ok(Number::NONE) };
-        let number = Number { producer_id: id.id, epoch: id.epoch, sequence: *next };
+        let Numbering::By { id, next, .. } = &mut self.numbering else { return Ok(BatchSequence::NONE) };
+        let number = BatchSequence { producer_id: id.id, epoch: id.epoch, sequence: *next };
         // Sequence numbers wrap to 0 after the greatest.
         let count = i32::try_from(records).unwrap_or(i32::MAX);
         *next = next.checked_add(count).unwrap_or_else(|| count - (i32::MAX - *next) - 1);
@@ -181,7 +181,7 @@ impl<D: Destination> Sender<D> {
     }
 
     /// Takes the answers that are there, in order, up to the first failure.
-    async fn take_answers(&mut self) -> Result<(), Ended> {
+    async fn take_answers(&mut self) -> Result<(), SinkEnded> {
         while let Some(result) = self.parts.front_mut().and_then(|part| part.result.take()) {
             match result {
                 Ok(()) => self.appended(),
@@ -208,8 +208,8 @@ impl<D: Destination> Sender<D> {
         self.careful &= !self.parts.is_empty();
     }
 
-    fn done_with(&self, part: Part) {
-        let Part { batch, encoded, answer, .. } = part;
+    fn done_with(&self, part: SentPart) {
+        let SentPart { batch, encoded, answer, .. } = part;
         // They share the batch.
         drop((encoded, answer));
         if let Some(batch) = Arc::into_inner(batch) {
@@ -220,7 +220,7 @@ impl<D: Destination> Sender<D> {
 
     /// The first part that is not acknowledged was refused, or its result is unknown: brings it and all behind it to an
     /// end, one by one.
-    async fn failed(&mut self, error: KafkaError) -> Result<(), Ended> {
+    async fn failed(&mut self, error: KafkaError) -> Result<(), SinkEnded> {
         self.careful = true;
         self.settle_others().await;
         let mut error = Some(error);
@@ -282,7 +282,7 @@ impl<D: Destination> Sender<D> {
     }
 
     /// Does what an error of the first part asks for, so that it can be sent again; it may be split or dropped.
-    async fn deal_with(&mut self, error: KafkaError) -> Result<(), Ended> {
+    async fn deal_with(&mut self, error: KafkaError) -> Result<(), SinkEnded> {
         match error.kind {
             ErrorKind::TooLarge | ErrorKind::Rejected => {
                 self.split_or_drop(&error);
@@ -298,7 +298,7 @@ impl<D: Destination> Sender<D> {
         }
         if self.shared.is_fatal(&error) {
             self.shared.fail(error);
-            return Err(Ended);
+            return Err(SinkEnded);
         }
         // A broker that cannot be reached is reported by the cluster. What lasts although the cluster is there is reported
         // here: for example too few replicas.
@@ -338,13 +338,13 @@ impl<D: Destination> Sender<D> {
         buffer.divided(&part.batch, &halves);
         drop(buffer);
         for half in halves.into_iter().rev() {
-            self.parts.push_front(Part::new(half));
+            self.parts.push_front(SentPart::new(half));
         }
     }
 }
 
 /// Polls a part's request; whether it is still under way.
-fn poll_part(part: &mut Part, context: &mut std::task::Context<'_>) -> bool {
+fn poll_part(part: &mut SentPart, context: &mut std::task::Context<'_>) -> bool {
     if let Some(answer) = &mut part.answer
         && let Poll::Ready(result) = answer.as_mut().poll(context)
     {
@@ -354,7 +354,7 @@ fn poll_part(part: &mut Part, context: &mut std::task::Context<'_>) -> bool {
 }
 
 /// Polls every request once, in order.
-async fn poll_all(parts: &mut VecDeque<Part>) {
+async fn poll_all(parts: &mut VecDeque<SentPart>) {
     poll_fn(|context| {
         for part in parts.iter_mut() {
             poll_part(part, context);
@@ -365,7 +365,7 @@ async fn poll_all(parts: &mut VecDeque<Part>) {
 }
 
 /// Waits for the answer to the first part, and keeps all others going.
-async fn front_answered(parts: &mut VecDeque<Part>) {
+async fn front_answered(parts: &mut VecDeque<SentPart>) {
     poll_fn(|context| {
         for part in parts.iter_mut() {
             poll_part(part, context);

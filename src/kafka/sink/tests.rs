@@ -7,7 +7,7 @@ use rskafka::protocol::record::{ControlBatchOrRecords, RecordBatch};
 use rskafka::protocol::traits::ReadType;
 
 use super::encode::Encoded;
-use super::sender::Answer;
+use super::sender::Acknowledgement;
 use super::*;
 use crate::kafka::message::produce::ProducerId;
 
@@ -96,7 +96,7 @@ impl Destination for Part {
         Ok((!script.unnumbered).then_some(ProducerId { error: 0, id: script.ids, epoch: 0 }))
     }
 
-    fn append(&mut self, batch: Arc<Encoded>) -> Answer {
+    fn append(&mut self, batch: Arc<Encoded>) -> Acknowledgement {
         let part = self.clone();
         Box::pin(async move {
             let answer = part.script().append(&batch.parts().concat());
@@ -113,7 +113,8 @@ impl Destination for Part {
     }
 }
 
-const LIMITS: Limits = Limits { batch_bytes: 1000, held_bytes: 6000, linger: Duration::from_secs(3600) };
+const LIMITS: BufferLimits =
+    BufferLimits { batch_bytes: 1000, held_bytes: 6000, linger: Duration::from_secs(3600) };
 
 fn sink(partitions: usize) -> (Sink, Vec<Part>) {
     let scripted: Vec<Part> = (0..partitions).map(|_| Part::default()).collect();

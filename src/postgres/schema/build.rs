@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::found::Found;
+use super::found::ExistingSchema;
 use super::layout::{self, SCHEMA_VERSION};
 use super::{SetupError, refuse_duplicates};
 use crate::error::Error;
@@ -33,14 +33,18 @@ const TURN_PAUSE: Duration = Duration::from_millis(200);
 const REMIND: Duration = Duration::from_secs(10);
 
 /// Creates what is missing, or nothing at all if the summary has rows that prevent it.
-pub(super) async fn build(session: &Session, found: &Found, stations: bool) -> Result<(), SetupError> {
+pub(super) async fn build(
+    session: &Session,
+    found: &ExistingSchema,
+    stations: bool,
+) -> Result<(), SetupError> {
     if found.has_table("weather_summary") && found.index(layout::UNIQUE_WINDOW).is_none() {
         crate::info!("checking weather_summary for duplicate windows");
         refuse_duplicates(session).await?;
     }
     let mut made = make_tables(session, stations).await?;
     made.extend(change_summary(session, stations).await?);
-    if !Found::look(session, stations).await?.missing().is_empty() {
+    if !ExistingSchema::look(session, stations).await?.missing().is_empty() {
         made.extend(make_indexes(session, stations).await?);
     }
     let raise = "UPDATE weather_pipeline SET schema_version = $1 WHERE schema_version < $1";
@@ -65,7 +69,7 @@ async fn make_tables(session: &Session, stations: bool) -> Result<Vec<String>, S
 async fn make_tables_in_transaction(session: &Session, stations: bool) -> Result<Vec<String>, SetupError> {
     let client = &session.client;
     session.call_for_long(client.execute("SELECT pg_advisory_xact_lock($1)", &[&TABLES_LOCK])).await?;
-    let found = Found::look(session, stations).await?;
+    let found = ExistingSchema::look(session, stations).await?;
     let mut made = Vec::new();
     for (table, statement) in layout::tables_with(stations) {
         if found.has_table(table) {
@@ -90,7 +94,7 @@ async fn make_tables_in_transaction(session: &Session, stations: bool) -> Result
 
 /// Step 2; what was made, by name.
 async fn change_summary(session: &Session, stations: bool) -> Result<Vec<String>, SetupError> {
-    let found = Found::look(session, stations).await?;
+    let found = ExistingSchema::look(session, stations).await?;
     let mut made = Vec::new();
     let columns: Vec<_> =
         found.missing_columns().into_iter().filter(|(table, ..)| *table == "weather_summary").collect();
@@ -177,7 +181,7 @@ async fn take_turn(session: &Session) -> Result<(), Failure> {
 }
 
 async fn make_indexes_in_turn(session: &Session, stations: bool) -> Result<Vec<String>, SetupError> {
-    let found = Found::look(session, stations).await?;
+    let found = ExistingSchema::look(session, stations).await?;
     let mut made = Vec::new();
     for (name, table, columns) in layout::indexes_with(stations) {
         match found.index(name) {

@@ -25,16 +25,16 @@ pub struct Days {
 }
 
 /// What differs between the two views.
-struct View {
+struct DayView {
     name: &'static str,
     table: &'static str,
     /// Columns behind the day by which rows are kept apart.
     keys: &'static str,
 }
 
-const DAILY: View = View { name: "weather_daily", table: "weather_partial", keys: "" };
-const STATION_DAILY: View =
-    View { name: "weather_station_daily", table: "weather_station_partial", keys: ", station" };
+const DAILY: DayView = DayView { name: "weather_daily", table: "weather_partial", keys: "" };
+const STATION_DAILY: DayView =
+    DayView { name: "weather_station_daily", table: "weather_station_partial", keys: ", station" };
 
 impl Days {
     /// As a process is asked to.
@@ -68,7 +68,7 @@ impl Days {
     }
 
     /// Inside: why they cannot be made.
-    async fn make_each(&self, session: &Session, views: &[View]) -> Result<Result<(), String>, Failure> {
+    async fn make_each(&self, session: &Session, views: &[DayView]) -> Result<Result<(), String>, Failure> {
         if !self.zone.has_whole_windows(self.window_ms) {
             let Self { zone, window_ms, .. } = self;
             return Ok(Err(format!("windows of {} s do not fit into the days of {zone}", window_ms / 1000)));
@@ -93,7 +93,7 @@ impl Days {
     }
 
     /// The comment of what has the view's name; empty where it has none.
-    async fn find(&self, session: &Session, view: &View) -> Result<Option<String>, Failure> {
+    async fn find(&self, session: &Session, view: &DayView) -> Result<Option<String>, Failure> {
         let query = "SELECT CASE c.relkind WHEN 'v' THEN coalesce(obj_description(c.oid, 'pg_class'), '') ELSE '' END \
                      FROM pg_class c WHERE c.oid = to_regclass($1::text)";
         let row = session.call(session.client.query_opt(query, &[&view.name])).await?;
@@ -114,7 +114,7 @@ impl Days {
     }
 
     /// One transaction, as the server runs statements that come together.
-    fn statement(&self, view: &View, comment: &str) -> String {
+    fn statement(&self, view: &DayView, comment: &str) -> String {
         let day = match &self.zone {
             Zone::Fixed(0) => String::from("window_start::date"),
             Zone::Fixed(ahead_ms) => format!("(window_start + interval '{ahead_ms} milliseconds')::date"),
@@ -123,7 +123,7 @@ impl Days {
                 format!("(window_start AT TIME ZONE 'UTC' AT TIME ZONE '{region}')::date")
             }
         };
-        let View { name, table, keys } = view;
+        let DayView { name, table, keys } = view;
         format!(
             "SELECT pg_advisory_xact_lock({VIEWS_LOCK}); \
              CREATE OR REPLACE VIEW {name} AS SELECT {day} AS day{keys},\n{MEASURES} FROM {table} \

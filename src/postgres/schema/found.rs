@@ -9,7 +9,7 @@ use crate::postgres::session::Session;
 
 /// The pipeline's tables and indexes that the search path shows.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct ExistingSchema {
     tables: HashMap<String, HashMap<String, String>>,
     /// By name; whether it can be used: one that was being made when its maker was killed cannot.
     indexes: HashMap<String, bool>,
@@ -36,7 +36,7 @@ SELECT c.oid::regclass::text FROM family JOIN pg_class c USING (oid)
 WHERE c.relkind = 'r' AND c.relreplident = 'd'
     AND NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)";
 
-impl Found {
+impl ExistingSchema {
     /// Looks; `stations` are needed or not.
     pub(super) async fn look(session: &Session, stations: bool) -> Result<Self, Failure> {
         let client = &session.client;

@@ -19,7 +19,7 @@ use crate::postgres::session::Session;
 use crate::reading::Format;
 
 pub use days::Days;
-use found::Found;
+use found::ExistingSchema;
 pub use layout::SCHEMA_VERSION;
 pub(super) use stations::MEASURES;
 pub use units::Units;
@@ -55,7 +55,7 @@ pub async fn set_up(
     units: &Units,
     by_station: bool,
 ) -> Result<(), SetupError> {
-    let found = Found::look(session, by_station).await?;
+    let found = ExistingSchema::look(session, by_station).await?;
     if found.has_table("weather_pipeline") {
         // Before anything is changed: the tables may belong to another pipeline.
         check_identity(session, topic, window_ms, units).await?;
@@ -73,7 +73,7 @@ pub async fn set_up(
 
 /// The pipeline's tables, columns and indexes that the search path does not show.
 pub(super) async fn missing(session: &Session) -> Result<Vec<String>, Failure> {
-    Ok(Found::look(session, false).await?.missing())
+    Ok(ExistingSchema::look(session, false).await?.missing())
 }
 
 /// The old system appended another row for the same window at every batch. Which to keep is the user's to decide.
@@ -111,7 +111,7 @@ async fn identify(session: &Session, topic: &str, window_ms: i64, units: &Units)
 
 /// What the tables were made for.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct TablesIdentity {
     /// What they look like.
     pub schema_version: i32,
     /// The one topic that they hold.
@@ -122,7 +122,7 @@ pub struct Identity {
     units: Option<String>,
 }
 
-impl Identity {
+impl TablesIdentity {
     /// What is noted in the tables, if anything is.
     async fn look(session: &Session) -> Result<Option<Self>, Failure> {
         // As JSON, since older tables lack the column.
@@ -150,7 +150,7 @@ impl Identity {
 ///
 /// # Errors
 /// There are none, or they are of another topic, or another version.
-pub async fn made_for(session: &Session, topic: &str) -> Result<Identity, SetupError> {
+pub async fn made_for(session: &Session, topic: &str) -> Result<TablesIdentity, SetupError> {
     let missing = missing(session).await?;
     if !missing.is_empty() {
         return Err(Error::usage(format!(
@@ -159,15 +159,15 @@ pub async fn made_for(session: &Session, topic: &str) -> Result<Identity, SetupE
         ))
         .into());
     }
-    let Some(identity) = Identity::look(session).await? else {
+    let Some(identity) = TablesIdentity::look(session).await? else {
         return Err(Error::usage("no `weather process` has used these tables yet").into());
     };
     check_version_and_topic(&identity, topic)?;
     Ok(identity)
 }
 
-fn check_version_and_topic(identity: &Identity, topic: &str) -> Result<()> {
-    let Identity { schema_version, topic: its_topic, .. } = identity;
+fn check_version_and_topic(identity: &TablesIdentity, topic: &str) -> Result<()> {
+    let TablesIdentity { schema_version, topic: its_topic, .. } = identity;
     if *schema_version > SCHEMA_VERSION {
         return Err(Error::usage(format!(
             "the tables were created by a newer version of weather (schema {schema_version}, this program supports \
@@ -191,7 +191,7 @@ async fn check_identity(
     window_ms: i64,
     units: &Units,
 ) -> Result<bool, SetupError> {
-    let Some(identity) = Identity::look(session).await? else { return Ok(false) };
+    let Some(identity) = TablesIdentity::look(session).await? else { return Ok(false) };
     check_version_and_topic(&identity, topic)?;
     let its_window = identity.window_ms;
     if its_window != window_ms {

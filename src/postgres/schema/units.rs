@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use super::SetupError;
-use super::found::Found;
+use super::found::ExistingSchema;
 use crate::error::Error;
 use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
-use crate::reading::{Format, Settings, output_units};
+use crate::reading::{Format, FormatSettings, output_units};
 
 /// The units of this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,11 @@ impl Units {
     }
 
     /// Asks for a choice where a table of the old system comes with rows.
-    pub(super) async fn check_adoption(&self, session: &Session, found: &Found) -> Result<(), SetupError> {
+    pub(super) async fn check_adoption(
+        &self,
+        session: &Session,
+        found: &ExistingSchema,
+    ) -> Result<(), SetupError> {
         if self.is_chosen || !found.has_summary_of_old_system() {
             return Ok(());
         }
@@ -74,7 +78,7 @@ pub(super) fn in_force(asked: &Arc<Format>, stored: Option<&str>) -> Result<Arc<
             let output = output_units(stored).map_err(|_| {
                 Error::usage(format!("weather_pipeline.output_units: {stored:?} are no units of averages"))
             })?;
-            Ok(Arc::new(Format::new(Settings { output: Some(output), ..asked.settings().clone() })))
+            Ok(Arc::new(Format::new(FormatSettings { output: Some(output), ..asked.settings().clone() })))
         }
         stored => Units::of(asked).check(stored).map(|()| Arc::clone(asked)),
     }
@@ -88,7 +92,7 @@ mod tests {
     fn units_are_chosen_once() {
         let units = |text: Option<&str>| {
             let output = text.map(|text| output_units(text).unwrap());
-            Units::of(&Arc::new(Format::new(Settings { output, ..Settings::default() })))
+            Units::of(&Arc::new(Format::new(FormatSettings { output, ..FormatSettings::default() })))
         };
         let (default, same, kmh) =
             (units(None), units(Some("wind_speed=m/s")), units(Some("wind_speed=km/h")));
@@ -107,7 +111,7 @@ mod tests {
     #[test]
     fn the_tables_units_are_taken_where_none_are_asked_for() {
         let kmh = output_units("wind_speed=km/h").unwrap();
-        let asked = |output| Arc::new(Format::new(Settings { output, ..Settings::default() }));
+        let asked = |output| Arc::new(Format::new(FormatSettings { output, ..FormatSettings::default() }));
         let stored = asked(Some(kmh)).output_units();
         for asked in [asked(None), asked(Some(kmh))] {
             assert_eq!(in_force(&asked, Some(&stored)).unwrap().output_units(), stored);

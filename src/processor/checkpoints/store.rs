@@ -26,7 +26,7 @@ pub struct CheckpointStore {
 
 /// What was found for a partition.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct StoredCheckpoints {
     /// Files that can be read, the newest first.
     pub checkpoints: Vec<Checkpoint>,
     /// What was wrong with the others, one sentence each.
@@ -127,9 +127,9 @@ impl CheckpointStore {
     /// Reads what there is of a partition.
     ///
     /// A file of a newer version is an error: its contents must not be ignored silently.
-    pub fn read(&self, partition: i32) -> Result<Found> {
+    pub fn read(&self, partition: i32) -> Result<StoredCheckpoints> {
         let current = self.path(partition);
-        let mut found = Found::default();
+        let mut found = StoredCheckpoints::default();
         for path in [with_suffix(&current, ".prev"), current] {
             let bytes = match fs::read(&path) {
                 Ok(bytes) => bytes,
@@ -191,7 +191,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::engine::state::State;
+    use crate::engine::state::PartitionState;
 
     struct Folder(PathBuf);
 
@@ -217,13 +217,13 @@ mod tests {
             epoch: 1,
             window_ms: 1,
             written_ms: 0,
-            state: State::starting_at(offset),
+            state: PartitionState::starting_at(offset),
             pending: vec![],
             stations: vec![],
         }
     }
 
-    fn offsets(found: &Found) -> Vec<i64> {
+    fn offsets(found: &StoredCheckpoints) -> Vec<i64> {
         found.checkpoints.iter().map(|c| c.state.progress.next_offset).collect()
     }
 

@@ -3,17 +3,17 @@
 //! Counts of records cover the partition's whole history, because that is what its state holds: they continue where a
 //! restart or another owner has left them, and the sum over all processes is the topic's.
 
-use crate::processor::observe::stats::Phase;
+use crate::processor::observe::stats::ProcessPhase;
 use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
 use crate::reading::{Cause, Metric, Reason};
 use crate::telemetry::metrics::Exposition;
 
 /// A number of a partition: name, help, value. None leaves the sample out.
-type Number = (&'static str, &'static str, fn(&PartitionView) -> Option<i64>);
-/// As [`Number`], in seconds from ms.
-type Seconds = Number;
+type PartitionSample = (&'static str, &'static str, fn(&PartitionView) -> Option<i64>);
+/// As [`PartitionSample`], in seconds from ms.
+type Seconds = PartitionSample;
 
-const COUNTERS: [Number; 7] = [
+const COUNTERS: [PartitionSample; 7] = [
     ("weather_records_total", "Records read: aggregated, duplicate or rejected.", |p| Some(p.records())),
     ("weather_aggregated_records_total", "Records that are part of a window.", |p| {
         Some(p.progress.aggregated)
@@ -43,7 +43,7 @@ const COUNTERS: [Number; 7] = [
     ),
 ];
 
-const GAUGES: [Number; 6] = [
+const GAUGES: [PartitionSample; 6] = [
     ("weather_lag_records", "Records in Kafka that have not been read yet.", |p| Some(p.lag())),
     ("weather_unflushed_records", "Records that have been read and are not in the table yet.", |p| {
         Some(p.unflushed())
@@ -127,8 +127,8 @@ impl ProcessorStatus {
         let up = |problem: Option<String>, reached: bool| i32::from(problem.is_none() && reached);
         let phase = self.stats.phase();
         let mut services = out.gauge("weather_service_up", "1 while the service is reachable.");
-        let kafka = up(self.cluster.problem(), phase > Phase::WaitingForTopic);
-        let postgres = up(self.database.outage().problem(), phase > Phase::WaitingForDatabase);
+        let kafka = up(self.cluster.problem(), phase > ProcessPhase::WaitingForTopic);
+        let postgres = up(self.database.outage().problem(), phase > ProcessPhase::WaitingForDatabase);
         services.with(&[("service", &"kafka")], kafka);
         services.with(&[("service", &"postgresql")], postgres);
         services.with(&[("service", &"checkpoint_folder")], up(self.stats.checkpoint_folder.problem(), true));

@@ -27,7 +27,7 @@ struct Point {
 
 /// The points as lines, oldest first.
 #[derive(Debug, PartialEq, Serialize)]
-pub struct Lines {
+pub struct HistoryLines {
     step_seconds: u64,
     read_per_second: Vec<f64>,
     written_per_second: Vec<f64>,
@@ -44,11 +44,11 @@ impl History {
     }
 
     /// All points.
-    pub fn lines(&self) -> Lines {
+    pub fn lines(&self) -> HistoryLines {
         let points = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // More digits nobody can see.
         let short = |rate: f64| (rate * 10.0).round() / 10.0;
-        Lines {
+        HistoryLines {
             step_seconds: STEP.as_secs(),
             read_per_second: points.iter().map(|point| short(point.rates.read)).collect(),
             written_per_second: points.iter().map(|point| short(point.rates.written)).collect(),

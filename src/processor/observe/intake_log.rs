@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::LogLevel;
-use crate::engine::intake::{Alarm, Counts, Intake};
+use crate::engine::intake::{Alarm, Intake, IntakeCounts};
 use crate::engine::window::METRICS;
 use crate::processor::observe::advice;
 use crate::processor::observe::stats::Stats;
@@ -60,7 +60,7 @@ impl IntakeLog {
     }
 
     /// Logs the warnings that are due; the counts.
-    fn look(&self, is_end: bool) -> Counts {
+    fn look(&self, is_end: bool) -> IntakeCounts {
         let held = self.registry.all();
         let mut intake = self.lock();
         intake.look(
@@ -127,7 +127,7 @@ fn shown(value: Option<&[u8]>) -> String {
 }
 
 /// The numbers that are not zero.
-fn numbers(counts: &Counts) -> Vec<(&'static str, i64)> {
+fn numbers(counts: &IntakeCounts) -> Vec<(&'static str, i64)> {
     let mut numbers = vec![("records", counts.records), ("aggregated", counts.aggregated)];
     let rejected = Reason::ALL.iter().map(|reason| (reason.as_str(), counts.rejected[reason.index()]));
     let rest = [
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn zeros_are_left_out_but_for_the_first_two() {
-        let mut counts = Counts { records: 5, ..Counts::default() };
+        let mut counts = IntakeCounts { records: 5, ..IntakeCounts::default() };
         counts.rejected[Reason::Late.index()] = 5;
         assert_eq!(numbers(&counts), [("records", 5), ("aggregated", 0), ("late", 5)]);
     }

@@ -1,7 +1,7 @@
 //! The live line of `weather process`, and the bar of a bounded run.
 
 use crate::processor::observe::status::{PartitionView, ProcessorStatus};
-use crate::telemetry::human::{Grouped, Span};
+use crate::telemetry::human::{Grouped, TimeSpan};
 use crate::telemetry::terminal::{Colour, per_second, progress_bar};
 use crate::time::{SqlTimestamp, now_ms};
 
@@ -27,7 +27,7 @@ impl ProcessorStatus {
             parts.push(format!("watermark {}", SqlTimestamp(ms)));
         }
         if let Some(ms) = self.stats.last_write_ms() {
-            parts.push(format!("written {} ago", Span((now_ms() - ms) as f64 / 1000.0)));
+            parts.push(format!("written {} ago", TimeSpan((now_ms() - ms) as f64 / 1000.0)));
         }
         parts.join(&Colour::Dim.paint(" | "))
     }

@@ -15,7 +15,7 @@ use crate::processor::observe::stats::FlushNote;
 use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
 use crate::reading::Reason;
 use crate::time::{Rfc3339, now_ms};
-use weather::{FromTables, Weather};
+use weather::{FromTables, WeatherProgress};
 
 /// Topic, then partition, then offset.
 type Offsets = BTreeMap<String, BTreeMap<String, i64>>;
@@ -37,7 +37,7 @@ struct ProgressDocument {
     state_operators: [StateOperator; 1],
     sources: [SourceEntry; 1],
     sink: SinkEntry,
-    weather: Weather,
+    weather: WeatherProgress,
 }
 
 #[derive(Debug, Serialize)]

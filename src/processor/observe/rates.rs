@@ -15,9 +15,9 @@ const LEAST: f64 = 0.1;
 const SPAN: Duration = Duration::from_secs(10);
 
 /// How far a partition is: records read, and records in the table.
-pub type Counts = (i64, i64);
+pub type ReadAndWritten = (i64, i64);
 /// Each partition under its epoch.
-pub type Look = BTreeMap<(i32, i64), Counts>;
+pub type Look = BTreeMap<(i32, i64), ReadAndWritten>;
 
 /// Readings a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

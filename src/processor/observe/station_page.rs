@@ -14,10 +14,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::postgres::connector::Connector;
 use crate::postgres::failure::Failure;
-use crate::postgres::station_list::{self, HISTORY, LIMIT, ListedStation, Order, StationList, Wanted};
+use crate::postgres::station_list::{
+    self, HISTORY, LIMIT, ListedStation, StationList, StationOrder, StationQuery,
+};
 use crate::processor::observe::measures::Measures;
-use crate::processor::observe::tables::Reader;
-use crate::telemetry::http::Answer;
+use crate::processor::observe::tables::QueryConnection;
+use crate::telemetry::http::HttpAnswer;
 use crate::time::Rfc3339;
 
 /// How long a result is used.
@@ -32,7 +34,7 @@ const KEPT: usize = 4;
 /// The page.
 #[derive(Debug)]
 pub struct StationPage {
-    reader: Reader,
+    reader: QueryConnection,
     window_ms: i64,
     results: Mutex<Results>,
 }
@@ -40,7 +42,7 @@ pub struct StationPage {
 #[derive(Debug, Default)]
 struct Results {
     /// When each was read, and what the answer is.
-    kept: HashMap<Wanted, (Instant, Arc<str>)>,
+    kept: HashMap<StationQuery, (Instant, Arc<str>)>,
     rest_until: Option<Instant>,
 }
 
@@ -51,11 +53,11 @@ struct Document<'a> {
     matching: i64,
     limit: i64,
     history_windows: i64,
-    stations: Vec<Entry<'a>>,
+    stations: Vec<StationLine<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Entry<'a> {
+struct StationLine<'a> {
     station: &'a str,
     window: String,
     #[serde(flatten)]
@@ -67,22 +69,22 @@ struct Entry<'a> {
 impl StationPage {
     /// Of windows of this length.
     pub fn new(database: Arc<Connector>, window_ms: i64) -> Self {
-        Self { reader: Reader::new(database), window_ms, results: Mutex::default() }
+        Self { reader: QueryConnection::new(database), window_ms, results: Mutex::default() }
     }
 
     /// The answer to a query.
-    pub async fn answer(&self, query: &str) -> Answer {
+    pub async fn answer(&self, query: &str) -> HttpAnswer {
         let wanted = match wanted(query) {
             Ok(wanted) => wanted,
-            Err(why) => return Answer::text(400, &why),
+            Err(why) => return HttpAnswer::text(400, &why),
         };
         match self.document(wanted).await {
-            Ok(document) => Answer::ok("application/json", document.to_string()),
-            Err(why) => Answer::text(503, &why),
+            Ok(document) => HttpAnswer::ok("application/json", document.to_string()),
+            Err(why) => HttpAnswer::text(503, &why),
         }
     }
 
-    async fn document(&self, wanted: Wanted) -> Result<Arc<str>, String> {
+    async fn document(&self, wanted: StationQuery) -> Result<Arc<str>, String> {
         let mut results = self.results.lock().await;
         if let Some((read, document)) = results.kept.get(&wanted)
             && read.elapsed() < FRESH
@@ -103,7 +105,7 @@ impl StationPage {
         Ok(document)
     }
 
-    async fn read(&self, wanted: &Wanted) -> Result<StationList, String> {
+    async fn read(&self, wanted: &StationQuery) -> Result<StationList, String> {
         let away = || "PostgreSQL is not available".to_owned();
         let session = self.reader.take().await.ok_or_else(away)?;
         let list = station_list::read(&session, wanted, self.window_ms).await;
@@ -122,14 +124,15 @@ impl StationPage {
 ///
 /// # Errors
 /// Why it cannot be answered.
-fn wanted(query: &str) -> Result<Wanted, String> {
-    let mut wanted = Wanted { search: String::new(), order: Order::Station, is_descending: false };
+fn wanted(query: &str) -> Result<StationQuery, String> {
+    let mut wanted =
+        StationQuery { search: String::new(), order: StationOrder::Station, is_descending: false };
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match (name, value) {
             ("search", value) => wanted.search = decoded(value),
             ("sort", value) => {
-                let order = Order::ALL.into_iter().find(|order| order.as_str() == value);
-                let names = || Order::ALL.map(Order::as_str).join(", ");
+                let order = StationOrder::ALL.into_iter().find(|order| order.as_str() == value);
+                let names = || StationOrder::ALL.map(StationOrder::as_str).join(", ");
                 wanted.order = order.ok_or_else(|| format!("sort is one of {}", names()))?;
             }
             ("order", "asc") => wanted.is_descending = false,
@@ -169,13 +172,13 @@ fn document(list: &StationList, window_ms: i64) -> String {
         matching: list.matching,
         limit: LIMIT,
         history_windows: HISTORY,
-        stations: list.stations.iter().map(Entry::of).collect(),
+        stations: list.stations.iter().map(StationLine::of).collect(),
     };
     // Text and finite numbers always serialise; otherwise, an empty document would show it.
     simd_json::to_string(&document).unwrap_or_else(|_| "{}".to_owned())
 }
 
-impl<'a> Entry<'a> {
+impl<'a> StationLine<'a> {
     fn of(station: &'a ListedStation) -> Self {
         // More digits are in the view.
         let short = |value: Option<f64>| value.map(|value| (value * 1_000.0).round() / 1_000.0);

@@ -63,7 +63,7 @@ pub struct Stats {
 /// The phase of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
-pub enum Phase {
+pub enum ProcessPhase {
     /// PostgreSQL has not been reached yet.
     WaitingForDatabase = 0,
     /// The topic has not been found yet.
@@ -193,7 +193,7 @@ impl Stats {
             checkpointing: Heartbeat::new("checkpoint"),
             checkpoint_folder: Outage::new(format!("the checkpoint folder {}", checkpoint_folder.display())),
             topic: Outage::new(format!("topic {topic}")),
-            phase: AtomicU64::new(Phase::WaitingForDatabase as u64),
+            phase: AtomicU64::new(ProcessPhase::WaitingForDatabase as u64),
             last_write_ms: AtomicI64::new(0),
             oldest_snapshot_ms: AtomicI64::new(0),
             written: Mutex::default(),
@@ -205,13 +205,13 @@ impl Stats {
     }
 
     /// Sets the phase.
-    pub fn enter(&self, phase: Phase) {
+    pub fn enter(&self, phase: ProcessPhase) {
         self.phase.store(phase as u64, Ordering::Relaxed);
     }
 
     /// The phase.
-    pub fn phase(&self) -> Phase {
-        use Phase as P;
+    pub fn phase(&self) -> ProcessPhase {
+        use ProcessPhase as P;
         let phase = self.phase.load(Ordering::Relaxed);
         [P::WaitingForDatabase, P::WaitingForTopic, P::Running]
             .into_iter()

@@ -12,10 +12,10 @@ use crate::engine::state::Progress;
 use crate::engine::watermark;
 use crate::kafka::cluster::Cluster;
 use crate::postgres::connector::Connector;
-use crate::processor::identity::Identity;
+use crate::processor::identity::ProcessIdentity;
 use crate::processor::observe::history::{History, Remembering};
 use crate::processor::observe::station_page::StationPage;
-use crate::processor::observe::stats::{Phase, SAMPLES, Sample, Stats};
+use crate::processor::observe::stats::{ProcessPhase, SAMPLES, Sample, Stats};
 use crate::processor::observe::tables::Tables;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::reading::Format;
@@ -85,7 +85,7 @@ impl ProcessorStatus {
     /// A status of these.
     pub fn new(
         config: &Process,
-        identity: &Identity,
+        identity: &ProcessIdentity,
         stats: &Arc<Stats>,
         registry: &Arc<Registry>,
         cluster: &Arc<Cluster>,
@@ -162,19 +162,23 @@ impl ProcessorStatus {
     /// Whether the work is being done, and if not, why.
     pub fn ready(&self) -> Health {
         let phase = match self.stats.phase() {
-            Phase::Running => None,
+            ProcessPhase::Running => None,
             // Each unavailable service reports itself.
-            Phase::WaitingForDatabase if self.database.outage().reason().is_some() => None,
-            Phase::WaitingForDatabase => Some("PostgreSQL has not been reached yet".to_owned()),
-            Phase::WaitingForTopic if self.cluster.outage().or(self.stats.topic.reason()).is_some() => None,
-            Phase::WaitingForTopic => Some("Kafka has not been reached yet".to_owned()),
-            Phase::Stopping => Some("stopping".to_owned()),
+            ProcessPhase::WaitingForDatabase if self.database.outage().reason().is_some() => None,
+            ProcessPhase::WaitingForDatabase => Some("PostgreSQL has not been reached yet".to_owned()),
+            ProcessPhase::WaitingForTopic
+                if self.cluster.outage().or(self.stats.topic.reason()).is_some() =>
+            {
+                None
+            }
+            ProcessPhase::WaitingForTopic => Some("Kafka has not been reached yet".to_owned()),
+            ProcessPhase::Stopping => Some("stopping".to_owned()),
         };
         let services = [self.cluster.problem(), self.database.outage().problem(), self.stats.topic.problem()];
         let partitions = self.registry.all();
         let reading = partitions.iter().filter_map(|owned| owned.reading.problem());
         let ownership = match self.stats.phase() {
-            Phase::Running if partitions.is_empty() => self.why_it_owns_nothing(),
+            ProcessPhase::Running if partitions.is_empty() => self.why_it_owns_nothing(),
             _ => None,
         };
         Health::new(phase.into_iter().chain(services.into_iter().flatten()).chain(reading).chain(ownership))

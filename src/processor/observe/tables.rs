@@ -33,7 +33,7 @@ const KEEP: Duration = Duration::from_secs(30);
 /// Reads them.
 #[derive(Debug)]
 pub struct Tables {
-    reader: Reader,
+    reader: QueryConnection,
     topic: String,
     windows: Cached<Vec<WindowRow>>,
     readmittable: Cached<Vec<Readmittable>>,
@@ -43,7 +43,7 @@ impl Tables {
     /// Of a topic in this database.
     pub fn new(database: &Arc<Connector>, topic: &str) -> Self {
         Self {
-            reader: Reader::new(Arc::clone(database)),
+            reader: QueryConnection::new(Arc::clone(database)),
             topic: topic.to_owned(),
             windows: Cached::new(WINDOWS_FRESH),
             readmittable: Cached::new(READMITTABLE_FRESH),
@@ -102,7 +102,7 @@ impl<T: Default> Cached<T> {
 
 /// A connection for people's questions: opened at the first, closed when there were none for a while.
 #[derive(Debug)]
-pub struct Reader {
+pub struct QueryConnection {
     database: Arc<Connector>,
     held: Arc<Mutex<Held>>,
 }
@@ -114,7 +114,7 @@ struct Held {
     is_watched: bool,
 }
 
-impl Reader {
+impl QueryConnection {
     /// Of this database.
     pub fn new(database: Arc<Connector>) -> Self {
         Self { database, held: Arc::default() }

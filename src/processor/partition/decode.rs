@@ -1,7 +1,7 @@
 //! From the record batches of one answer into a partition's state, record by record and where they are.
 
 use crate::engine::partition::{Incoming, MAX_READING_BYTES, Partition};
-use crate::kafka::batch::{Batch, BatchError, Batches, Expander, TimestampType};
+use crate::kafka::batch::{BatchError, Batches, Expander, FetchedBatch, TimestampType};
 use crate::kafka::fetcher::Turn;
 
 /// A longer record is oversized, and only its beginning is read: a reading may be this long, and next to it there is
@@ -26,7 +26,7 @@ pub enum Stop {
 
 /// Which records of an answer are read.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ReadLimits {
     /// Only those before this offset.
     pub end: i64,
     /// None any more once so many windows have changed: an answer may have a window for each record.
@@ -40,7 +40,7 @@ pub fn read_into(
     expander: &mut Expander,
     windows: usize,
 ) -> Read {
-    read_until(partition, turn, expander, Limits { end: i64::MAX, windows }, |_, _, _| {})
+    read_until(partition, turn, expander, ReadLimits { end: i64::MAX, windows }, |_, _, _| {})
 }
 
 /// Reads what is within the limits. Before each record `look` is told its offset and Kafka's timestamp.
@@ -48,7 +48,7 @@ pub fn read_until(
     partition: &mut Partition,
     turn: &mut Turn,
     expander: &mut Expander,
-    limits: Limits,
+    limits: ReadLimits,
     mut look: impl FnMut(&mut Partition, i64, i64),
 ) -> Read {
     let (from, aborted) = (turn.from(), turn.take_aborted());
@@ -73,8 +73,8 @@ pub fn read_until(
 /// Reads one batch, or its beginning where that is all there is room for; the timestamp of its first record.
 fn read_batch(
     partition: &mut Partition,
-    mut batch: Batch<'_>,
-    limits: Limits,
+    mut batch: FetchedBatch<'_>,
+    limits: ReadLimits,
     look: &mut impl FnMut(&mut Partition, i64, i64),
 ) -> Result<Option<i64>, BatchError> {
     let header = *batch.header();

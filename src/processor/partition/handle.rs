@@ -11,13 +11,13 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use crate::engine::dead_letter::{DeadLetter, Outbox, Shares};
+use crate::engine::dead_letter::{DeadLetter, Outbox, OutboxShares};
 use crate::engine::intake::Lacking;
 use crate::engine::partition::Confirmation;
-use crate::engine::state::{Position, Progress, State};
+use crate::engine::state::{PartitionState, Position, Progress};
 use crate::engine::stations::{StationRow, Stations};
 use crate::processor::observe::rates::Look;
-use crate::processor::partition::snapshot::Reader;
+use crate::processor::partition::snapshot::SnapshotReader;
 use crate::telemetry::log::Outage;
 
 /// Dead letters between worker and flush. Locked only while there are some, and for each flush.
@@ -25,7 +25,7 @@ use crate::telemetry::log::Outage;
 pub struct SharedOutbox(Arc<Mutex<Outbox>>);
 
 /// What bounds the dead letters of this process.
-static SHARES: LazyLock<Shares> = LazyLock::new(Shares::default);
+static SHARES: LazyLock<OutboxShares> = LazyLock::new(OutboxShares::default);
 
 impl Default for SharedOutbox {
     fn default() -> Self {
@@ -99,7 +99,7 @@ pub enum TaskCommand {
 #[derive(Debug)]
 pub struct FlushImage {
     /// The state.
-    pub state: State,
+    pub state: PartitionState,
     /// The dead letters.
     pub dead_letters: Vec<DeadLetter>,
     /// The stations that changed, where they are kept apart.
@@ -181,7 +181,7 @@ pub struct PartitionHandle {
     /// Its state when this process took it.
     pub began: Progress,
     /// What the worker publishes.
-    pub published: Reader,
+    pub published: SnapshotReader,
     /// Dead letters that PostgreSQL does not have.
     pub outbox: SharedOutbox,
     /// Readings that lack a metric.

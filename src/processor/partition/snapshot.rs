@@ -4,19 +4,19 @@
 //! even; a reader copies between two equal even values or tries again. Ingestion never waits for a reader; a reader
 //! repeats only while a write of well under a microsecond is under way.
 //!
-//! Invariant: a [`State`] that [`Reader::read`] returns was passed to [`Writer::publish`] as it is.
+//! Invariant: a [`PartitionState`] that [`SnapshotReader::read`] returns was passed to [`SnapshotWriter::publish`] as it is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 
-use crate::engine::state::{LogIdentity, Progress, State, WORDS};
+use crate::engine::state::{LogIdentity, PartitionState, Progress, WORDS};
 use crate::engine::window::{Cells, TOTALS_WORDS, Totals, Window};
 
 const WINDOW_WORDS: usize = 1 + TOTALS_WORDS;
 const LOG_WORDS: usize = 3;
 
 #[derive(Debug)]
-struct Shared {
+struct SharedSnapshot {
     /// Odd while a write is in progress.
     sequence: AtomicU64,
     progress: [AtomicI64; WORDS],
@@ -27,33 +27,33 @@ struct Shared {
 
 /// The one side that stores. Not `Clone`: two writers would break the sequence.
 #[derive(Debug)]
-pub struct Writer {
-    shared: Arc<Shared>,
+pub struct SnapshotWriter {
+    shared: Arc<SharedSnapshot>,
 }
 
 /// A side that copies. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Reader {
-    shared: Arc<Shared>,
+pub struct SnapshotReader {
+    shared: Arc<SharedSnapshot>,
 }
 
 /// A pair of writer and reader that starts with this state.
-pub fn channel(state: &State) -> (Writer, Reader) {
-    let shared = Arc::new(Shared {
+pub fn channel(state: &PartitionState) -> (SnapshotWriter, SnapshotReader) {
+    let shared = Arc::new(SharedSnapshot {
         sequence: AtomicU64::new(0),
         progress: std::array::from_fn(|_| AtomicI64::new(0)),
         log: std::array::from_fn(|_| AtomicI64::new(0)),
         window_rows: AtomicI64::new(0),
         windows: Cells::default(),
     });
-    let mut writer = Writer { shared: Arc::clone(&shared) };
+    let mut writer = SnapshotWriter { shared: Arc::clone(&shared) };
     writer.publish(state, 0);
-    (writer, Reader { shared })
+    (writer, SnapshotReader { shared })
 }
 
-impl Writer {
+impl SnapshotWriter {
     /// Makes `state` the one that readers see. Windows before the index `windows_from` must be as last published.
-    pub fn publish(&mut self, state: &State, windows_from: usize) {
+    pub fn publish(&mut self, state: &PartitionState, windows_from: usize) {
         let shared = &*self.shared;
         // Relaxed: only this writer changes the sequence.
         let sequence = shared.sequence.load(Ordering::Relaxed);
@@ -72,10 +72,10 @@ impl Writer {
     }
 }
 
-impl Reader {
+impl SnapshotReader {
     /// The state that was published last.
-    pub fn read(&self) -> State {
-        self.consistent(|shared| State {
+    pub fn read(&self) -> PartitionState {
+        self.consistent(|shared| PartitionState {
             progress: Progress::from_words(&load_all(&shared.progress)),
             windows: (0..rows(&shared.window_rows))
                 .map(|i| window_from(&load_all(shared.windows.row(i))))
@@ -89,7 +89,7 @@ impl Reader {
         self.consistent(|shared| Progress::from_words(&load_all(&shared.progress)))
     }
 
-    fn consistent<T>(&self, copy: impl Fn(&Shared) -> T) -> T {
+    fn consistent<T>(&self, copy: impl Fn(&SharedSnapshot) -> T) -> T {
         loop {
             // Acquire: with the writer's last Release store, everything published up to it is visible below.
             let before = self.shared.sequence.load(Ordering::Acquire);
@@ -149,11 +149,11 @@ mod tests {
     use crate::engine::state::REASONS;
 
     /// A state in which every number follows from one, so that a mixture of two is detected.
-    fn state(n: i64) -> State {
+    fn state(n: i64) -> PartitionState {
         let mut words = [n; WORDS];
         words[7] = n % 2;
         let totals = Totals::from_words(&[n; TOTALS_WORDS]);
-        State {
+        PartitionState {
             progress: Progress::from_words(&words),
             windows: (0..n % 40).map(|i| Window { start_ms: n + i, totals }).collect(),
             log: LogIdentity { topic_id: [n as u8; 16], leader_epoch: n as i32 },

@@ -11,9 +11,9 @@ use crate::config::{OnDataLoss, OnUnreadable, Process, StartFrom};
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::dead_letter::DeadLetter;
 use crate::engine::invariants;
-use crate::engine::partition::{Partition, Settings};
-use crate::engine::recovery::{Claimed, Origin, origin, resume};
-use crate::engine::state::State;
+use crate::engine::partition::{Partition, WindowSettings};
+use crate::engine::recovery::{Claimed, StateOrigin, origin, resume};
+use crate::engine::state::PartitionState;
 use crate::engine::stations::{StationRow, Stations};
 use crate::error::{Error, Result};
 use crate::kafka::cluster::Cluster;
@@ -52,7 +52,7 @@ pub struct Launcher {
     /// Permits to read them.
     reading_files: Arc<Semaphore>,
     /// Rules of the core.
-    pub settings: Settings,
+    pub settings: WindowSettings,
     /// How records are read.
     pub format: Arc<Format>,
     /// Reads all partitions.
@@ -92,7 +92,7 @@ impl Launcher {
         changed: Arc<Notify>,
         failures: mpsc::Sender<Error>,
     ) -> Self {
-        let reading = fetcher::Settings {
+        let reading = fetcher::FetchSettings {
             fetch_bytes: config.fetch_bytes,
             wait: FETCH_WAIT,
             pause: (config.flush_interval / 10).min(LONGEST_PAUSE),
@@ -103,7 +103,7 @@ impl Launcher {
             fetcher: Fetcher::start(Arc::clone(cluster), reading),
             store: Arc::clone(store),
             reading_files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
-            settings: Settings {
+            settings: WindowSettings {
                 window_ms: milliseconds(config.window),
                 out_of_orderness_ms: milliseconds(config.watermark),
                 max_future_ms: milliseconds(config.max_future),
@@ -155,7 +155,7 @@ impl Launcher {
         let mut files = found.checkpoints;
         self.refuse_other_cluster(claimed, &mut files)?;
         let state = match origin(claimed, &Vec::from_iter(&files)) {
-            Origin::File(index) => {
+            StateOrigin::File(index) => {
                 let file = files.swap_remove(index);
                 if file.window_ms != self.settings.window_ms {
                     return Err(other_window(self.settings.window_ms, file.window_ms, &self.store));
@@ -165,15 +165,15 @@ impl Launcher {
                 let (state, pending, changed) = resume(file, claimed);
                 return Ok(Start { state, pending, changed });
             }
-            Origin::Database { state, why } => {
+            StateOrigin::Database { state, why } => {
                 crate::info!("continuing from PostgreSQL's state", "partition" => partition,
                     "next_offset" => state.progress.next_offset, "file" => why);
                 state.clone()
             }
-            Origin::Nowhere { why } => {
+            StateOrigin::Nowhere { why } => {
                 let offset = self.first_offset(partition).await;
                 crate::info!("no saved state", "partition" => partition, "starting_at" => offset, "file" => why);
-                State::starting_at(offset)
+                PartitionState::starting_at(offset)
             }
         };
         Ok(Start { state, pending: Vec::new(), changed: Vec::new() })
@@ -206,7 +206,7 @@ impl Launcher {
     fn launch(
         &self,
         claimed: &Claimed,
-        state: State,
+        state: PartitionState,
         (pending, stations): (Vec<DeadLetter>, Option<Stations>),
         end_offset: Option<i64>,
     ) -> PartitionHandle {
@@ -278,7 +278,7 @@ impl Launcher {
 
 /// From where a partition goes on.
 struct Start {
-    state: State,
+    state: PartitionState,
     /// Dead letters that PostgreSQL may not have.
     pending: Vec<DeadLetter>,
     /// Stations that it does not have as they are.

@@ -21,14 +21,14 @@ use crate::engine::silence::Silence;
 use crate::engine::state::{LogIdentity, Position};
 use crate::engine::stations::Stations;
 use crate::error::Error;
-use crate::kafka::batch::{BatchError, Cause, Expander};
-use crate::kafka::fetcher::{Event, Feed, Turn};
+use crate::kafka::batch::{BatchError, BatchErrorKind, Expander};
+use crate::kafka::fetcher::{Event, PartitionFeed, Turn};
 use crate::processor::partition::decode::{self, Read, Stop};
 use crate::processor::partition::handle::{
     CheckpointImage, FlushImage, HighWatermark, Oldest, SharedOutbox, StationCounts, StationGauge,
     TaskCommand,
 };
-use crate::processor::partition::snapshot::Writer;
+use crate::processor::partition::snapshot::SnapshotWriter;
 use crate::retry::Backoff;
 use crate::time::{Clock, milliseconds};
 
@@ -70,7 +70,7 @@ pub struct TaskSettings {
 #[derive(Debug)]
 pub struct Channels {
     /// From Kafka.
-    pub feed: Feed,
+    pub feed: PartitionFeed,
     /// From the flush.
     pub confirmed: watch::Receiver<Option<Confirmation>>,
     /// From the checkpoints.
@@ -83,7 +83,7 @@ pub struct Channels {
 
 /// Whether records are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Intake {
+enum Demand {
     /// Yes.
     Open,
     /// Not until the outbox has room.
@@ -100,7 +100,7 @@ pub struct PartitionTask {
     /// What it holds.
     pub partition: Partition,
     /// Where it publishes.
-    pub writer: Writer,
+    pub writer: SnapshotWriter,
     /// Where its dead letters wait.
     pub outbox: SharedOutbox,
     /// Kafka's end of the partition.
@@ -120,20 +120,23 @@ pub struct PartitionTask {
 }
 
 /// Whether it can never be read by this program, whoever sends it.
-pub fn is_final(cause: &Cause) -> bool {
+pub fn is_final(cause: &BatchErrorKind) -> bool {
     match cause {
-        Cause::OldFormat { .. }
-        | Cause::UnknownFormat { .. }
-        | Cause::UnknownCodec(_)
-        | Cause::CodecNotBuiltIn(_)
-        | Cause::TooLarge { .. } => true,
-        Cause::Cut | Cause::Checksum { .. } | Cause::Compression(..) | Cause::Malformed(_) => false,
+        BatchErrorKind::OldFormat { .. }
+        | BatchErrorKind::UnknownFormat { .. }
+        | BatchErrorKind::UnknownCodec(_)
+        | BatchErrorKind::CodecNotBuiltIn(_)
+        | BatchErrorKind::TooLarge { .. } => true,
+        BatchErrorKind::Cut
+        | BatchErrorKind::Checksum { .. }
+        | BatchErrorKind::Compression(..)
+        | BatchErrorKind::Malformed(_) => false,
     }
 }
 
 /// What the task remembers besides the state.
 struct Working {
-    intake: Intake,
+    demand: Demand,
     started: Instant,
     silence: Silence,
     /// Whether the log was recognised: before that, offsets mean nothing.
@@ -160,7 +163,7 @@ impl PartitionTask {
 
     async fn work(&mut self) -> Result<(), Broken> {
         let mut working = Working {
-            intake: Intake::Open,
+            demand: Demand::Open,
             started: Instant::now(),
             silence: Silence::new(milliseconds(self.settings.idle_timeout), &self.partition, 0),
             recognised: false,
@@ -180,7 +183,7 @@ impl PartitionTask {
                     Some(TaskCommand::Flush(reply)) => drop(reply.send(self.flush_image())),
                     Some(TaskCommand::Pause) => {
                         self.channels.feed.pause();
-                        working.intake = Intake::Closed;
+                        working.demand = Demand::Closed;
                     }
                     None => return Ok(()),
                 },
@@ -191,7 +194,7 @@ impl PartitionTask {
 
     fn handle(&mut self, event: Event, working: &mut Working) -> Result<(), Broken> {
         match event {
-            Event::Records(turn) if working.intake == Intake::Open => self.read(turn, working),
+            Event::Records(turn) if working.demand == Demand::Open => self.read(turn, working),
             Event::Records(_) => return Ok(()),
             Event::CaughtUp { end } => {
                 self.high_watermark.set(end);
@@ -256,7 +259,7 @@ impl PartitionTask {
                     let why = format!("{error}; the partition is paused (--on-unreadable is pause)");
                     self.channels.feed.outage().failed(&why);
                     self.channels.feed.pause();
-                    working.intake = Intake::Closed;
+                    working.demand = Demand::Closed;
                 }
                 OnUnreadable::Stop => {
                     self.fail(self.failure(&format!("{error}, and --on-unreadable is stop")), working)
@@ -288,15 +291,15 @@ impl PartitionTask {
 
     fn fail(&mut self, error: Error, working: &mut Working) {
         self.channels.feed.pause();
-        working.intake = Intake::Closed;
+        working.demand = Demand::Closed;
         // The first failure ends the process; later ones are not needed.
         let _ = self.channels.failures.try_send(error);
     }
 
     fn pause_if_full(&mut self, working: &mut Working) {
-        if working.intake == Intake::Open && self.is_full() {
+        if working.demand == Demand::Open && self.is_full() {
             self.channels.feed.pause();
-            working.intake = Intake::Full;
+            working.demand = Demand::Full;
         }
     }
 
@@ -342,8 +345,8 @@ impl PartitionTask {
         let Some(confirmation) = *self.channels.confirmed.borrow_and_update() else { return Ok(()) };
         self.partition.confirm(confirmation);
         self.outbox.with(|outbox| outbox.confirm(confirmation.position));
-        if working.intake == Intake::Full && !self.is_full() {
-            working.intake = Intake::Open;
+        if working.demand == Demand::Full && !self.is_full() {
+            working.demand = Demand::Open;
             self.channels.feed.go_on(self.partition.state().progress.next_offset);
         }
         self.show()

@@ -8,15 +8,15 @@
 
 use std::ops::Range;
 
-use super::{Literal, Step};
+use super::{Literal, ShapeStep};
 
 /// One bit for each field that was seen.
 const MAX_FIELDS: usize = u64::BITS as usize;
 
 /// Where the parts of a shape are in its literals.
 #[derive(Debug)]
-pub(super) struct Fields {
-    fields: Vec<Field>,
+pub(super) struct ShapeFields {
+    fields: Vec<ShapeField>,
     /// Up to the first field.
     opened: Literal,
     /// Between any two.
@@ -27,7 +27,7 @@ pub(super) struct Fields {
 
 /// A field: its values, and what stands before, between and behind them.
 #[derive(Debug)]
-pub(super) struct Field {
+pub(super) struct ShapeField {
     /// Its name, up to the first value.
     name: Literal,
     pub(super) steps: Range<usize>,
@@ -35,12 +35,12 @@ pub(super) struct Field {
     pub(super) tail: Literal,
 }
 
-impl Fields {
+impl ShapeFields {
     /// Splits a shape into fields; `None` if that cannot be done with certainty.
-    pub(super) fn of(literals: &[u8], steps: &[Step]) -> Option<Self> {
+    pub(super) fn of(literals: &[u8], steps: &[ShapeStep]) -> Option<Self> {
         let opened = position(literals, 0, |byte| byte == b'{')? + 1;
         let opened = position(literals, opened, |byte| !byte.is_ascii_whitespace())?;
-        let (mut fields, mut separator) = (Vec::<Field>::new(), None::<Range<usize>>);
+        let (mut fields, mut separator) = (Vec::<ShapeField>::new(), None::<Range<usize>>);
         let mut from = opened;
         let mut first_step = 0;
         let closed = loop {
@@ -49,7 +49,7 @@ impl Fields {
             // Spaces before a number belong to the field.
             let last = steps.get(first_step..behind)?.last();
             let to = last.map_or(to, |step| to.max(step.literal.to()));
-            fields.push(Field::new(literals, from, to, steps, first_step..behind)?);
+            fields.push(ShapeField::new(literals, from, to, steps, first_step..behind)?);
             first_step = behind;
             let Some(next) = next else { break to };
             let between = to..next;
@@ -87,7 +87,7 @@ impl Fields {
         literals: &[u8],
         body: &[u8],
         at: usize,
-    ) -> Option<(&Field, usize)> {
+    ) -> Option<(&ShapeField, usize)> {
         let mut left = *unseen;
         while left != 0 {
             let index = left.trailing_zeros() as usize;
@@ -113,8 +113,14 @@ impl Fields {
     }
 }
 
-impl Field {
-    fn new(literals: &[u8], from: usize, to: usize, steps: &[Step], range: Range<usize>) -> Option<Self> {
+impl ShapeField {
+    fn new(
+        literals: &[u8],
+        from: usize,
+        to: usize,
+        steps: &[ShapeStep],
+        range: Range<usize>,
+    ) -> Option<Self> {
         let own = steps.get(range.clone())?;
         let name_to = own.first().map_or(to, |step| step.literal.to());
         let tail_from = own.last().map_or(to, |step| step.literal.to());
@@ -128,7 +134,7 @@ fn position(text: &[u8], from: usize, is: impl Fn(u8) -> bool) -> Option<usize> 
 }
 
 /// The field's name, without its quotes.
-fn name<'l>(literals: &'l [u8], field: &Field) -> Option<&'l [u8]> {
+fn name<'l>(literals: &'l [u8], field: &ShapeField) -> Option<&'l [u8]> {
     let text = field.name.bytes(literals)?.get(1..)?;
     text.get(..text.iter().position(|byte| *byte == b'"')?)
 }

@@ -87,5 +87,9 @@ fn indexes_and_names_agree() {
 
 fn format(fields: &str, zone: Option<&str>) -> Arc<Format> {
     let zone = zone.map(|zone| Zone::from_text(zone, None).unwrap());
-    Arc::new(Format::new(Settings { fields: super::fields(fields).unwrap(), zone, ..Settings::default() }))
+    Arc::new(Format::new(FormatSettings {
+        fields: super::fields(fields).unwrap(),
+        zone,
+        ..FormatSettings::default()
+    }))
 }

@@ -63,10 +63,10 @@ fn a_unit_next_to_the_value_counts() {
 
 #[test]
 fn sentinels_and_output_units() {
-    let settings = Settings {
+    let settings = FormatSettings {
         missing_values: crate::reading::missing_values("-9.5,999").unwrap(),
         output: Some(crate::reading::output_units("wind_speed=km/h,temperature=°F").unwrap()),
-        ..Settings::default()
+        ..FormatSettings::default()
     };
     let format = Arc::new(Format::new(settings));
     let read = |fields: &str| {

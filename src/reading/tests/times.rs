@@ -76,8 +76,10 @@ fn local_times_are_read_in_the_zone_that_was_given() {
 
 #[test]
 fn a_reading_without_a_time_may_take_its_records() {
-    let settings =
-        Settings { missing_timestamp: crate::reading::MissingTimestamp::Kafka, ..Settings::default() };
+    let settings = FormatSettings {
+        missing_timestamp: crate::reading::MissingTimestamp::Kafka,
+        ..FormatSettings::default()
+    };
     let mut parser = Parser::new(Arc::new(Format::new(settings)));
     for value in [
         r#"{"temperature":1}"#,

@@ -26,7 +26,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Region> {
             let block = Block::read(second, 8)?;
             let footer = second.get(block.length..)?.strip_prefix(b"\n")?;
             let end = footer.iter().position(|byte| *byte == b'\n')?;
-            (block, Rule::read(footer.get(..end)?)?)
+            (block, ZoneRule::read(footer.get(..end)?)?)
         }
     };
     let mut changes = block.changes()?;
@@ -112,7 +112,7 @@ impl<'b> Block<'b> {
 }
 
 /// The offsets after the last change: one, or two that alternate.
-struct Rule {
+struct ZoneRule {
     standard_s: i64,
     summer: Option<Summer>,
 }
@@ -138,7 +138,7 @@ enum Day {
     Ordinal(i64),
 }
 
-impl Rule {
+impl ZoneRule {
     /// `Some(None)`: the footer is empty, no rule is known.
     #[expect(clippy::option_option, reason = "broken, absent and given are three")]
     fn read(text: &[u8]) -> Option<Option<Self>> {

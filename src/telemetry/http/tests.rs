@@ -9,12 +9,12 @@ const LARGE: usize = MAX_UNSENT_KIB * 1024 / 4;
 struct Example;
 
 impl Site for Example {
-    async fn answer(&self, path: &str, query: &str) -> Option<Answer> {
+    async fn answer(&self, path: &str, query: &str) -> Option<HttpAnswer> {
         match path {
-            "/hello" => Some(Answer::ok("text/plain", "hello".into())),
-            "/query" => Some(Answer::ok("text/plain", query.to_owned())),
+            "/hello" => Some(HttpAnswer::ok("text/plain", "hello".into())),
+            "/query" => Some(HttpAnswer::ok("text/plain", query.to_owned())),
             "/never" => std::future::pending().await,
-            "/large" => Some(Answer::ok("text/plain", "x".repeat(LARGE))),
+            "/large" => Some(HttpAnswer::ok("text/plain", "x".repeat(LARGE))),
             _ => None,
         }
     }
@@ -87,7 +87,7 @@ async fn refuses_what_is_wrong_by_its_status() {
 
 #[tokio::test]
 async fn any_name_will_do_on_an_address_that_others_reach() {
-    let parse = |head: &'static [u8]| Request::parse(head, false).map(|r| r.path).map_err(|a| a.status);
+    let parse = |head: &'static [u8]| HttpRequest::parse(head, false).map(|r| r.path).map_err(|a| a.status);
     assert_eq!(parse(b"GET /x HTTP/1.1\r\nHost: weather.example\r\n\r\n"), Ok("/x"));
     for (host, fine) in [
         ("127.0.0.1:8080", true),

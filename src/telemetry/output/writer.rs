@@ -26,19 +26,19 @@ const WRAP: &str = "\x1b[?7h";
 
 /// Where a text goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum OutputTarget {
     /// Standard output.
     Out,
     /// Standard error.
     Log,
 }
 
-type Stream = Box<dyn Write + Send>;
+type OutputStream = Box<dyn Write + Send>;
 
 /// The queue, for all callers that print.
 #[derive(Debug)]
-pub(super) struct Writer {
-    state: Mutex<State>,
+pub(super) struct OutputWriter {
+    state: Mutex<OutputState>,
     /// For the thread: there is something to write.
     filled: Condvar,
     /// For waiting callers: something was written, or never will be.
@@ -46,8 +46,8 @@ pub(super) struct Writer {
 }
 
 #[derive(Debug)]
-struct State {
-    texts: VecDeque<(Target, Vec<u8>)>,
+struct OutputState {
+    texts: VecDeque<(OutputTarget, Vec<u8>)>,
     /// Of the texts and of the one being written.
     waiting_bytes: usize,
     /// A block to be shown in place of the one that is.
@@ -59,12 +59,12 @@ struct State {
     moved: Instant,
 }
 
-impl State {
+impl OutputState {
     fn is_idle(&self) -> bool {
         self.is_closed || (self.texts.is_empty() && self.live.is_none() && !self.is_writing)
     }
 
-    fn accept(&mut self, target: Target, text: Vec<u8>) {
+    fn accept(&mut self, target: OutputTarget, text: Vec<u8>) {
         if self.is_idle() {
             self.moved = Instant::now();
         }
@@ -75,13 +75,13 @@ impl State {
 
 /// What the thread does next.
 enum Job {
-    Write(Target, Vec<u8>),
+    Write(OutputTarget, Vec<u8>),
     ShowLive(String),
 }
 
-impl Writer {
+impl OutputWriter {
     /// Starts the thread; the stream is called this in the log.
-    pub(super) fn start(name: &'static str, out: Stream, log: Stream) -> Arc<Self> {
+    pub(super) fn start(name: &'static str, out: OutputStream, log: OutputStream) -> Arc<Self> {
         let writer = Arc::new(Self::new());
         let screen = Screen { writer: Arc::clone(&writer), out, log, block: String::new() };
         if thread::Builder::new().name(name.to_owned()).spawn(move || screen.run(name)).is_err() {
@@ -92,7 +92,7 @@ impl Writer {
     }
 
     fn new() -> Self {
-        let state = State {
+        let state = OutputState {
             texts: VecDeque::new(),
             waiting_bytes: 0,
             live: None,
@@ -105,7 +105,7 @@ impl Writer {
     }
 
     /// Takes whole lines to be written, or drops and counts them if too much is waiting.
-    pub(super) fn push(&self, target: Target, text: Vec<u8>) {
+    pub(super) fn push(&self, target: OutputTarget, text: Vec<u8>) {
         let mut state = self.lock();
         if state.is_closed || text.is_empty() {
             return;
@@ -119,7 +119,7 @@ impl Writer {
     }
 
     /// As [`Self::push`], however much is waiting: for the last of it.
-    pub(super) fn push_always(&self, target: Target, text: Vec<u8>) {
+    pub(super) fn push_always(&self, target: OutputTarget, text: Vec<u8>) {
         let mut state = self.lock();
         if !state.is_closed && !text.is_empty() {
             state.accept(target, text);
@@ -211,7 +211,7 @@ impl Writer {
         std::mem::take(&mut self.lock().dropped_lines)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OutputState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -222,9 +222,9 @@ fn lines(text: &[u8]) -> u64 {
 
 /// The thread's own: the streams, and what is on the terminal.
 struct Screen {
-    writer: Arc<Writer>,
-    out: Stream,
-    log: Stream,
+    writer: Arc<OutputWriter>,
+    out: OutputStream,
+    log: OutputStream,
     /// The live block as it is displayed; empty = none.
     block: String,
 }
@@ -257,12 +257,12 @@ impl Screen {
     }
 
     /// Writes lines above the live block.
-    fn write(&mut self, target: Target, text: &[u8]) -> io::Result<()> {
+    fn write(&mut self, target: OutputTarget, text: &[u8]) -> io::Result<()> {
         let framed = match self.block.is_empty() {
             true => Cow::Borrowed(text),
             false => Cow::Owned([self.erase().as_bytes(), text, shown(&self.block).as_bytes()].concat()),
         };
-        let stream = if target == Target::Out { &mut self.out } else { &mut self.log };
+        let stream = if target == OutputTarget::Out { &mut self.out } else { &mut self.log };
         write_all(&self.writer, stream, &framed)
     }
 
@@ -290,7 +290,7 @@ fn shown(block: &str) -> String {
     if block.is_empty() { String::new() } else { format!("{NO_WRAP}{block}{WRAP}") }
 }
 
-fn write_all(writer: &Writer, stream: &mut Stream, mut text: &[u8]) -> io::Result<()> {
+fn write_all(writer: &OutputWriter, stream: &mut OutputStream, mut text: &[u8]) -> io::Result<()> {
     while !text.is_empty() {
         match stream.write(&text[..text.len().min(CHUNK)]) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -307,7 +307,7 @@ fn write_all(writer: &Writer, stream: &mut Stream, mut text: &[u8]) -> io::Resul
 }
 
 /// What standard output still holds back of a text without a line's end.
-fn flush(stream: &mut Stream) -> io::Result<()> {
+fn flush(stream: &mut OutputStream) -> io::Result<()> {
     loop {
         match stream.flush() {
             Err(e) if e.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),

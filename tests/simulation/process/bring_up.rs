@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use weather::engine::checkpoint::{Checkpoint, decode_log_memory};
 use weather::engine::dead_letter::DeadLetter;
-use weather::engine::recovery::{self, Origin, origin, resume};
-use weather::engine::state::State;
+use weather::engine::recovery::{self, StateOrigin, origin, resume};
+use weather::engine::state::PartitionState;
 use weather::engine::stations::{StationRow, Stations};
 use weather::engine::window::Window;
 use weather::retry::Backoff;
@@ -33,7 +33,7 @@ impl Claimed {
         let ClaimedRow { partition, epoch, epoch_before, stored } = &self.row;
         let state = |stored: &Stored| {
             let log = decode_log_memory(&stored.memory).map_err(|e| Violation(format!("log_memory: {e}")))?;
-            Ok(State { progress: stored.progress, windows: self.windows.clone(), log })
+            Ok(PartitionState { progress: stored.progress, windows: self.windows.clone(), log })
         };
         let state = stored.as_ref().map(state).transpose()?;
         let (partition, epoch, epoch_before) = (*partition, *epoch, *epoch_before);
@@ -109,7 +109,7 @@ impl Launch {
         let claimed = self.claimed.decoded()?;
         let mut found = std::mem::take(&mut self.found);
         let state = match origin(&claimed, &Vec::from_iter(found.iter().map(|(file, _)| file))) {
-            Origin::File(index) => {
+            StateOrigin::File(index) => {
                 let (file, mut ledger) = found.swap_remove(index);
                 let at = file.state.progress.next_offset;
                 env.trace.note("going on from the file", &[who[0], who[1], who[2], at]);
@@ -122,8 +122,8 @@ impl Launch {
                 let (state, pending, changed) = resume(file, &claimed);
                 return self.launch(state, (pending, changed), ledger, shared, env).map(Some);
             }
-            Origin::Database { state, .. } => state.clone(),
-            Origin::Nowhere { .. } => {
+            StateOrigin::Database { state, .. } => state.clone(),
+            StateOrigin::Nowhere { .. } => {
                 self.step = Step::FirstOffset;
                 return Ok(None);
             }
@@ -168,12 +168,12 @@ impl Launch {
         let offset = if env.plan.from_latest { log.latest() } else { log.earliest() };
         let ledger = Rc::new(Ledger::starting_at(log.generation(), offset));
         env.trace.note("starting anew", &[shared.instance as i64, i64::from(self.partition), offset]);
-        self.launch(State::starting_at(offset), Default::default(), ledger, shared, env).map(Some)
+        self.launch(PartitionState::starting_at(offset), Default::default(), ledger, shared, env).map(Some)
     }
 
     fn launch(
         &self,
-        state: State,
+        state: PartitionState,
         (pending, changed): (Vec<DeadLetter>, Vec<StationRow>),
         ledger: Rc<Ledger>,
         shared: &Shared,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use weather::engine::flush_plan::{Confirmed, FlushPlan, Offer, PartitionFlush, Refusal, Remedy};
-use weather::engine::state::State;
+use weather::engine::state::PartitionState;
 use weather::retry::Backoff;
 use weather::time::milliseconds;
 
@@ -34,7 +34,7 @@ enum Step {
     DeadLetters {
         units: Vec<UnitRef>,
         at: usize,
-        state: Box<State>,
+        state: Box<PartitionState>,
         ledger: Rc<Ledger>,
     },
     Send,
@@ -199,7 +199,13 @@ impl Flusher {
         self.step = Step::State { units, at: at + 1 };
     }
 
-    fn read_dead_letters(&mut self, units: Vec<UnitRef>, at: usize, state: State, ledger: Rc<Ledger>) {
+    fn read_dead_letters(
+        &mut self,
+        units: Vec<UnitRef>,
+        at: usize,
+        state: PartitionState,
+        ledger: Rc<Ledger>,
+    ) {
         {
             let unit = units[at].borrow();
             let dead_letters = unit.outbox.before(state.progress.position());

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use weather::engine::bounded::BoundedRun;
-use weather::engine::partition::Settings;
+use weather::engine::partition::WindowSettings;
 
 use crate::env::{Env, NEVER};
 use crate::trace::Checked;
@@ -80,7 +80,7 @@ pub struct Shared {
     pub name: String,
     pub volume: usize,
     pub clock: Clock,
-    pub settings: Settings,
+    pub settings: WindowSettings,
     /// The partitions dealt out to it by hand.
     pub assigned: Option<Vec<i32>>,
     pub registry: BTreeMap<i32, UnitRef>,
@@ -126,7 +126,7 @@ pub struct Start {
     pub slot: usize,
     pub name: String,
     pub clock_offset_ms: i64,
-    pub settings: Settings,
+    pub settings: WindowSettings,
     pub bounded: bool,
 }
 

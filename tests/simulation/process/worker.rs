@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use weather::engine::checkpoint::Checkpoint;
 use weather::engine::dead_letter::{DeadLetter, Outbox};
-use weather::engine::partition::{Confirmation, Incoming, Partition, Settings};
+use weather::engine::partition::{Confirmation, Incoming, Partition, WindowSettings};
 use weather::engine::silence::Silence;
-use weather::engine::state::{LogIdentity, Position, State};
+use weather::engine::state::{LogIdentity, PartitionState, Position};
 use weather::engine::stations::{StationRow, Stations};
-use weather::processor::partition::snapshot::{self, Reader, Writer};
+use weather::processor::partition::snapshot::{self, SnapshotReader, SnapshotWriter};
 
 use super::source::Source;
 use crate::env::{Env, NEVER};
@@ -61,7 +61,7 @@ pub struct Image {
 /// What a flush takes where stations are kept apart.
 #[derive(Debug)]
 pub struct FlushImage {
-    pub state: State,
+    pub state: PartitionState,
     pub dead_letters: Vec<DeadLetter>,
     pub stations: Vec<StationRow>,
     pub ledger: Rc<Ledger>,
@@ -86,7 +86,7 @@ enum Step {
 pub struct Taken {
     pub partition: i32,
     pub epoch: i64,
-    pub state: State,
+    pub state: PartitionState,
     pub pending: Vec<DeadLetter>,
     pub stations: Option<Stations>,
     pub ledger: Rc<Ledger>,
@@ -97,11 +97,11 @@ pub struct Taken {
 pub struct Unit {
     pub partition: i32,
     pub epoch: i64,
-    settings: Settings,
+    settings: WindowSettings,
     end_offset: Option<i64>,
     core: Partition,
     ledger: Rc<Ledger>,
-    writer: Writer,
+    writer: SnapshotWriter,
     dead_letters: Vec<DeadLetter>,
     silence: Silence,
     /// When the ledger had its last record in a window.
@@ -110,7 +110,7 @@ pub struct Unit {
     recognised: bool,
     step: Step,
     // Seen by the other tasks.
-    pub published: Reader,
+    pub published: SnapshotReader,
     pub published_ledger: Rc<Ledger>,
     pub outbox: Outbox,
     /// What the flush told last, until the worker hears of it.
@@ -128,7 +128,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    pub fn new(taken: Taken, settings: Settings, plan: &Plan, now_ms: i64) -> Checked<Self> {
+    pub fn new(taken: Taken, settings: WindowSettings, plan: &Plan, now_ms: i64) -> Checked<Self> {
         let Taken { partition, epoch, state, pending, stations, ledger, end_offset } = taken;
         ledger.agrees(&state, settings.window_ms)?;
         if let Some(stations) = &stations {

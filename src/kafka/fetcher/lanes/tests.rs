@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::config::Kafka;
-use crate::kafka::cluster::Topic;
+use crate::kafka::cluster::KnownTopic;
 use crate::kafka::message::metadata::PartitionMetadata;
 use crate::telemetry::log::Outage;
 
@@ -31,7 +31,7 @@ impl Fixture {
 
     fn open(&mut self, partition: i32) {
         let (sender, receiver) = unbounded_channel();
-        let lane = Lane::new(sender, Outage::new("a partition"), 0, LogIdentity::UNKNOWN);
+        let lane = FetchLane::new(sender, Outage::new("a partition"), 0, LogIdentity::UNKNOWN);
         self.lanes.insert(partition, lane);
         self.events.insert(partition, receiver);
     }
@@ -44,12 +44,12 @@ impl Fixture {
             leader_epoch: 0,
         };
         let partitions = self.events.keys().map(|partition| (*partition, led(partition))).collect();
-        self.lanes.route(&Metadata {
+        self.lanes.route(&ClusterMetadata {
             asked: Instant::now(),
             cluster_id: None,
             brokers: BTreeMap::new(),
             controller: BROKER,
-            topic: Some(Topic { id: TOPIC_ID, partitions }),
+            topic: Some(KnownTopic { id: TOPIC_ID, partitions }),
         });
     }
 
@@ -57,7 +57,7 @@ impl Fixture {
     fn bring_up(&mut self) -> usize {
         self.route();
         let unchecked = self.lanes.unchecked(BROKER);
-        unchecked.iter().for_each(|lane| self.lanes.checked(lane, Found::TheSame));
+        unchecked.iter().for_each(|lane| self.lanes.checked(lane, LogCheck::TheSame));
         unchecked.len()
     }
 

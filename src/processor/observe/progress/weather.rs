@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::{late, time};
 use crate::postgres::readmission::{self, Readmittable};
 use crate::postgres::summary::WindowRow;
-use crate::processor::observe::history::Lines;
+use crate::processor::observe::history::HistoryLines;
 use crate::processor::observe::measures::Measures;
 use crate::processor::observe::rates::PerSecond;
-use crate::processor::observe::stats::{FlushNote, Phase, Sample};
+use crate::processor::observe::stats::{FlushNote, ProcessPhase, Sample};
 use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
 use crate::processor::partition::handle;
 use crate::reading::{Cause, Metric, Reason};
@@ -26,7 +26,7 @@ pub(super) struct FromTables<'a> {
 
 /// All of it.
 #[derive(Debug, Serialize)]
-pub(super) struct Weather {
+pub(super) struct WeatherProgress {
     version: &'static str,
     process: String,
     processes: usize,
@@ -41,11 +41,11 @@ pub(super) struct Weather {
     written_per_second: f64,
     lag: i64,
     unflushed: i64,
-    history: Lines,
+    history: HistoryLines,
     watermark: Option<String>,
     last_write: Option<String>,
     totals: RecordCounts,
-    stations: Option<StationTotals>,
+    stations: Option<StationsSummary>,
     partitions: Vec<PartitionEntry>,
     owners: BTreeMap<i32, Option<String>>,
     windows: Vec<WindowEntry>,
@@ -63,7 +63,7 @@ pub(super) struct Weather {
 
 /// With `--by station`; no names, of which there may be any number.
 #[derive(Debug, Serialize)]
-struct StationTotals {
+struct StationsSummary {
     /// In the newest window of each partition, added up.
     newest: usize,
     /// Of all windows that are held.
@@ -76,7 +76,7 @@ struct StationTotals {
     overflow: i64,
 }
 
-impl StationTotals {
+impl StationsSummary {
     fn of(counts: handle::StationCounts, written: u64) -> Self {
         let handle::StationCounts { rows, changed, newest, overflow } = counts;
         Self { newest, rows, unwritten: changed, written, overflow }
@@ -153,9 +153,9 @@ impl ProcessorStatus {
         rates
     }
 
-    fn station_totals(&self) -> Option<StationTotals> {
+    fn station_totals(&self) -> Option<StationsSummary> {
         let written = self.stats.station_rows.get();
-        self.registry.station_counts().map(|counts| StationTotals::of(counts, written))
+        self.registry.station_counts().map(|counts| StationsSummary::of(counts, written))
     }
 
     pub(super) fn weather(
@@ -164,18 +164,18 @@ impl ProcessorStatus {
         tables: FromTables<'_>,
         batches: &[FlushNote],
         rates: PerSecond,
-    ) -> Weather {
+    ) -> WeatherProgress {
         let ready = self.ready();
         let mut problems = ready.problems().to_vec();
         problems.extend(self.stats.checkpoint_folder.problem());
-        Weather {
+        WeatherProgress {
             version: env!("CARGO_PKG_VERSION"),
             process: self.process.clone(),
             processes: self.processes(),
             phase: match self.stats.phase() {
-                Phase::WaitingForDatabase | Phase::WaitingForTopic => "waiting",
-                Phase::Running => "running",
-                Phase::Stopping => "stopping",
+                ProcessPhase::WaitingForDatabase | ProcessPhase::WaitingForTopic => "waiting",
+                ProcessPhase::Running => "running",
+                ProcessPhase::Stopping => "stopping",
             },
             ready: ready.is_ok(),
             problems,
