@@ -34,6 +34,7 @@ mod number;
 mod parser;
 mod path;
 mod plan;
+mod record_reader;
 mod search;
 mod shape;
 pub mod timestamp;

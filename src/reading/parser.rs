@@ -9,8 +9,9 @@ use simd_json::{Node, StaticNode};
 use super::format::Format;
 use super::json::Json;
 use super::plan::{Plan, event_time, sent_number, time_of};
+use super::record_reader::RecordReader;
 use super::search::{FoundReading, Search};
-use super::shape::{ShapeReader, Shapes};
+use super::shape::Shapes;
 use super::zone::Cursor;
 use super::{Metric, Reading, Reason};
 
@@ -129,7 +130,7 @@ impl Parser {
         into: &mut Reading,
     ) -> (Result<(), Reason>, StationName<'v>) {
         let body = body(value);
-        let mut reader = ShapeReader::new(&self.format, &mut self.cursor, record_ms, wants_station);
+        let mut reader = RecordReader::new(&self.format, &mut self.cursor, record_ms, wants_station);
         if self.shapes.read(body, &mut reader, into) {
             return (Ok(()), reader.station.map_or(StationName::None, StationName::InPlace));
         }
@@ -153,7 +154,7 @@ impl Parser {
     ) -> (Result<Reading, Reason>, StationName<'static>) {
         let Self { format, shapes, cursor, json, search, station } = self;
         json.parse(body, |nodes, as_it_stands| {
-            let mut reader = ShapeReader::new(format, cursor, record_ms, wants_station);
+            let mut reader = RecordReader::new(format, cursor, record_ms, wants_station);
             let mut best = Best::default();
             let mut name = None;
             search.each(format, nodes, |FoundReading { plan, is_element, .. }| {
@@ -186,7 +187,7 @@ impl Parser {
     ) -> Result<i64, Reason> {
         let Self { format, cursor, json, search, station, .. } = self;
         json.parse(body(value), |nodes, _| {
-            let mut reader = ShapeReader::new(format, cursor, record_ms, true);
+            let mut reader = RecordReader::new(format, cursor, record_ms, true);
             let mut best = Best::default();
             let mut refused = 0;
             search.each(format, nodes, |FoundReading { plan, .. }| {
@@ -244,7 +245,7 @@ pub(super) fn body(value: &[u8]) -> &[u8] {
 }
 
 /// Judges in the order of [`Reason`].
-fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut ShapeReader<'_, '_>) -> Result<Reading, Reason> {
+fn evaluate(plan: &Plan, nodes: &[Node<'_>], reader: &mut RecordReader<'_, '_>) -> Result<Reading, Reason> {
     const NULL: &Node<'static> = &Node::Static(StaticNode::Null);
     let node = |at: u32| nodes.get(at as usize).unwrap_or(NULL);
     let said = match plan.time {

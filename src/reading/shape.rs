@@ -9,13 +9,12 @@
 //! (another literal, an exponent, more than 18 digits, an escape in a text that counts, a record that is no reading)
 //! it leaves to them. A differential fuzz compares both.
 
-use super::format::{Format, MissingTimestamp};
 use super::number::{Decimal, fixed_at};
 use super::plan::{LocalOffset, MetricPlan, Plan, event_time, sent_text, time_of_text};
+use super::record_reader::RecordReader;
 use super::timestamp::{self, Time};
 use super::units::Conversion;
 use super::words::{self, Literal};
-use super::zone::Cursor;
 use super::{Cause, Metric, Reading};
 use fields::ShapeFields;
 
@@ -51,7 +50,7 @@ impl Shapes {
     pub(super) fn read<'v>(
         &mut self,
         body: &'v [u8],
-        reader: &mut ShapeReader<'_, 'v>,
+        reader: &mut RecordReader<'_, 'v>,
         into: &mut Reading,
     ) -> bool {
         let current = self.known.get_mut(self.current);
@@ -63,7 +62,7 @@ impl Shapes {
     fn read_another<'v>(
         &mut self,
         body: &'v [u8],
-        reader: &mut ShapeReader<'_, 'v>,
+        reader: &mut RecordReader<'_, 'v>,
         into: &mut Reading,
     ) -> bool {
         // If hardly two records have the same shape, trying all of them only costs time.
@@ -106,17 +105,6 @@ impl Shapes {
         self.known.iter_mut().for_each(|shape| shape.hits /= 2);
         self.known[least] = shape;
     }
-}
-
-/// What reading a record needs besides its bytes.
-pub(super) struct ShapeReader<'f, 'v> {
-    pub(super) format: &'f Format,
-    pub(super) cursor: &'f mut Cursor,
-    /// When the Kafka record was made, for readings without a time of their own.
-    pub(super) record_ms: Option<i64>,
-    pub(super) wants_station: bool,
-    /// The record's station, once a shape has read it.
-    pub(super) station: Option<&'v str>,
 }
 
 #[derive(Debug)]
@@ -225,7 +213,7 @@ impl Shape {
     fn read<'v>(
         &mut self,
         body: &'v [u8],
-        reader: &mut ShapeReader<'_, 'v>,
+        reader: &mut RecordReader<'_, 'v>,
         into: &mut Reading,
     ) -> Option<()> {
         let mut draft = self.draft(into);
@@ -245,7 +233,7 @@ impl Shape {
     fn read_fields<'v>(
         &mut self,
         body: &'v [u8],
-        reader: &mut ShapeReader<'_, 'v>,
+        reader: &mut RecordReader<'_, 'v>,
         into: &mut Reading,
     ) -> Option<()> {
         let fields = self.fields.as_ref()?;
@@ -279,7 +267,7 @@ impl Shape {
     }
 
     #[inline]
-    fn finish<'v>(&mut self, draft: Draft<'_, 'v>, reader: &mut ShapeReader<'_, 'v>) -> Option<()> {
+    fn finish<'v>(&mut self, draft: Draft<'_, 'v>, reader: &mut RecordReader<'_, 'v>) -> Option<()> {
         let Draft { reading, event_time_ms, station } = draft;
         if reading.metrics == [None; 3] {
             return None;
@@ -299,7 +287,7 @@ impl ShapeStep {
         body: &'v [u8],
         at: usize,
         draft: &mut Draft<'_, 'v>,
-        reader: &mut ShapeReader<'_, 'v>,
+        reader: &mut RecordReader<'_, 'v>,
     ) -> Option<usize> {
         let rest = body.get(at..)?;
         let is_station = self.is_station && reader.wants_station;
@@ -361,39 +349,6 @@ struct Draft<'r, 'v> {
     reading: &'r mut Reading,
     event_time_ms: Option<i64>,
     station: Option<&'v str>,
-}
-
-impl<'f> ShapeReader<'f, '_> {
-    pub(super) fn new(
-        format: &'f Format,
-        cursor: &'f mut Cursor,
-        record_ms: Option<i64>,
-        wants_station: bool,
-    ) -> Self {
-        Self { format, cursor, record_ms, wants_station, station: None }
-    }
-
-    /// The time of a reading without one, if the format takes the Kafka record's.
-    pub(super) fn record_time(&self) -> Option<i64> {
-        let allowed = self.format.settings.missing_timestamp == MissingTimestamp::Kafka;
-        self.record_ms.filter(|ms| allowed && (0..=timestamp::MAX_MS).contains(ms))
-    }
-
-    /// Puts a metric into a reading, or the cause that keeps it out.
-    #[inline(always)]
-    pub(super) fn take(
-        &self,
-        reading: &mut Reading,
-        metric: Metric,
-        conversion: Conversion,
-        sent: Result<Option<i64>, Cause>,
-    ) {
-        let limits = &self.format.metrics[metric.index()].limits;
-        match sent.and_then(|sent| limits.judge(sent, conversion, &self.format.settings.missing_values)) {
-            Ok(value) => reading.metrics[metric.index()] = Some(value),
-            Err(cause) => reading.left_out[metric.index()] = Some(cause),
-        }
-    }
 }
 
 /// Epoch time, as simd-json's integer or float would give it.
