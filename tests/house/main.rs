@@ -1,11 +1,13 @@
-//! The order of the house: what the documents say is so, and the sources keep to their layers. Needs no service.
+//! The order of the house: what the documents say is so, the sources keep to their layers, and a name means one thing. Needs no service.
 
 mod commands;
 mod faults;
 mod layers;
 mod links;
 mod manifests;
+mod names;
 mod operating;
+mod sources;
 
 use std::path::{Path, PathBuf};
 
