@@ -1,24 +1,24 @@
 //! `weather demo`: the whole pipeline in one command, including the failures of real life.
 //!
 //! ```text
-//! this process: producer ─▶ embedded broker ─▶ recount (verify)      child: weather process ─▶ PostgreSQL of its own
+//! this process: producer ─▶ embedded broker ─▶ recount               child: weather process ─▶ PostgreSQL of its own
 //!                           cuts connections now and then                   killed in the middle    or checkpoint files
 //! ```
 //!
 //! Event time runs 1,200 times as fast as the clock, so an hour's window fills in 3 s. At the end the log has been
-//! counted by other code (`verify`) and is compared with what the processor made of it (`observe`).
+//! counted by other code (`recount`) and is compared with what the processor made of it (`results`).
 //!
 //! Invariants: only loopback and unix sockets; everything that is written is in one folder (`scratch`), and folder and
 //! children are gone when [`run`] returns, however it does.
 
 mod child;
 mod feed;
-mod observe;
 mod outcome;
+mod recount;
+mod results;
 mod scratch;
 mod server;
 mod system;
-mod verify;
 mod view;
 
 use std::collections::VecDeque;
@@ -36,11 +36,11 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::human::Grouped;
 use child::Processor;
 use feed::ProducerTask;
-use observe::ResultStore;
 use outcome::RecordFates;
+use recount::Recount;
+use results::ResultStore;
 use scratch::Scratch;
 use server::Server;
-use verify::Recount;
 use view::{DemoView, Frame, Tone};
 
 const TOPIC: &str = "weather_data";

@@ -29,12 +29,12 @@ mod codes;
 mod connection;
 mod groups;
 mod listener;
-mod log;
+mod partition_log;
 mod sequence;
-mod store;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod topic_store;
 mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -94,7 +94,7 @@ struct SharedBroker {
     options: Options,
     /// Where it listens now. Relaxed: callers that need a new port learn of it after the move is done.
     port: AtomicU16,
-    store: store::TopicStore,
+    store: topic_store::TopicStore,
     groups: groups::Groups,
     /// Identifies this broker's cluster.
     cluster_id: String,
@@ -143,9 +143,9 @@ impl Broker {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let shared = Arc::new(SharedBroker {
             port: AtomicU16::new(listener.local_addr()?.port()),
-            store: store::TopicStore::new(options.limit_bytes),
+            store: topic_store::TopicStore::new(options.limit_bytes),
             groups: groups::Groups::default(),
-            cluster_id: format!("embedded-{:032x}", u128::from_be_bytes(store::random_id())),
+            cluster_id: format!("embedded-{:032x}", u128::from_be_bytes(topic_store::random_id())),
             next_producer_id: AtomicI64::new(0),
             faults: Faults::default(),
             counters: connection::Counters::default(),

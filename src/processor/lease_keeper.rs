@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::postgres::connector::{Caller, Connector};
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::{Beat, LeaseSession};
-use crate::processor::cluster;
+use crate::processor::cluster_check;
 use crate::processor::flusher::{FlushRequest, flush_now};
 use crate::processor::housekeeper::{self, Housekeeper};
 use crate::processor::observe::stats::Stats;
@@ -335,7 +335,7 @@ impl LeaseKeeper {
     async fn has_other_cluster(&self, session: &LeaseSession) -> Result<bool, Failure> {
         let Some(id) = self.launcher.cluster.id() else { return Ok(false) };
         let Some(other) = session.other_cluster(id).await? else { return Ok(false) };
-        self.fail(cluster::other_tables(&other, id, &self.launcher.cluster));
+        self.fail(cluster_check::other_tables(&other, id, &self.launcher.cluster));
         Ok(true)
     }
 

@@ -9,7 +9,7 @@
 //! If stations are kept apart, `station_flushes` knows when a partition is worth a flush.
 
 pub mod checkpoints;
-mod cluster;
+mod cluster_check;
 mod flusher;
 mod housekeeper;
 pub mod identity;
@@ -114,7 +114,7 @@ async fn prepare(
 ) -> Result<(PartitionsWatch, Option<BTreeMap<i32, i64>>)> {
     database.set_up().await?;
     stats.enter(ProcessPhase::WaitingForTopic);
-    cluster::agree(config, database, cluster, stats).await?;
+    cluster_check::agree(config, database, cluster, stats).await?;
     let partitions = topic::wait_for(cluster, &stats.topic).await?;
     let ends = match config.until_latest {
         true => Some(topic::end_offsets(cluster, &partitions, &stats.topic).await),

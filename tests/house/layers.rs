@@ -83,7 +83,7 @@ fn the_arrows_are_seen() {
         ("processor::partition::task", "engine::partition"),
         ("kafka::fetcher::broker", "kafka::connection"),
         ("inspect::problems", "inspect::report"),
-        ("embedded::api::produce", "embedded::store"),
+        ("embedded::api::produce", "embedded::topic_store"),
     ] {
         assert!(arrows.contains(&(from.to_owned(), to.to_owned())), "{from} → {to}");
     }

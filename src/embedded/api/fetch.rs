@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::SharedBroker;
 use super::super::codes::ErrorCode;
-use super::super::log::{ANY_EPOCH, PartitionFetch, Slice};
-use super::super::store::{FetchResults, TopicName};
+use super::super::partition_log::{ANY_EPOCH, PartitionFetch, Slice};
+use super::super::topic_store::{FetchResults, TopicName};
 use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
 use super::{AnswerHead, code};
 

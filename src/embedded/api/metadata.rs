@@ -1,7 +1,7 @@
 //! Metadata, versions 4 to 12: the one broker, which leads every partition, and the topics.
 
 use super::super::codes::ErrorCode;
-use super::super::store::{TopicInfo, is_valid_topic};
+use super::super::topic_store::{TopicInfo, is_valid_topic};
 use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
 use super::super::{NODE_ID, SharedBroker};
 use super::{AnswerHead, code};

@@ -2,7 +2,7 @@
 
 use super::super::SharedBroker;
 use super::super::codes::ErrorCode;
-use super::super::log::ANY_EPOCH;
+use super::super::partition_log::ANY_EPOCH;
 use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
 use super::{AnswerHead, code};
 

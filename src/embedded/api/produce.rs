@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::SharedBroker;
 use super::super::batch::check_produced;
 use super::super::codes::ErrorCode;
-use super::super::store::Appended;
+use super::super::topic_store::Appended;
 use super::super::wire::{AnswerWriter, MalformedRequest, RequestReader};
 use super::{AnswerHead, code};
 

@@ -36,7 +36,7 @@ async fn a_fetch_begins_in_the_middle_of_a_batch_and_ends_at_its_limit() {
     for batch in 10..20 {
         produce(&partition, batch * 10..batch * 10 + 10).await;
     }
-    let one_batch = (broker.stored_bytes() / 10 - log::ENTRY_BYTES) as i32;
+    let one_batch = (broker.stored_bytes() / 10 - partition_log::ENTRY_BYTES) as i32;
     let (found, high_watermark) = fetch(&partition, 37).await;
     assert_eq!((offsets(&found), high_watermark), ((37..100).collect(), 100));
     // A limit of less than a batch still gives one.

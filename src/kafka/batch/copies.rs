@@ -2,7 +2,7 @@
 //!
 //! Either may be longer than there is room for in the window, so what is left of it is kept for the next time.
 
-use super::window::SlidingWindow;
+use super::sliding_window::SlidingWindow;
 
 pub(super) const ENDS_EARLY: &str = "it ends early";
 

@@ -8,8 +8,8 @@ use super::header::HEADER_BYTES;
 use super::inflate::Inflate;
 use super::lz4::Lz4;
 use super::record::{self, LONGEST_VARINT, RawRecord, RecordHead};
+use super::sliding_window::SlidingWindow;
 use super::snappy::Snappy;
-use super::window::SlidingWindow;
 #[cfg(feature = "zstd")]
 use super::zstd::Whole;
 use super::{BatchErrorKind, BatchHeader, Codec};

@@ -6,7 +6,7 @@
 //!
 //! Codes up to 10 bits are one look-up; longer ones, which are rare by design, are decoded bit by bit.
 
-use super::window::SlidingWindow;
+use super::sliding_window::SlidingWindow;
 
 /// Codes of up to this many bits are looked up.
 const FAST_BITS: u32 = 10;

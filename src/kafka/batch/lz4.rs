@@ -3,7 +3,7 @@
 //! Its checksums are not compared: the batch's own has already confirmed every byte that comes in.
 
 use super::copies::{ENDS_EARLY, Pending, take};
-use super::window::SlidingWindow;
+use super::sliding_window::SlidingWindow;
 
 const FRAME: u32 = 0x184D_2204;
 /// Set in a block's length when its bytes are not compressed.

@@ -25,10 +25,10 @@ mod inflate;
 mod lz4;
 mod place;
 mod record;
+mod sliding_window;
 mod snappy;
 #[cfg(test)]
 mod tests;
-mod window;
 #[cfg(feature = "zstd")]
 mod zstd;
 

@@ -4,7 +4,7 @@
 //! that, and the window holds it; a block that does is refused.
 
 use super::copies::{ENDS_EARLY, Pending, take};
-use super::window::{SlidingWindow, TOO_FAR_BACK};
+use super::sliding_window::{SlidingWindow, TOO_FAR_BACK};
 
 /// How Java's frame begins; its version and the oldest version that can read it follow, both 1.
 const FRAME: [u8; 8] = *b"\x82SNAPPY\0";

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::lanes::WantedPartition;
-use super::{SharedFetcher, check};
+use super::{SharedFetcher, log_check};
 use crate::kafka::connection::{Connection, REQUEST_TIMEOUT};
 use crate::kafka::error::KafkaError;
 use crate::kafka::message::NO_TOPIC_ID;
@@ -58,7 +58,7 @@ async fn work(
 ) -> Result<(), KafkaError> {
     while shared.lanes().are_led_by(broker) {
         wake.borrow_and_update();
-        check::check(shared, broker, connection).await?;
+        log_check::check(shared, broker, connection).await?;
         let (wanted, later) = shared.lanes().wanted(broker);
         if wanted.is_empty() {
             let later = later.unwrap_or_else(|| Instant::now() + shared.settings.wait);

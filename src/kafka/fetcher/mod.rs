@@ -12,9 +12,9 @@
 //! once: by [`Cluster`] when a broker cannot be reached, else by the lane.
 
 mod broker;
-mod check;
 mod lane;
 mod lanes;
+mod log_check;
 mod router;
 mod span;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::fetcher::{self, Fetcher};
 use crate::kafka::topic;
 use crate::processor::checkpoints::store::CheckpointStore;
-use crate::processor::cluster;
+use crate::processor::cluster_check;
 use crate::processor::partition::handle::{
     HighWatermark, Oldest, PartitionHandle, SharedOutbox, StationGauge,
 };
@@ -187,7 +187,7 @@ impl Launcher {
             return Ok(());
         };
         if self.is_local {
-            return Err(cluster::other_files(&other, id, &self.store));
+            return Err(cluster_check::other_files(&other, id, &self.store));
         }
         crate::warn!("ignoring checkpoint files of another Kafka cluster", "partition" => claimed.partition,
             "their_cluster" => other, "cluster" => id);

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::batch::AppendedHeader;
 use super::codes::ErrorCode;
-use super::log::{PartitionFetch, PartitionLog, Slice};
+use super::partition_log::{PartitionFetch, PartitionLog, Slice};
 
 /// Longest name of a topic, in bytes.
 const MAX_TOPIC_NAME: usize = 249;

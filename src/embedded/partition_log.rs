@@ -2,7 +2,7 @@
 //!
 //! Invariants: the batches' offset ranges rise and do not overlap; each lies below `end_offset`, and ends at
 //! `start_offset` or above. There are no replicas, so the high watermark is the end offset. The log does no I/O and has
-//! no size limit: [`Store`](super::store::Store) counts the bytes of all logs and decides which one to shorten.
+//! no size limit: [`TopicStore`](super::topic_store::TopicStore) counts the bytes of all logs and decides which one to shorten.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
