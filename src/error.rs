@@ -38,7 +38,7 @@ impl Error {
         Self { kind: ExitKind::Failure, message: message.into() }
     }
 
-    /// What was asked cannot be told (exit code 3).
+    /// Not everything could be checked (exit code 3).
     pub fn unknown(message: impl Into<String>) -> Self {
         Self { kind: ExitKind::Unknown, message: message.into() }
     }
@@ -48,7 +48,7 @@ impl Error {
         self.kind
     }
 
-    /// The process exit code: 2 for usage and configuration, 3 for what cannot be told, 1 for the rest.
+    /// The process exit code: 2 for usage and configuration, 3 for what cannot be checked, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             ExitKind::Usage => 2,

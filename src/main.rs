@@ -1,6 +1,7 @@
 //! Arguments → configuration → runtime → subcommand → exit code.
 //!
-//! 0: success. 1: failure. 2: wrong command line, environment or setup. 3: what was asked cannot be told. An error is one line on standard error.
+//! 0: success. 1: failure. 2: wrong command line, environment or setup. 3: not everything could be checked.
+//! An error is one line on standard error.
 
 use std::fmt::Display;
 use std::io::Write;

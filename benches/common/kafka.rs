@@ -88,7 +88,7 @@ impl Kafka {
         self.filled_with(label, partitions, count, reading).await
     }
 
-    /// A topic with so many records, each with the key and the value that `reading` gives its number.
+    /// A topic with `count` records, each with the key and the value that `reading` gives its number.
     pub async fn filled_with(
         &self,
         label: &str,

@@ -21,7 +21,7 @@ pub(super) fn program() -> String {
     }
     out.push_str(
         "\nOptions:\n  -h, --help     Print help; after a command, its options\n  -V, --version  Print the version\n\n\
-         Exit codes: 0 success, 1 failure, 2 wrong command line, environment or setup,\n3 verify: not everything could be told.\n",
+         Exit codes: 0 success, 1 failure, 2 wrong command line, environment or setup,\n3 verify: not everything could be checked.\n",
     );
     out
 }
@@ -37,22 +37,25 @@ pub(super) fn command(command: &Subcommand) -> String {
         push_flag(&mut out, flag);
     }
     push_item(&mut out, "  -h, --help", "Print help.");
-    if flags_of(command.name).any(|flag| flag.name == "sasl-mechanism") {
-        out.push_str("\nEnvironment only, since other users can read a command line:\n");
-        push_item(
-            &mut out,
-            "  WEATHER_SASL_PASSWORD",
-            "Password for Kafka. Or WEATHER_SASL_PASSWORD_FILE: a file that contains it.",
-        );
-    }
-    if flags_of(command.name).any(|flag| flag.name == "database-url") {
-        push_item(
-            &mut out,
-            "  PGPASSWORD",
-            "Password for PostgreSQL. Or PGPASSWORD_FILE: a file that contains it.",
-        );
-    }
+    push_secrets(&mut out, command);
     out
+}
+
+/// The service's flag, the variable of its password, and the service.
+const SECRETS: [(&str, &str, &str); 2] =
+    [("sasl-mechanism", "WEATHER_SASL_PASSWORD", "Kafka"), ("database-url", "PGPASSWORD", "PostgreSQL")];
+
+/// The variables of passwords that a command takes.
+fn push_secrets(out: &mut String, command: &Subcommand) {
+    let has = |name: &str| flags_of(command.name).any(|flag| flag.name == name);
+    let secrets: Vec<_> = SECRETS.iter().filter(|(flag, ..)| has(flag)).collect();
+    if !secrets.is_empty() {
+        out.push_str("\nEnvironment only, since other users can read a command line:\n");
+    }
+    for (_, variable, service) in secrets {
+        let text = format!("Password for {service}. Or {variable}_FILE: a file that contains it.");
+        push_item(out, &format!("  {variable}"), &text);
+    }
 }
 
 fn push_flag(out: &mut String, flag: &Flag) {
@@ -116,6 +119,7 @@ mod tests {
             for flag in flags_of(subcommand.name) {
                 assert!(text.contains(&format!("--{}", flag.name)), "{}", flag.name);
             }
+            assert_eq!(text.contains("PASSWORD "), text.contains("Environment only"), "{}", subcommand.word);
         }
     }
 }

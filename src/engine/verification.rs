@@ -7,7 +7,7 @@
 //! Where Kafka no longer has the beginning, the watermark at the first offset that is left is not known. It is known of
 //! some windows that it had not closed them, though: those whose first reading, by the table, lies behind that offset. For
 //! these, and for all that begin later, whatever the lost part was decides nothing: they are compared as if all were
-//! there. The others cannot be told.
+//! there. The others cannot be checked.
 
 pub mod clock;
 pub mod dead_letters;

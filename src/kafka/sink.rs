@@ -296,7 +296,7 @@ impl Sink {
     }
 }
 
-/// What each of so many partitions may hold.
+/// What each of this many partitions may hold.
 fn limits_for(partitions: i32, options: &SinkSettings) -> BufferLimits {
     let share = HELD_BYTES / usize::try_from(partitions).unwrap_or(1).max(1);
     let full_batch = match options.compression {

@@ -14,7 +14,7 @@ use crate::postgres::failure::{Failure, FailureKind};
 use crate::postgres::leases::LeaseSession;
 use crate::postgres::session::Session;
 
-/// So many clusters that were left are remembered.
+/// How many clusters that were left are remembered.
 const REMEMBERED: i64 = 8;
 
 /// What is noted, and whether the topic's id, written as Kafka's tools write it, is the one that was noted.

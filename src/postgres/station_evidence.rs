@@ -162,7 +162,7 @@ pub async fn deleted_to_ms(session: &Session, topic: &str) -> Result<Option<i64>
     Ok(row.try_get::<_, Option<SystemTime>>(0)?.map(from_timestamp))
 }
 
-/// The first windows, at most so many, that their stations do not add up to; none where nobody has asked for stations.
+/// The first windows, at most `limit`, that their stations do not add up to; none where nobody has asked for stations.
 pub async fn unlike(
     session: &Session,
     topic: &str,

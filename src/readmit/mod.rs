@@ -22,7 +22,7 @@ use crate::telemetry::human::Grouped;
 use crate::telemetry::output;
 use crate::time::{milliseconds, now_ms};
 
-/// After so many failures in a row it gives up.
+/// After this many failures in a row it gives up.
 const TRIES: u32 = 10;
 
 /// What became of the dead letters.

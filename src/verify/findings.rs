@@ -1,4 +1,4 @@
-//! What the comparison of a partition came to, kept small: of many differences the first ones are told, the rest counted.
+//! What the comparison of a partition came to, kept small: the first differences are listed, the others counted.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use crate::engine::verification::{ComparedValue, Reach};
 use crate::engine::window::Totals;
 use crate::time::{Rfc3339, SqlTimestamp};
 
-/// So many differences of a partition are told.
-const TOLD: usize = 20;
+/// At most this many differences of a partition are listed.
+const MAX_LISTED: usize = 20;
 
 /// Something that the tables and the topic do not agree in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,7 +29,7 @@ pub(super) struct Difference {
     pub what: String,
 }
 
-/// Windows of which nothing can be told.
+/// Windows that cannot be checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Unknown {
     /// The partition.
@@ -63,7 +63,7 @@ pub(super) struct PartitionFindings {
     /// Whether none of its dead letters was deleted.
     pub(super) dead_letters_are_kept: bool,
     pub(super) differences: Vec<Difference>,
-    /// All differences, told or not.
+    /// All differences, listed or not.
     pub(super) differing: i64,
     unknown_windows: i64,
     unknown_between: Option<(i64, i64)>,
@@ -108,7 +108,7 @@ impl PartitionFindings {
         self.readings += totals.map_or(0, |totals| totals.readings);
     }
 
-    /// Nothing can be told of a window.
+    /// A window cannot be checked.
     pub(super) fn unknown(&mut self, start_ms: i64, _table: Option<&Totals>) {
         self.unknown_windows += 1;
         let (first, last) = self.unknown_between.unwrap_or((start_ms, start_ms));
@@ -138,18 +138,18 @@ impl PartitionFindings {
             StationVerdict::Unknown => {
                 self.unknown_stations.insert(start_ms);
             }
-            StationVerdict::Differs(differing, told) => {
+            StationVerdict::Differs(differing, listed) => {
                 self.differing_stations.insert(start_ms);
-                self.differing += differing - told.len() as i64;
-                for difference in &told {
+                self.differing += differing - listed.len() as i64;
+                for difference in &listed {
                     self.find_in(start_ms, offsets, describe_station(difference));
                 }
             }
         }
     }
 
-    /// Whether it is told of a window that its stations differ.
-    pub(super) fn has_told_stations(&self, start_ms: i64) -> bool {
+    /// Whether differing stations of a window are listed.
+    pub(super) fn has_listed_stations(&self, start_ms: i64) -> bool {
         self.excuse.is_none() && self.differing_stations.contains(&start_ms)
     }
 
@@ -190,7 +190,7 @@ impl PartitionFindings {
 
     fn find(&mut self, difference: Difference) {
         self.differing += 1;
-        if self.differences.len() < TOLD {
+        if self.differences.len() < MAX_LISTED {
             self.differences.push(difference);
         }
     }
@@ -205,7 +205,7 @@ impl PartitionFindings {
         self.given_up = Some(why);
     }
 
-    /// All that cannot be told; differences that prove nothing are taken from the others.
+    /// All that cannot be checked; differences that prove nothing are taken from the others.
     pub(super) fn take_unknown(&mut self) -> Vec<Unknown> {
         let mut unknown = Vec::new();
         let about = |windows, between: Option<(i64, i64)>, gone, why| Unknown {

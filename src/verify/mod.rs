@@ -1,8 +1,8 @@
 //! `weather verify`: whether the tables are what the topic says, by reading the topic again.
 //!
 //! Every partition is read again up to the offset that its state has in the table, at one moment for all, by the same
-//! state machine (`replay`), and compared with what the table has. So a pipeline that goes on meanwhile is no matter.
-//! What differs is told from what cannot be told, since Kafka no longer has it. Nothing is changed.
+//! state machine (`replay`), and compared with what the table has. So the pipeline may go on meanwhile.
+//! What cannot be checked, since Kafka no longer has it, is reported apart from what differs. Nothing is changed.
 
 mod findings;
 mod plan;
@@ -43,8 +43,8 @@ use rules::{ComparisonRules, StationRules};
 
 /// How long a broker may hold back an answer: what is to be read is there already.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
-/// How many rows of the output that differ are told.
-const OUTPUT_TOLD: usize = 20;
+/// At most this many rows of the output that differ are listed.
+const MAX_LISTED_ROWS: usize = 20;
 /// Above this share of their room, old dead letters may have been deleted to make some: [`upkeep`](crate::postgres::upkeep)
 /// leaves nine tenths.
 const MAYBE_TRIMMED: f64 = 0.85;
@@ -52,7 +52,7 @@ const MAYBE_TRIMMED: f64 = 0.85;
 /// Compares and prints.
 ///
 /// # Errors
-/// Something differs (exit code 1), or not all can be told (3).
+/// Something differs (exit code 1), or not all could be checked (3).
 pub async fn run(config: Verify, mut shutdown: Shutdown) -> Result<()> {
     let report = tokio::select! {
         report = verify(&config) => report?,
@@ -67,7 +67,7 @@ pub async fn run(config: Verify, mut shutdown: Shutdown) -> Result<()> {
             report.first_difference()
         ))),
         Verdict::Unknown => {
-            Err(Error::unknown("no difference was found, but not everything could be told; see above"))
+            Err(Error::unknown("no difference was found, but not everything could be checked; see above"))
         }
     }
 }
@@ -168,14 +168,14 @@ async fn compare_output(rules: &ComparisonRules) -> Result<(usize, Vec<Differenc
         let (count, wrong, next) =
             evidence::output(&rules.session, &rules.topic, rules.settings.window_ms, between).await?;
         rows += count - wrong.len().min(count);
-        let told = wrong.into_iter().map(|row| Difference {
+        let listed = wrong.into_iter().map(|row| Difference {
             partition: None,
             window_start_ms: Some(row.start_ms),
             window_start: Some(crate::time::SqlTimestamp(row.start_ms).to_string()),
             offsets: None,
             what: row.what,
         });
-        differences.extend(told.take(OUTPUT_TOLD.saturating_sub(differences.len())));
+        differences.extend(listed.take(MAX_LISTED_ROWS.saturating_sub(differences.len())));
         match next {
             Some(next) => between = Between { from_ms: Some(next), ..between },
             None => return Ok((rows, differences)),

@@ -28,11 +28,11 @@ use crate::reading::Reason;
 use crate::retry::Backoff;
 use crate::verify::findings::{PartitionFindings, offsets};
 use crate::verify::rules::ComparisonRules;
-use crate::verify::stations::{StationReplay, Told};
+use crate::verify::stations::{Checkable, StationReplay};
 
-/// So many closed windows are compared at once, at least.
+/// At least this many closed windows are compared at once.
 const CLOSED_WINDOWS: usize = 500;
-/// With so many stations in all windows, already fewer are.
+/// With this many stations in all windows, fewer are enough.
 const STATION_ROWS: usize = 100_000;
 
 /// A partition that is being read again.
@@ -230,32 +230,35 @@ impl Replay {
     /// Compares windows that begin up to here, portion by portion.
     async fn compare_up_to(&mut self, to_ms: i64) -> Result<(), Failure> {
         let to_ms = self.rules.between.to_ms.map_or(to_ms, |end| to_ms.min(end - 1));
-        let (after_ms, mut told) = (self.compared_to_ms, Told::new());
+        let (after_ms, mut checkable) = (self.compared_to_ms, Checkable::new());
         while to_ms > watermark::NONE && self.compared_to_ms.is_none_or(|compared| compared < to_ms) {
             let (rules, partition) = (&self.rules, self.stored.partition);
             let (rows, is_last) =
                 evidence::windows(&rules.session, &rules.topic, partition, self.compared_to_ms, Some(to_ms))
                     .await?;
             let reached = rows.last().filter(|_| !is_last).map_or(to_ms, |row| row.start_ms);
-            self.compare_windows(&rows, reached, &mut told);
+            self.compare_windows(&rows, reached, &mut checkable);
         }
         let Some((stations, log)) = self.stations.as_mut().zip(self.partition.stations_mut()) else {
             return Ok(());
         };
-        let Some(rules) = self.rules.stations.as_ref().filter(|_| !told.is_empty()) else { return Ok(()) };
-        let verdicts = stations.compare_closed(&self.rules, rules, log, &told, (after_ms, to_ms)).await?;
-        self.note_stations(verdicts, &told);
+        let Some(rules) = self.rules.stations.as_ref().filter(|_| !checkable.is_empty()) else {
+            return Ok(());
+        };
+        let verdicts =
+            stations.compare_closed(&self.rules, rules, log, &checkable, (after_ms, to_ms)).await?;
+        self.note_stations(verdicts, &checkable);
         Ok(())
     }
 
-    fn note_stations(&mut self, verdicts: Vec<(i64, StationVerdict)>, told: &Told) {
+    fn note_stations(&mut self, verdicts: Vec<(i64, StationVerdict)>, checkable: &Checkable) {
         for (start_ms, verdict) in verdicts {
-            self.findings.stations(start_ms, told.get(&start_ms).copied().flatten(), verdict);
+            self.findings.stations(start_ms, checkable.get(&start_ms).copied().flatten(), verdict);
         }
     }
 
-    /// Compares all windows behind those that are compared that begin up to here, and notes those that can be told.
-    fn compare_windows(&mut self, rows: &[Window], to_ms: i64, told: &mut Told) {
+    /// Compares all windows behind those that are compared that begin up to here, and notes those that can be checked.
+    fn compare_windows(&mut self, rows: &[Window], to_ms: i64, checkable: &mut Checkable) {
         let after_ms = self.compared_to_ms.replace(to_ms);
         let is_due = |w: &&Window| after_ms.is_none_or(|after| w.start_ms > after) && w.start_ms <= to_ms;
         let mut log = self.partition.state().windows.iter().filter(is_due).peekable();
@@ -267,7 +270,7 @@ impl Replay {
             let again = log.next_if(|w| w.start_ms == start_ms).map(|w| &w.totals);
             let comparison = window(&self.reach, start_ms, row, again);
             if comparison != Comparison::Unknown {
-                told.insert(start_ms, offsets(row, again));
+                checkable.insert(start_ms, offsets(row, again));
             }
             match comparison {
                 Comparison::Equal => self.findings.equal(again),
@@ -279,16 +282,16 @@ impl Replay {
 
     /// Compares windows that the table's watermark has not closed.
     async fn compare_open(&mut self, open: &[Window], to_ms: i64) -> Result<(), Failure> {
-        let mut told = Told::new();
-        self.compare_windows(open, to_ms, &mut told);
+        let mut checkable = Checkable::new();
+        self.compare_windows(open, to_ms, &mut checkable);
         let (Some((stations, log)), Some((rules, table))) = (
             self.stations.as_mut().zip(self.partition.stations_mut()),
             self.rules.stations.as_ref().zip(self.stored.open_stations.as_ref()),
         ) else {
             return Ok(());
         };
-        let verdicts = stations.compare_open(&self.rules, rules, log, &told, table).await?;
-        self.note_stations(verdicts, &told);
+        let verdicts = stations.compare_open(&self.rules, rules, log, &checkable, table).await?;
+        self.note_stations(verdicts, &checkable);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ pub(super) enum Verdict {
     Exact,
     /// Something is not.
     Differs,
-    /// Nothing is wrong in what can be told, but not all can be.
+    /// Nothing is wrong in what can be checked, but not all can be.
     Unknown,
 }
 
@@ -56,14 +56,14 @@ pub(super) struct VerifyReport {
     pub differences: Vec<Difference>,
     /// How much differs.
     pub differing: i64,
-    /// What cannot be told.
+    /// What cannot be checked.
     pub unknown: Vec<Unknown>,
     /// How long it took.
     pub seconds: f64,
 }
 
 impl VerifyReport {
-    /// Of all partitions, with what else differs or cannot be told.
+    /// Of all partitions, with what else differs or cannot be checked.
     pub(super) fn new(
         topic: &str,
         partitions: Vec<PartitionFindings>,
@@ -143,7 +143,7 @@ impl VerifyReport {
         let word = match self.verdict {
             Verdict::Exact => "exact",
             Verdict::Differs => "differs",
-            Verdict::Unknown => "exact as far as it can be told",
+            Verdict::Unknown => "exact as far as it can be checked",
         };
         let kept = match self.partitions.iter().map(|p| p.dead_letters_not_kept).sum() {
             0 => String::new(),

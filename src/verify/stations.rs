@@ -1,7 +1,7 @@
 //! Stations, where they are kept apart: row by row with what the topic says, and whether those of each window add up to it.
 //!
 //! The second is asked for every window of the table, also those that Kafka no longer has, by one statement. What the first
-//! has found is not told again.
+//! has found is not listed again.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::time::SqlTimestamp;
 use crate::verify::findings::{Difference, PartitionFindings};
 use crate::verify::rules::{ComparisonRules, StationRules};
 
-/// So many windows are told that their stations do not add up to.
-const TOLD: i64 = 20;
+/// At most this many windows are listed that their stations do not add up to.
+const MAX_LISTED: i64 = 20;
 
-/// The windows that can be told, and the first and last offset of each where these are known.
-pub(super) type Told = BTreeMap<i64, Option<(i64, i64)>>;
+/// The windows that can be checked, and the first and last offset of each where these are known.
+pub(super) type Checkable = BTreeMap<i64, Option<(i64, i64)>>;
 
 /// Where a partition is with its stations.
 #[derive(Debug)]
@@ -49,11 +49,11 @@ impl StationReplay {
         rules: &ComparisonRules,
         stations: &StationRules,
         log: &mut Stations,
-        told: &Told,
+        checkable: &Checkable,
         (after_ms, to_ms): (Option<i64>, i64),
     ) -> Result<Vec<(i64, StationVerdict)>, Failure> {
         let session = stations.session.lock().await;
-        let mut comparison = StationComparison::new(log, told.keys().copied());
+        let mut comparison = StationComparison::new(log, checkable.keys().copied());
         station_evidence::rows(&session, self.partition, after_ms, to_ms, |row| {
             comparison.row(row.start_ms, &row.station, &row.totals);
         })
@@ -69,10 +69,10 @@ impl StationReplay {
         rules: &ComparisonRules,
         stations: &StationRules,
         log: &mut Stations,
-        told: &Told,
+        checkable: &Checkable,
         table: &Stations,
     ) -> Result<Vec<(i64, StationVerdict)>, Failure> {
-        let mut comparison = StationComparison::new(log, told.keys().copied());
+        let mut comparison = StationComparison::new(log, checkable.keys().copied());
         for start_ms in table.starts_ms() {
             table.rows_of(start_ms).for_each(|(station, totals)| comparison.row(start_ms, station, &totals));
         }
@@ -82,22 +82,22 @@ impl StationReplay {
     }
 }
 
-/// The first windows that their stations do not add up to, and of which nothing is told yet.
+/// The first windows that their stations do not add up to, and of which nothing is listed yet.
 pub(super) async fn add_up(
     rules: &ComparisonRules,
     partitions: &[PartitionFindings],
 ) -> Result<Vec<Difference>, Failure> {
-    let unlike = station_evidence::unlike(&rules.session, &rules.topic, rules.between, TOLD).await?;
-    let is_told = |partition: i32, start_ms: i64| {
-        partitions.iter().any(|found| found.partition == partition && found.has_told_stations(start_ms))
+    let unlike = station_evidence::unlike(&rules.session, &rules.topic, rules.between, MAX_LISTED).await?;
+    let is_listed = |partition: i32, start_ms: i64| {
+        partitions.iter().any(|found| found.partition == partition && found.has_listed_stations(start_ms))
     };
-    let news = unlike.into_iter().filter(|window| !is_told(window.partition, window.start_ms));
-    let told = news.map(|window| Difference {
+    let news = unlike.into_iter().filter(|window| !is_listed(window.partition, window.start_ms));
+    let listed = news.map(|window| Difference {
         partition: Some(window.partition),
         window_start_ms: Some(window.start_ms),
         window_start: Some(SqlTimestamp(window.start_ms).to_string()),
         offsets: None,
         what: window.what,
     });
-    Ok(told.collect())
+    Ok(listed.collect())
 }

@@ -1,4 +1,4 @@
-//! `weather verify`: whatever is wrong in the tables is found and named, and what cannot be told is told apart from it.
+//! `weather verify`: whatever is wrong in the tables is found and named, and what cannot be checked is reported apart from it.
 
 use std::time::Duration;
 

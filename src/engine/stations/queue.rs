@@ -6,7 +6,7 @@
 
 use crate::reading::Reading;
 
-/// So many wait: more than a processor can wait for at once.
+/// This many wait: more than a processor can wait for at once.
 pub(super) const LENGTH: usize = 32;
 
 /// Readings in the order in which they came.

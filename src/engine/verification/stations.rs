@@ -5,7 +5,7 @@
 //! Some rows may differ for good reason: what came before stations were kept apart counts for [`OTHERS`], and neither the log
 //! nor the table says since when they are. Then all rows together are what the log says, to the last digit, and the row of
 //! the others is not. Every other row has less than the log says; only where there are more stations than are kept apart,
-//! it may be other ones that are. Such a window [cannot be told](StationVerdict::Unknown).
+//! it may be other ones that are. Such a window [cannot be checked](StationVerdict::Unknown).
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use super::{COLUMNS, ComparedValue};
 use crate::engine::stations::{OTHERS, StationTotals, Stations};
 use crate::engine::window::METRICS;
 
-/// So many rows of a window that differ are told; the others are counted.
-const TOLD: usize = 20;
+/// At most this many rows of a window that differ are listed; the others are counted.
+const MAX_LISTED: usize = 20;
 /// Columns that a station has: the first ones of a window.
 const STATION_COLUMNS: usize = 1 + 4 * METRICS;
 
@@ -41,11 +41,11 @@ pub enum DifferenceKind {
 /// What the comparison of a window's stations came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StationVerdict {
-    /// So many rows are the same.
+    /// This many rows are the same.
     Equal(i64),
     /// Stations may have been kept apart only from some reading on.
     Unknown,
-    /// So many rows differ, the first of them these.
+    /// This many rows differ, the first of them these.
     Differs(i64, Vec<StationDifference>),
 }
 
@@ -114,7 +114,7 @@ struct WindowComparison {
     /// Rows of the table.
     rows: i64,
     differing: i64,
-    told: Vec<StationDifference>,
+    listed: Vec<StationDifference>,
     /// What all rows together lack, or have more.
     lacking: StationTotals,
     /// What the others lack, or have more.
@@ -128,8 +128,8 @@ struct WindowComparison {
 impl WindowComparison {
     fn find(&mut self, station: &str, how: DifferenceKind) {
         self.differing += 1;
-        if self.told.len() < TOLD {
-            self.told.push(StationDifference { station: station.into(), how });
+        if self.listed.len() < MAX_LISTED {
+            self.listed.push(StationDifference { station: station.into(), how });
         }
     }
 
@@ -161,7 +161,7 @@ impl WindowComparison {
         match self.differing {
             0 => StationVerdict::Equal(self.rows),
             _ if is_balanced && (is_later || is_other) => StationVerdict::Unknown,
-            differing => StationVerdict::Differs(differing, self.told),
+            differing => StationVerdict::Differs(differing, self.listed),
         }
     }
 }
@@ -225,15 +225,15 @@ mod tests {
     /// What is found in window 0: a station and a word of how.
     fn found(rows: &[Row]) -> Vec<(String, String)> {
         match &compare(rows, None)[0].1 {
-            StationVerdict::Differs(count, told) => {
-                assert_eq!(*count, told.len() as i64);
+            StationVerdict::Differs(count, listed) => {
+                assert_eq!(*count, listed.len() as i64);
                 let text = |how: &DifferenceKind| match how {
                     DifferenceKind::Values(values) => {
                         values.iter().map(|v| v.name).collect::<Vec<_>>().join(" ")
                     }
                     other => format!("{other:?}"),
                 };
-                told.iter().map(|d| (d.station.to_string(), text(&d.how))).collect()
+                listed.iter().map(|d| (d.station.to_string(), text(&d.how))).collect()
             }
             other => panic!("{other:?}"),
         }
@@ -342,6 +342,6 @@ mod tests {
         log.settle();
         let comparison = StationComparison::new(&mut log, [0]);
         let verdicts = comparison.finish(&mut true, None);
-        assert!(matches!(&verdicts[0].1, StationVerdict::Differs(50, told) if told.len() == TOLD));
+        assert!(matches!(&verdicts[0].1, StationVerdict::Differs(50, listed) if listed.len() == MAX_LISTED));
     }
 }

@@ -1,6 +1,6 @@
 //! Where the next fetch begins, read off the batches of an answer before anybody has decoded them.
 //!
-//! Nothing is checked but that there are whole batches: whoever decodes them finds what is wrong and says where to read
+//! Nothing is checked but that there are whole batches: decoding them finds what is wrong and says where to read
 //! again.
 
 /// Bytes up to the field that says how long the rest of a batch is, that field included.

@@ -1,6 +1,6 @@
 //! `/stations`: the stations that match a search, for the table of the dashboard.
 //!
-//! `?search=PART&sort=station|temperature|humidity|wind_speed|readings&order=asc|desc`. Whoever searches must not keep
+//! `?search=PART&sort=station|temperature|humidity|wind_speed|readings&order=asc|desc`. A search must not keep
 //! PostgreSQL busy: one query runs at a time, then there is a rest of some times its length, and a result serves everybody who
 //! asks for the same until it is old.
 

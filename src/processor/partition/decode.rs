@@ -20,7 +20,7 @@ pub struct Read {
 pub enum Stop {
     /// A batch cannot be read.
     Unreadable(BatchError),
-    /// So many windows have changed that the state has to be settled first.
+    /// The limit of changed windows is reached: the state has to be settled first.
     Full,
 }
 
@@ -29,11 +29,11 @@ pub enum Stop {
 pub struct ReadLimits {
     /// Only those before this offset.
     pub end: i64,
-    /// None any more once so many windows have changed: an answer may have a window for each record.
+    /// None any more once this many windows have changed: an answer may have a window for each record.
     pub windows: usize,
 }
 
-/// Reads all batches, up to the first that cannot be read, and until so many windows have changed.
+/// Reads all batches, up to the first that cannot be read or to the limits.
 pub fn read_into(
     partition: &mut Partition,
     turn: &mut Turn,

@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// Files read at once: each takes a thread while it is read, and keeps it for good.
 const FILES_AT_ONCE: usize = 4;
 /// Windows of all partitions that may have ended and wait for PostgreSQL. Each is in memory several times, as state, as
-/// rows and in files; with so many a process takes 60 to 85 MiB. Of 20 partitions each may have 40 days of hours.
+/// rows and in files; with that many a process takes 60 to 85 MiB. Of 20 partitions each may have 40 days of hours.
 const MAX_CLOSED_WINDOWS: usize = 20_000;
 /// Stations of a partition's windows, while some of these have ended and wait for PostgreSQL: about 60 MB.
 const MAX_STATION_ROWS: usize = 500_000;

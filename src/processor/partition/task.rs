@@ -59,10 +59,10 @@ pub struct TaskSettings {
     pub on_data_loss: OnDataLoss,
     /// What to do about a batch that this program cannot read.
     pub on_unreadable: OnUnreadable,
-    /// Reading waits while the partition's share of so many windows has ended and is not confirmed. They are of all
+    /// Reading waits while the partition's share of this many windows has ended and is not confirmed. They are of all
     /// partitions of the process.
     pub max_closed_windows: usize,
-    /// With so many stations in windows that have ended, too.
+    /// The same for this many stations in windows that have ended.
     pub max_station_rows: usize,
 }
 
@@ -119,7 +119,7 @@ pub struct PartitionTask {
     pub reached: Arc<OnceLock<Position>>,
 }
 
-/// Whether it can never be read by this program, whoever sends it.
+/// Whether this program can never read it, whichever broker sends it.
 pub fn is_final(cause: &BatchErrorKind) -> bool {
     match cause {
         BatchErrorKind::OldFormat { .. }

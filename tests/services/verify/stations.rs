@@ -1,4 +1,4 @@
-//! What is wrong with single stations, and what cannot be told of them.
+//! What is wrong with single stations, and what cannot be checked of them.
 
 use simd_json::prelude::*;
 
@@ -80,7 +80,7 @@ pub(super) const PLANTS_OF: [Plant; 8] = [
     },
 ];
 
-/// The windows that cannot be told, and why.
+/// The windows that cannot be checked, and why.
 fn unknown(report: &simd_json::OwnedValue) -> Vec<(i64, String)> {
     let all = report.get_array("unknown").expect("what is unknown").iter();
     all.map(|about| {

@@ -20,7 +20,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// So many partitions, each to be read from its beginning.
+    /// `partitions` of them, each to be read from its beginning.
     fn new(partitions: i32) -> Self {
         let kafka = Kafka { brokers: vec![], broker_map: vec![], topic: "t".into(), sasl: None };
         let lanes = Lanes::new(Arc::new(Cluster::new(kafka)), OnDataLoss::Continue);
@@ -61,7 +61,7 @@ impl Fixture {
         unchecked.len()
     }
 
-    /// Asks for all that may be, and takes an answer in which each partition has so many records, up to an end of 100.
+    /// Asks for all that may be, and takes an answer in which each partition has this many records, up to an end of 100.
     async fn fetch(&mut self, records: &[(i32, i32)]) {
         let (asked, _) = self.lanes.wanted(BROKER);
         let mut bytes = Vec::new();
