@@ -167,6 +167,23 @@ impl<'a> RequestReader<'a> {
         (0..length).map(|_| item(self)).collect()
     }
 
+    /// Reads what most requests have: topics, each with its partitions, which `partition` reads up to their tagged fields.
+    pub(super) fn topics<P>(
+        &mut self,
+        mut partition: impl FnMut(&mut Self) -> Result<P, MalformedRequest>,
+    ) -> Result<Vec<(&'a str, Vec<P>)>, MalformedRequest> {
+        self.array(|reader| {
+            let topic = reader.string()?;
+            let all = reader.array(|reader| {
+                let asked = partition(reader)?;
+                reader.tagged_fields()?;
+                Ok(asked)
+            })?;
+            reader.tagged_fields()?;
+            Ok((topic, all))
+        })
+    }
+
     /// Skips the tagged fields at the end of a structure, if this version has them; none is used here.
     pub(super) fn tagged_fields(&mut self) -> Result<(), MalformedRequest> {
         if !self.flexible {
@@ -261,6 +278,24 @@ impl AnswerWriter {
 
     pub(super) fn uuid(&mut self, id: [u8; 16]) {
         self.bytes.extend_from_slice(&id);
+    }
+
+    /// Writes what most answers have: topics, each with its partitions, which `partition` writes up to their tagged fields.
+    pub(super) fn topics<P>(
+        &mut self,
+        topics: &[(&str, Vec<P>)],
+        mut partition: impl FnMut(&mut Self, &str, &P),
+    ) {
+        self.length(topics.len());
+        for (topic, all) in topics {
+            self.string(topic);
+            self.length(all.len());
+            for asked in all {
+                partition(self, topic, asked);
+                self.no_tagged_fields();
+            }
+            self.no_tagged_fields();
+        }
     }
 
     /// The end of a structure: no tagged fields, if this version has any.

@@ -69,7 +69,7 @@ impl<'a> OffsetCommit<'a> {
         if reader.version >= 7 {
             let _instance = reader.nullable_string()?;
         }
-        let topics = reader.array(|reader| Ok((reader.string()?, reader.array(Commit::parse)?)))?;
+        let topics = reader.topics(Commit::parse)?;
         Ok(Self { group, from_member: generation >= 0, topics })
     }
 
@@ -82,16 +82,11 @@ impl<'a> OffsetCommit<'a> {
         if answer.version >= 3 {
             answer.int32(head.throttle_ms);
         }
-        answer.length(self.topics.len());
-        for (topic, all) in &self.topics {
-            answer.string(topic);
-            answer.length(all.len());
-            for commit in all {
-                let result = head.permit().and_then(|()| self.commit(broker, topic, commit));
-                answer.int32(commit.partition);
-                answer.int16(code(&result));
-            }
-        }
+        answer.topics(&self.topics, |answer, topic, commit| {
+            let result = head.permit().and_then(|()| self.commit(broker, topic, commit));
+            answer.int32(commit.partition);
+            answer.int16(code(&result));
+        });
         answer
     }
 
@@ -162,21 +157,16 @@ impl<'a> OffsetFetch<'a> {
         head: AnswerHead,
         topics: &[(&str, Vec<i32>)],
     ) {
-        answer.length(topics.len());
-        for (topic, all) in topics {
-            answer.string(topic);
-            answer.length(all.len());
+        answer.topics(topics, |answer, topic, partition| {
             let id = broker.store.topic(topic).unwrap_or_default().id;
-            for partition in all {
-                let offset = broker.groups.committed(self.group, (topic, id), *partition);
-                answer.int32(*partition);
-                answer.int64(offset.unwrap_or(-1));
-                if answer.version >= 5 {
-                    answer.int32(-1);
-                }
-                answer.nullable_string(Some(""));
-                answer.int16(code(&head.permit()));
+            let offset = broker.groups.committed(self.group, (topic, id), *partition);
+            answer.int32(*partition);
+            answer.int64(offset.unwrap_or(-1));
+            if answer.version >= 5 {
+                answer.int32(-1);
             }
-        }
+            answer.nullable_string(Some(""));
+            answer.int16(code(&head.permit()));
+        });
     }
 }

@@ -29,17 +29,10 @@ impl<'a> ListOffsets<'a> {
     pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
         let _replica_id = reader.int32()?;
         let _isolation_level = reader.int8()?;
-        let topics = reader.array(|reader| {
-            let name = reader.string()?;
-            let all = reader.array(|reader| {
-                let partition = reader.int32()?;
-                let leader_epoch = if reader.version >= 4 { reader.int32()? } else { ANY_EPOCH };
-                let time = reader.int64()?;
-                reader.tagged_fields()?;
-                Ok(Asked { partition, leader_epoch, time })
-            })?;
-            reader.tagged_fields()?;
-            Ok((name, all))
+        let topics = reader.topics(|reader| {
+            let partition = reader.int32()?;
+            let leader_epoch = if reader.version >= 4 { reader.int32()? } else { ANY_EPOCH };
+            Ok(Asked { partition, leader_epoch, time: reader.int64()? })
         })?;
         reader.tagged_fields()?;
         Ok(Self { topics })
@@ -52,26 +45,19 @@ impl<'a> ListOffsets<'a> {
     pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
         let mut answer = head.answer();
         answer.int32(head.throttle_ms);
-        answer.length(self.topics.len());
-        for (topic, all) in &self.topics {
-            answer.string(topic);
-            answer.length(all.len());
-            for asked in all {
-                let result = head.permit().and_then(|()| find(broker, topic, asked));
-                answer.int32(asked.partition);
-                answer.int16(code(&result));
-                let (offset, timestamp_ms) = result.unwrap_or((-1, -1));
-                answer.int64(timestamp_ms);
-                answer.int64(offset);
-                if answer.version >= 4 {
-                    let found = Some(asked.partition).filter(|_| offset >= 0);
-                    let epoch = found.and_then(|found| broker.store.leader_epoch(topic, found).ok());
-                    answer.int32(epoch.unwrap_or(ANY_EPOCH));
-                }
-                answer.no_tagged_fields();
+        answer.topics(&self.topics, |answer, topic, asked| {
+            let result = head.permit().and_then(|()| find(broker, topic, asked));
+            answer.int32(asked.partition);
+            answer.int16(code(&result));
+            let (offset, timestamp_ms) = result.unwrap_or((-1, -1));
+            answer.int64(timestamp_ms);
+            answer.int64(offset);
+            if answer.version >= 4 {
+                let found = Some(asked.partition).filter(|_| offset >= 0);
+                let epoch = found.and_then(|found| broker.store.leader_epoch(topic, found).ok());
+                answer.int32(epoch.unwrap_or(ANY_EPOCH));
             }
-            answer.no_tagged_fields();
-        }
+        });
         answer.no_tagged_fields();
         answer
     }
@@ -103,16 +89,7 @@ pub(super) struct DeleteRecords<'a> {
 
 impl<'a> DeleteRecords<'a> {
     pub(super) fn parse(reader: &mut RequestReader<'a>) -> Result<Self, MalformedRequest> {
-        let topics = reader.array(|reader| {
-            let name = reader.string()?;
-            let partitions = reader.array(|reader| {
-                let partition = (reader.int32()?, reader.int64()?);
-                reader.tagged_fields()?;
-                Ok(partition)
-            })?;
-            reader.tagged_fields()?;
-            Ok((name, partitions))
-        })?;
+        let topics = reader.topics(|reader| Ok((reader.int32()?, reader.int64()?)))?;
         let _timeout_ms = reader.int32()?;
         reader.tagged_fields()?;
         Ok(Self { topics })
@@ -125,20 +102,13 @@ impl<'a> DeleteRecords<'a> {
     pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
         let mut answer = head.answer();
         answer.int32(head.throttle_ms);
-        answer.length(self.topics.len());
-        for (topic, all) in &self.topics {
-            answer.string(topic);
-            answer.length(all.len());
-            for (partition, before) in all {
-                let delete = || broker.store.delete_before(topic, *partition, *before);
-                let result = head.permit().and_then(|()| delete());
-                answer.int32(*partition);
-                answer.int64(*result.as_ref().unwrap_or(&-1));
-                answer.int16(code(&result));
-                answer.no_tagged_fields();
-            }
-            answer.no_tagged_fields();
-        }
+        answer.topics(&self.topics, |answer, topic, (partition, before)| {
+            let delete = || broker.store.delete_before(topic, *partition, *before);
+            let result = head.permit().and_then(|()| delete());
+            answer.int32(*partition);
+            answer.int64(*result.as_ref().unwrap_or(&-1));
+            answer.int16(code(&result));
+        });
         answer.no_tagged_fields();
         answer
     }

@@ -31,13 +31,9 @@ impl<'a> Produce<'a> {
             return Err(MalformedRequest);
         }
         let _timeout_ms = reader.int32()?;
-        let topics = reader.array(|reader| {
-            let name = reader.string()?;
-            let parts = reader.array(|reader| {
-                let partition = reader.int32()?;
-                Ok(PartitionRecords { partition, records: reader.nullable_bytes()?.unwrap_or_default() })
-            })?;
-            Ok((name, parts))
+        let topics = reader.topics(|reader| {
+            let partition = reader.int32()?;
+            Ok(PartitionRecords { partition, records: reader.nullable_bytes()?.unwrap_or_default() })
         })?;
         Ok(Self { acks, topics })
     }
@@ -48,27 +44,22 @@ impl<'a> Produce<'a> {
 
     pub(super) fn answer(&self, broker: &SharedBroker, head: AnswerHead) -> AnswerWriter {
         let mut answer = head.answer();
-        answer.length(self.topics.len());
-        for (topic, parts) in &self.topics {
-            answer.string(topic);
-            answer.length(parts.len());
-            for part in parts {
-                let result = head.permit().and_then(|()| self.append(broker, topic, part));
-                answer.int32(part.partition);
-                answer.int16(code(&result));
-                answer.int64(result.map_or(-1, |appended| appended.base_offset));
-                // No append time: topics keep the producers' timestamps.
-                answer.int64(result.map_or(-1, |appended| appended.known_time_ms));
-                if answer.version >= 5 {
-                    answer.int64(result.map_or(-1, |appended| appended.log_start_offset));
-                }
-                if answer.version >= 8 {
-                    // No record errors and no message: the code is enough.
-                    answer.length(0);
-                    answer.nullable_string(None);
-                }
+        answer.topics(&self.topics, |answer, topic, part| {
+            let result = head.permit().and_then(|()| self.append(broker, topic, part));
+            answer.int32(part.partition);
+            answer.int16(code(&result));
+            answer.int64(result.map_or(-1, |appended| appended.base_offset));
+            // No append time: topics keep the producers' timestamps.
+            answer.int64(result.map_or(-1, |appended| appended.known_time_ms));
+            if answer.version >= 5 {
+                answer.int64(result.map_or(-1, |appended| appended.log_start_offset));
             }
-        }
+            if answer.version >= 8 {
+                // No record errors and no message: the code is enough.
+                answer.length(0);
+                answer.nullable_string(None);
+            }
+        });
         answer.int32(head.throttle_ms);
         answer
     }
