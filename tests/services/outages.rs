@@ -7,7 +7,7 @@ use weather::embedded::{Api, Broker, ErrorCode, Fault, FaultRule, Options};
 use crate::support::kafka::Version;
 use crate::support::pipeline::{END_LIMIT, RESUMED, RUN_LIMIT};
 use crate::support::proxy::Protocol;
-use crate::support::{Kafka, Pipeline, Postgres, Proxy, Weather, turn, unique};
+use crate::support::{Kafka, Pipeline, Postgres, Proxy, Served, Weather, turn, unique};
 
 /// How long either service is away.
 const AWAY: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::support::kafka::Version;
 use crate::support::pipeline::{END_LIMIT, RUN_LIMIT};
 use crate::support::proxy::{Fault, Moment};
-use crate::support::{Folder, Kafka, Pipeline, Postgres, Weather, turn, unique};
+use crate::support::{Folder, Kafka, Pipeline, Postgres, Served, Weather, turn, unique};
 
 /// Readings a second.
 const RATE: u32 = 500;

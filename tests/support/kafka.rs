@@ -1,6 +1,6 @@
 //! Apache Kafka: the broker that all tests share, or a private one of any version, to be stopped and killed.
 
-use super::service::{Service, port as port_of};
+use super::service::{Served, Service, port as port_of};
 use super::{setting, unique, within};
 use rskafka::BackoffConfig;
 use rskafka::chrono::DateTime;
@@ -55,6 +55,13 @@ pub struct Kafka {
 struct Private {
     broker: Service,
     _zookeeper: Option<Service>,
+}
+
+impl Served for Kafka {
+    fn service(&mut self) -> &mut Service {
+        let private = self.private.as_mut();
+        &mut private.expect("this is the broker of all tests; use Kafka::private to stop or kill one").broker
+    }
 }
 
 impl Kafka {
@@ -119,36 +126,6 @@ impl Kafka {
     /// Its port, the same over restarts.
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// The private broker's process and log.
-    ///
-    /// # Panics
-    /// For the shared one, which must not be disturbed.
-    pub fn service(&mut self) -> &mut Service {
-        let private = self.private.as_mut();
-        &mut private.expect("this is the broker of all tests; use Kafka::private to stop or kill one").broker
-    }
-
-    /// SIGKILL.
-    pub async fn kill(&mut self) {
-        self.service().kill().await;
-    }
-
-    /// Ends it gracefully.
-    pub async fn stop(&mut self) {
-        self.service().stop().await;
-    }
-
-    /// Starts it again, on the same port with the same data.
-    pub async fn start(&mut self) {
-        self.service().start().await;
-    }
-
-    /// Stops and starts it.
-    pub async fn restart(&mut self) {
-        self.stop().await;
-        self.start().await;
     }
 
     /// A new client of this broker: an old one trusts what it learnt before a restart.

@@ -30,6 +30,7 @@ pub use pipeline::Pipeline;
 pub use postgres::{Database, Postgres};
 pub use process::Process;
 pub use proxy::Proxy;
+pub use service::Served;
 pub use weather::Weather;
 
 use std::path::{Path, PathBuf};

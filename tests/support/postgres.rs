@@ -1,6 +1,6 @@
 //! PostgreSQL: the server that all tests share, with a database for each, or a private one to be stopped and killed.
 
-use super::service::{Service, port};
+use super::service::{Served, Service, port};
 use super::{setting, unique, within};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +15,14 @@ pub struct Postgres {
     folder: PathBuf,
     port: u16,
     private: Option<Service>,
+}
+
+impl Served for Postgres {
+    fn service(&mut self) -> &mut Service {
+        self.private
+            .as_mut()
+            .expect("this is the server of all tests; use Postgres::private to stop or kill one")
+    }
 }
 
 impl Postgres {
@@ -51,37 +59,6 @@ impl Postgres {
     /// The folder of its unix socket.
     pub fn socket_folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// The private server's process and log.
-    ///
-    /// # Panics
-    /// For the shared one, which must not be disturbed.
-    pub fn service(&mut self) -> &mut Service {
-        self.private
-            .as_mut()
-            .expect("this is the server of all tests; use Postgres::private to stop or kill one")
-    }
-
-    /// SIGKILL to the postmaster; its children end when they notice.
-    pub async fn kill(&mut self) {
-        self.service().kill().await;
-    }
-
-    /// Ends it gracefully, with its connections.
-    pub async fn stop(&mut self) {
-        self.service().stop().await;
-    }
-
-    /// Starts it again, on the same port with the same data.
-    pub async fn start(&mut self) {
-        self.service().start().await;
-    }
-
-    /// Stops and starts it.
-    pub async fn restart(&mut self) {
-        self.stop().await;
-        self.start().await;
     }
 
     /// A new, empty database.

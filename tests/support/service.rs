@@ -124,6 +124,36 @@ impl Service {
     }
 }
 
+/// What has a service of its own, at least where a test asked for one.
+pub trait Served {
+    /// The private service's process and log.
+    ///
+    /// # Panics
+    /// For the shared one, which must not be disturbed.
+    fn service(&mut self) -> &mut Service;
+
+    /// SIGKILL; children of the process end when they notice.
+    async fn kill(&mut self) {
+        self.service().kill().await;
+    }
+
+    /// Ends it gracefully, with its connections.
+    async fn stop(&mut self) {
+        self.service().stop().await;
+    }
+
+    /// Starts it again, on the same port with the same data.
+    async fn start(&mut self) {
+        self.service().start().await;
+    }
+
+    /// Stops and starts it.
+    async fn restart(&mut self) {
+        self.stop().await;
+        self.start().await;
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         if std::thread::panicking() {
