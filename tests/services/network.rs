@@ -45,6 +45,13 @@ async fn cut_at(pipeline: &Pipeline, proxy: &Proxy, moments: [Moment; 2]) {
     }
 }
 
+/// A producer and a process under load, once there are rows.
+async fn begin(pipeline: &Pipeline, options: &[&str]) -> [Weather; 2] {
+    let runs = [pipeline.producer(&LOAD), pipeline.process("one", options)];
+    pipeline.wait_for_more().await;
+    runs
+}
+
 fn lines(run: &Weather, words: &str) -> usize {
     run.stderr().iter().filter(|line| line.contains(words)).count()
 }
@@ -53,9 +60,7 @@ fn lines(run: &Weather, words: &str) -> usize {
 async fn postgresql_behind_a_bad_network() {
     let _turn = turn::heavy().await;
     let (proxy, pipeline) = Pipeline::behind_postgres("postgres", 4).await;
-    let producer = pipeline.producer(&LOAD);
-    let process = pipeline.process("one", &[]);
-    pipeline.wait_for_more().await;
+    let [producer, process] = begin(&pipeline, &[]).await;
     trouble(&pipeline, &proxy).await;
     // Last: the server's host disappears without a word, then there is another one.
     proxy.for_a_while(Network::HalfOpen, SILENCE).await;
@@ -68,9 +73,7 @@ async fn postgresql_behind_a_bad_network() {
 async fn commits_and_their_answers_get_lost() {
     let _turn = turn::heavy().await;
     let (proxy, pipeline) = Pipeline::behind_postgres("commit", 4).await;
-    let producer = pipeline.producer(&LOAD);
-    let process = pipeline.process("one", &["--flush-interval", "20ms"]);
-    pipeline.wait_for_more().await;
+    let [producer, process] = begin(&pipeline, &["--flush-interval", "20ms"]).await;
     cut_at(&pipeline, &proxy, [Moment::Commit, Moment::CommitAnswer]).await;
     pipeline.assert_exact(&[&producer, &process]).await;
 }
@@ -101,9 +104,7 @@ async fn killed_on_either_side_of_a_commit() {
 async fn kafka_behind_a_bad_network() {
     let _turn = turn::heavy().await;
     let (proxy, pipeline) = Pipeline::behind_kafka("kafka", 4).await;
-    let producer = pipeline.producer(&LOAD);
-    let process = pipeline.process("one", &[]);
-    pipeline.wait_for_more().await;
+    let [producer, process] = begin(&pipeline, &[]).await;
     trouble(&pipeline, &proxy).await;
     proxy.for_a_while(Network::HalfOpen, SILENCE).await;
     println!("half open: continues after {:?}", pipeline.wait_for_more().await);
@@ -117,9 +118,7 @@ async fn kafka_behind_a_bad_network() {
 async fn answers_to_the_producer_get_lost() {
     let _turn = turn::heavy().await;
     let (proxy, pipeline) = Pipeline::behind_kafka("answers", 4).await;
-    let producer = pipeline.producer(&LOAD);
-    let process = pipeline.process("one", &[]);
-    pipeline.wait_for_more().await;
+    let [producer, process] = begin(&pipeline, &[]).await;
     cut_at(&pipeline, &proxy, [Moment::ProduceAnswer, Moment::Produce]).await;
     pipeline.assert_exact(&[&producer, &process]).await;
 }
@@ -129,8 +128,7 @@ async fn answers_to_the_producer_get_lost() {
 async fn an_advertised_address_that_leads_nowhere_is_named() {
     let _turn = turn::heavy().await;
     let (proxy, pipeline) = Pipeline::behind_kafka("advertised", 2).await;
-    let mut runs = vec![pipeline.producer(&LOAD), pipeline.process("one", &[])];
-    pipeline.wait_for_more().await;
+    let mut runs = Vec::from(begin(&pipeline, &[]).await);
     // Nothing listens at port 1 of loopback.
     proxy.advertise(1);
     proxy.cut();
