@@ -5,11 +5,11 @@
 //! within milliseconds, without a JVM, and can fail on demand ([`Faults`]).
 //!
 //! ```text
-//! listener    accepts, owns the connections      testing/  faults, and changes of its logs, for tests
-//! connection  frames in, answers out, in order   store     all topics under one lock and one limit
-//! api/        the requests, a file per kind      log       one partition: whole batches
-//! wire        primitive types                    sequence  the last batches of idempotent producers
-//! groups      offsets of consumer groups         batch     the header of a record batch, its checksum
+//! listener    accepts, owns the connections      testing/       faults, and changes of its logs, for tests
+//! connection  frames in, answers out, in order   topic_store    all topics under one lock and one limit
+//! api/        the requests, a file per kind      partition_log  one partition: whole batches
+//! wire        primitive types                    sequence       the last batches of idempotent producers
+//! groups      offsets of consumer groups         batch          the header of a record batch, its checksum
 //! ```
 //!
 //! Invariants

@@ -1,7 +1,7 @@
 //! Windows: their [`Totals`], what a batch adds to them, and the table of atomics that publishes them without a lock.
 //!
 //! [`Cells`] is a grow-only table of atomics, in chunks that never move: a reader may walk it while the one writer adds
-//! rows. On its own it promises nothing about several values at once; `published` puts a sequence lock around it.
+//! rows. On its own it promises nothing about several values at once; the processor's snapshot puts a sequence lock around it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicI64;
