@@ -77,7 +77,7 @@ const RULES: [(&str, FailureKind, &str); 37] = [
     (
         "57014",
         Busy,
-        "a time limit, or somebody, ended the statement: the server may be overloaded, or a lock be held",
+        "a time limit or a user cancelled the statement: the server may be overloaded, or a lock may be held",
     ),
     ("57", Outage, ""),
     ("2F", Lasting, TRIGGER),
@@ -96,7 +96,7 @@ const RULES: [(&str, FailureKind, &str); 37] = [
     ("53", Busy, ""),
     ("55", Busy, ""),
     ("58", Busy, "the server's system reports this: see the server's log"),
-    ("XX", Busy, "an error inside of the server: see its log"),
+    ("XX", Busy, "an internal error of the server: see its log"),
 ];
 
 const POOLER: &str = "a pooler in transaction mode gives each statement another connection: let it pool by session, or \

@@ -161,7 +161,7 @@ fn cause(refusal: Obstacle) -> String {
         Obstacle::Outside => "outside of --from and --to".to_owned(),
         Obstacle::Still(Reason::Future) => "still in the future".to_owned(),
         Obstacle::Still(reason) => {
-            format!("still {} by the format in force (--fields and the like)", reason.as_str())
+            format!("still {} by the current format (--fields and the like)", reason.as_str())
         }
     }
 }

@@ -62,10 +62,9 @@ pub async fn run(config: Verify, mut shutdown: Shutdown) -> Result<()> {
     output::deliver_until(&mut shutdown, text).await;
     match report.verdict {
         Verdict::Exact => Ok(()),
-        Verdict::Differs => Err(Error::failure(format!(
-            "the tables are not what the topic says: {}",
-            report.first_difference()
-        ))),
+        Verdict::Differs => {
+            Err(Error::failure(format!("the tables differ from the topic: {}", report.first_difference())))
+        }
         Verdict::Unknown => {
             Err(Error::unknown("no difference was found, but not everything could be checked; see above"))
         }

@@ -76,7 +76,7 @@ pub(super) async fn compare(
         gone: None,
         why: match unreadable {
             0 => "dead letters that were readmitted are no longer in the table".to_owned(),
-            n => format!("{n} readmitted dead letters cannot be read by the format in force"),
+            n => format!("{n} readmitted dead letters cannot be read by the current format"),
         },
     });
     Ok((differences, unknown))

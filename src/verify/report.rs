@@ -155,7 +155,7 @@ impl VerifyReport {
         };
         format!(
             "{word}: {} offsets of {} partitions read again in {}; {} readings in {} windows of partitions{stations}, {} dead \
-             letters{kept} and {} rows of weather_summary are as they have to be",
+             letters{kept} and {} rows of weather_summary are as the topic says",
             sum(|p| p.to_offset - p.from_offset),
             self.partitions.len(),
             TimeSpan(self.seconds),

@@ -145,7 +145,7 @@ async fn a_table_that_somebody_reads_is_adopted_without_keeping_others_waiting()
     let holder = database.connect().await;
     holder.batch_execute("BEGIN; SELECT FROM weather_summary").await.expect("the table can be read");
     let process = pipeline.process("one", &[]);
-    process.wait_for_line("waiting until nobody uses the table", RUN_LIMIT).await;
+    process.wait_for_line("waiting for a lock on the table", RUN_LIMIT).await;
     let reader = database.connect().await;
     reader.batch_execute("SET lock_timeout = '5s'").await.expect("a setting is taken");
     let start = Instant::now();

@@ -133,7 +133,7 @@ async fn change(session: &Session, name: &str, statement: &str) -> Result<(), Se
             Err(SetupError::Failed(failure)) if failure.is_lock_timeout() => {
                 session.call(session.client.batch_execute("ROLLBACK")).await?;
                 if said.is_none_or(|said| said.elapsed() >= REMIND) {
-                    crate::info!("waiting until nobody uses the table", "to_make" => name);
+                    crate::info!("waiting for a lock on the table", "to_make" => name);
                     said = Some(Instant::now());
                 }
                 sleep(LOCK_PAUSE).await;
