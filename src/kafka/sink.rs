@@ -17,7 +17,7 @@ mod encode;
 mod sender;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -162,8 +162,10 @@ struct SharedSink {
     failure: OnceLock<KafkaError>,
     /// For [`Sink`], the only one to wait: something was released, or the sink has failed.
     progress: Notify,
-    /// Errors other than the cluster being away.
+    /// Errors other than the cluster being away, of any partition, until the last partition that has them works again.
     refusals: Outage,
+    /// How many partitions have such errors.
+    in_trouble: AtomicUsize,
 }
 
 impl Sink {
@@ -194,6 +196,7 @@ impl Sink {
             failure: OnceLock::new(),
             progress: Notify::new(),
             refusals: Outage::new(format!("Topic {topic}")),
+            in_trouble: AtomicUsize::new(0),
         });
         let epoch = Instant::now();
         let mut tasks = JoinSet::new();
@@ -344,6 +347,19 @@ impl SharedSink {
         self.acknowledged.fetch_add(batch.len() as u64, Ordering::Relaxed);
         if let Some(acknowledged) = &self.options.acknowledged {
             acknowledged(batch);
+        }
+    }
+
+    /// A partition cannot be written to; `is_new` if it could be before.
+    fn trouble(&self, error: &KafkaError, is_new: bool) {
+        self.in_trouble.fetch_add(usize::from(is_new), Ordering::Relaxed);
+        self.refusals.failed(error);
+    }
+
+    /// A partition that could not be written to works again.
+    fn trouble_ended(&self) {
+        if self.in_trouble.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.refusals.ok();
         }
     }
 

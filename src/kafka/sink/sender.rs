@@ -28,6 +28,8 @@ use crate::time::now_ms;
 const IN_FLIGHT: usize = 5;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Failures are reported from here on: partitions of a new topic, and those that move, pass it by.
+const REPORTED_BACKOFF: Duration = Duration::from_millis(800);
 
 /// A request under way.
 pub(super) type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), KafkaError>> + Send>>;
@@ -90,6 +92,8 @@ pub(super) struct Sender<D> {
     /// Something failed: one request at a time.
     careful: bool,
     backoff: Duration,
+    /// This partition was reported as one that cannot be written to.
+    in_trouble: bool,
 }
 
 /// The sink has failed, or is gone.
@@ -105,6 +109,7 @@ impl<D: Destination> Sender<D> {
             parts: VecDeque::new(),
             careful: false,
             backoff: FIRST_BACKOFF,
+            in_trouble: false,
         }
     }
 
@@ -194,8 +199,10 @@ impl<D: Destination> Sender<D> {
 
     /// The first part is in the log.
     fn appended(&mut self) {
-        self.shared.refusals.ok();
         self.backoff = FIRST_BACKOFF;
+        if std::mem::take(&mut self.in_trouble) {
+            self.shared.trouble_ended();
+        }
         if let Some(part) = self.parts.pop_front() {
             let number = part.encoded.as_ref().map(|(_, number)| *number);
             if let Numbering::By { id, known, .. } = &mut self.numbering {
@@ -302,8 +309,8 @@ impl<D: Destination> Sender<D> {
         }
         // A broker that cannot be reached is reported by the cluster. What lasts although the cluster is there is reported
         // here: for example too few replicas.
-        if self.backoff > FIRST_BACKOFF && !self.destination.is_away() {
-            self.shared.refusals.failed(&error);
+        if self.backoff >= REPORTED_BACKOFF && !self.destination.is_away() {
+            self.shared.trouble(&error, !std::mem::replace(&mut self.in_trouble, true));
         }
         tokio::time::sleep(self.backoff).await;
         self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);

@@ -109,7 +109,7 @@ impl Destination for Part {
     fn lost(&mut self) {}
 
     fn is_away(&self) -> bool {
-        true
+        false
     }
 }
 
@@ -201,6 +201,27 @@ async fn a_full_buffer_makes_send_wait_and_nothing_is_lost() {
     parts[0].script().answers.clear();
     sink.flush().await.unwrap();
     assert_eq!(parts[0].values(), (0..accepted as u32).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_written_to_is_a_problem_until_it_can() {
+    let (mut sink, parts) = sink(2);
+    let monitor = sink.monitor();
+    parts[0].script().answers = std::iter::repeat_n(Refused(ErrorKind::Moved), 1000).collect();
+    for partition in [0, 1] {
+        let key = (0_u8..).map(|byte| [byte]).find(|key| partition_of(key, 2) == partition).unwrap();
+        sink.send(Some(&key), b"", Instant::now()).await.unwrap();
+    }
+    let flushing = async {
+        while monitor.problem().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(monitor.acknowledged(), 1, "the other partition works");
+        parts[0].script().answers.clear();
+    };
+    let (flushed, ()) = tokio::join!(sink.flush(), flushing);
+    flushed.unwrap();
+    assert_eq!((monitor.acknowledged(), monitor.problem()), (2, None));
 }
 
 #[tokio::test]
