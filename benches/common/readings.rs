@@ -98,7 +98,9 @@ pub fn write(form: Form, number: u64, start_ms: i64, value: &mut Vec<u8>) {
         ),
         Form::OldSystem => write!(
             value,
-            r#"{{"city": "Hanoi", "temperature_c": {t:.2}, "humidity": {h:.1}, "wind_speed_kph": {w:.2}, "condition": "Sunny", "last_updated": "2026-06-01 12:15", "timestamp": "2026-06-01 12:{:02}:{:02}"}}"#,
+            r#"{{"city": "Hanoi", "temperature_c": {:?}, "humidity": {h:.1}, "wind_speed_kph": {w:.2}, "condition": "Sunny", "last_updated": "2026-06-01 12:15", "timestamp": "2026-06-01 12:{:02}:{:02}"}}"#,
+            // It sends all digits that it has.
+            25.0 + 10.0 * (mix >> 11) as f64 / (1_u64 << 53) as f64,
             event_ms / 60_000 % 60,
             event_ms / 1_000 % 60
         ),

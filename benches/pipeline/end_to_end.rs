@@ -8,9 +8,10 @@ use super::common::program::{self, Run};
 use super::common::table::Table;
 use super::common::{median, number, setting};
 
-const PARTITIONS: i32 = 4;
+/// Of each topic.
+pub const PARTITIONS: i32 = 4;
 /// Of one fetch from one partition, for the bare loop.
-const FETCH_BYTES: usize = 1 << 20;
+pub const FETCH_BYTES: usize = 1 << 20;
 /// What a reading takes in the embedded broker, at most.
 const STORED_BYTES: usize = 200;
 
@@ -38,7 +39,7 @@ pub async fn run() {
         }
     }
     for (name, runs) in &runs {
-        report(name, runs, count);
+        report(&format!("end-to-end/{name}"), runs, count);
     }
     ratios(&runs);
     kafka.delete(&plain).await;
@@ -75,7 +76,7 @@ pub async fn process(kafka: &Kafka, topic: &str, table: Option<&Table>, count: u
 
 /// Their figures.
 pub fn report(name: &str, runs: &[Run], count: u64) {
-    let mut figures = Figures::new(format!("end-to-end/{name}"), "run");
+    let mut figures = Figures::new(name, "run");
     for run in runs {
         figures.record(run.wall);
     }

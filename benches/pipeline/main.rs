@@ -13,6 +13,7 @@ mod common;
 use common::{bare, wanted};
 
 mod end_to_end;
+mod forms;
 mod latency;
 mod producer;
 mod restart;
@@ -29,6 +30,9 @@ fn main() {
     runtime.block_on(async {
         if wanted("end-to-end") {
             end_to_end::run().await;
+        }
+        if wanted("forms") {
+            forms::run().await;
         }
         if wanted("stations") {
             stations::run().await;
