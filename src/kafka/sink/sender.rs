@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::batch::UnsentBatch;
 use super::encode::{BatchSequence, Encoded, encode};
@@ -28,8 +28,8 @@ use crate::time::now_ms;
 const IN_FLIGHT: usize = 5;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// Failures are reported from here on: partitions of a new topic, and those that move, pass it by.
-const REPORTED_BACKOFF: Duration = Duration::from_millis(800);
+/// A batch that could not be stored for so long is reported; partitions of a new topic, and those that move, take less.
+const REPORTED_AFTER: Duration = Duration::from_millis(700);
 
 /// A request under way.
 pub(super) type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), KafkaError>> + Send>>;
@@ -58,6 +58,8 @@ struct SentPart {
     batch: Arc<UnsentBatch>,
     /// None: to be numbered and encoded yet.
     encoded: Option<(Arc<Encoded>, BatchSequence)>,
+    /// When it was to be sent first.
+    since: Option<Instant>,
     /// None: not sent.
     answer: Option<Acknowledgement>,
     result: Option<Result<(), KafkaError>>,
@@ -65,7 +67,7 @@ struct SentPart {
 
 impl SentPart {
     fn new(batch: UnsentBatch) -> Self {
-        Self { batch: Arc::new(batch), encoded: None, answer: None, result: None }
+        Self { batch: Arc::new(batch), encoded: None, since: None, answer: None, result: None }
     }
 }
 
@@ -143,6 +145,7 @@ impl<D: Destination> Sender<D> {
 
     /// Numbers and encodes a part if it is not yet, and sends it.
     async fn send(&mut self, index: usize) -> Result<(), KafkaError> {
+        self.parts[index].since.get_or_insert_with(Instant::now);
         self.destination.connect().await?;
         let is_new = self.parts[index].encoded.is_none();
         if is_new {
@@ -309,7 +312,9 @@ impl<D: Destination> Sender<D> {
         }
         // A broker that cannot be reached is reported by the cluster. What lasts although the cluster is there is reported
         // here: for example too few replicas.
-        if self.backoff >= REPORTED_BACKOFF && !self.destination.is_away() {
+        let since = self.parts.front().and_then(|part| part.since);
+        let lasts = since.is_some_and(|since| since.elapsed() >= REPORTED_AFTER);
+        if lasts && !self.destination.is_away() {
             self.shared.trouble(&error, !std::mem::replace(&mut self.in_trouble, true));
         }
         tokio::time::sleep(self.backoff).await;
