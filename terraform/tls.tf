@@ -21,7 +21,8 @@ locals {
 
   tls = {
     for name, tls in { kafka = var.kafka_tls, postgres = var.postgres_tls } : name => {
-      ca                     = tls.ca
+      # The certificate itself; the variable has its file's path.
+      ca = tls.ca == null ? null : file(pathexpand(tls.ca))
       sections = name == "kafka" ? [
         for index, broker in var.kafka_brokers : {
           name = "kafka-${index + 1}", accept = local.kafka_tunnels[broker], connect = broker, protocol = null
@@ -85,7 +86,7 @@ resource "kubernetes_config_map_v1" "stunnel" {
   for_each = local.tls
 
   metadata {
-    # The name depends on the content, so that pods are replaced when it changes.
+    # The name depends on the content, so that pods are replaced when it changes: stunnel reads its files at the start only.
     name      = "stunnel-${each.key}-${substr(sha256(local.stunnel_conf[each.key]), 0, 10)}"
     namespace = kubernetes_namespace_v1.weather.metadata[0].name
     labels    = local.labels["weather-pipeline"]
@@ -102,9 +103,13 @@ resource "kubernetes_secret_v1" "authority" {
   for_each = { for name, tls in local.tls : name => tls.ca if tls.ca != null }
 
   metadata {
-    name      = "${each.key}-ca"
+    name      = "${each.key}-ca-${substr(sha256(each.value), 0, 10)}"
     namespace = kubernetes_namespace_v1.weather.metadata[0].name
     labels    = local.labels[each.key]
   }
   data = { "ca.crt" = each.value }
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }

@@ -161,6 +161,10 @@ run "tls" {
     ])
     error_message = "The certificate and the host's name in it are checked."
   }
+  assert {
+    condition     = [for name, secret in kubernetes_secret_v1.authority : "${name} ${secret.data["ca.crt"]}"] == ["kafka ${file("tests/authority.crt")}"]
+    error_message = "The Secret holds the private authority's certificate; a public one needs none."
+  }
 }
 
 run "a_user_of_the_clusters_choice" {
