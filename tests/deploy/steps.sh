@@ -22,19 +22,28 @@ begin() {
 
 # Takes down what a failed run leaves; says where its pods stood.
 finish() {
-  local status=$?
+  local status=$? namespace
   trap - EXIT
   if [ "$status" != 0 ] && [ "${namespaces[*]:-}" ]; then
-    {
-      k get pods,pvc
-      k get events --sort-by=.lastTimestamp | tail -n 15
-      k logs --tail=15 --prefix --selector=app.kubernetes.io/part-of=weather
-    } >&2 2>/dev/null || true
+    for namespace in "${namespaces[@]}"; do
+      tell_about "$namespace" >&2 2>/dev/null || true
+    done
     kubectl delete namespace "${namespaces[@]}" --ignore-not-found --wait=false >/dev/null || true
     no_custom_resources || true
   fi
   rm -rf "$work"
   exit "$status"
+}
+
+# tell_about NAMESPACE: its pods, events, and last log lines, also those from before a restart.
+tell_about() {
+  local namespaced=(kubectl --namespace="$1") pod
+  "${namespaced[@]}" get pods,pvc
+  "${namespaced[@]}" get events --sort-by=.lastTimestamp | tail -n 15
+  for pod in $("${namespaced[@]}" get pods --output=name); do
+    "${namespaced[@]}" logs --all-containers --prefix --tail=15 "$pod"
+    "${namespaced[@]}" logs --all-containers --prefix --tail=15 --previous "$pod"
+  done
 }
 
 # --- telling and waiting ---
@@ -72,8 +81,9 @@ eventually() {
 
 k() { kubectl --namespace=weather "$@"; }
 
-# sql STATEMENT: rows, tabs between the columns.
-sql() { k exec deployment/postgres -- psql -U postgres -d weather_db -AtqF $'\t' -c "$1"; }
+# sql_in NAMESPACE STATEMENT, sql STATEMENT: rows, tabs between the columns.
+sql_in() { kubectl --namespace="$1" exec deployment/postgres -- psql -U postgres -d weather_db -AtqF $'\t' -c "$2"; }
+sql() { sql_in weather "$1"; }
 
 # is STATEMENT VALUE: whether the statement gives that value.
 is() { [ "$(sql "$1")" = "$2" ]; }
@@ -135,10 +145,11 @@ undeploy_with_kustomize() { # OVERLAY
   say "kubectl delete -k, $1: nothing left"
 }
 
-# Volumes of a class that retains them stay, by their owner's wish.
+# nothing_is_left [NAMESPACE]. Volumes of a class that retains them stay, by their owner's wish.
 nothing_is_left() {
-  local left='[.items[] | select(.spec.claimRef.namespace == "weather" and .spec.persistentVolumeReclaimPolicy == "Delete")] | length'
-  ! kubectl get namespace weather >/dev/null 2>&1 || fail 'the namespace is still there'
+  local namespace=${1:-weather} left
+  left='[.items[] | select(.spec.claimRef.namespace == "'$namespace'" and .spec.persistentVolumeReclaimPolicy == "Delete")] | length'
+  ! kubectl get namespace "$namespace" >/dev/null 2>&1 || fail "the namespace $namespace is still there"
   eventually 60 'volumes are deleted' eval "[ \"\$(kubectl get persistentvolumes --output=json | jq '$left')\" = 0 ]"
 }
 
@@ -306,15 +317,7 @@ stop_cleanly() {
   say 'kubectl scale --replicas=0: every processor ended with 0 and handed its partitions back'
 }
 
-# --- variables ---
-
-# The cluster's default class, but volumes may grow.
-a_class_that_grows() {
-  kubectl get storageclass --output=json |
-    jq '.items[] | select(.metadata.annotations["storageclass.kubernetes.io/is-default-class"] == "true")
-      | .metadata = {name: "grows"} | .allowVolumeExpansion = true' |
-    quietly kubectl apply -f -
-}
+# --- custom resources ---
 
 # The custom resources that the components need, where the cluster has no operator that brings them.
 custom_resources() {
@@ -326,46 +329,3 @@ custom_resources() {
   }
 }
 no_custom_resources() { [ -z "${our_resources:-}" ] || quietly kubectl delete -f tests/deploy/crds.yaml; }
-
-# compare_component COMPONENT VARIABLE=VALUE…: the minikube overlay with that component against Terraform with these.
-compare_component() {
-  local component=$1 overlay=$work/k8s/overlays/minikube value arguments=()
-  shift
-  for value; do arguments+=("-var=$value"); done
-  quietly terraform apply -input=false -auto-approve "${arguments[@]}"
-  plan_is_empty "${arguments[@]}"
-  tests/deploy/objects >"$work/$component.json"
-  destroy
-  echo secret >"$overlay/postgres-password"
-  cp "$overlay/kustomization.yaml" "$work/kustomization.yaml"
-  sed -i "s|^  - ../../components/probes\$|&\n  - ../../components/$component|" "$overlay/kustomization.yaml"
-  without_pods
-  quietly kubectl apply -k "$overlay"
-  compare_objects "$component" minikube
-  undeploy_with_kustomize minikube
-  cp "$work/kustomization.yaml" "$overlay/kustomization.yaml"
-}
-
-# change VARIABLE=VALUE…: from what was applied before, in one apply, after which the plan is empty.
-change() {
-  local value arguments=() status=0
-  for value; do
-    arguments+=("-var=$value")
-    changed[${value%%=*}]=yes
-  done
-  terraform -chdir="$work/terraform" plan -no-color -input=false -detailed-exitcode "${arguments[@]}" >"$work/output" 2>&1 || status=$?
-  [ "$status" = 2 ] || fail "terraform plan does not see the change to $*: $(tail -n 40 "$work/output")"
-  quietly terraform apply -input=false -auto-approve "${arguments[@]}"
-  plan_is_empty "${arguments[@]}"
-  say "changed and the plan after it empty: ${*:-back to the defaults}"
-}
-declare -A changed
-
-# Every variable that is declared, but for the file that says where the cluster is, and the replaced system's, which are refused.
-all_were_changed() {
-  local variable
-  for variable in $(sed -n 's/^variable "\(.*\)" {$/\1/p' terraform/variables*.tf); do
-    [ "${changed[$variable]:-}" ] || [[ $variable =~ ^(kubeconfig|docker_image|image_tag)$ ]] || fail "the variable $variable is not tried here"
-  done
-  say "all ${#changed[@]} variables were changed"
-}
