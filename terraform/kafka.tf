@@ -78,6 +78,9 @@ module "kafka" {
   user                 = var.fixed_users ? local.kafka_uid : null
   image_pull_policy    = var.image_pull_policy
   replace_on           = local.volume_class
+  # The Service before the broker, whose first connection otherwise may go to an address that leads nowhere yet: it waits two
+  # minutes for an answer, and then for a restart.
+  depends_on = [kubernetes_service_v1.zookeeper]
 
   # Confluent's image writes its settings next to other files: these are copied to a folder that is writable.
   init_containers = local.zookeeper ? [{

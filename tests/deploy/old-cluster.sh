@@ -1,12 +1,12 @@
 # Coming from the replaced system's cluster, as terraform/README.md says: side by side, compare, go back. Sourced by
 # tests/deploy/run.
 
-come_from_the_old_cluster() {
+try_old_cluster() {
   local new=(-var=namespace=weather-next -var=producer_enabled=false '-var=kafka_brokers=["kafka-service.weather.svc:9092"]'
     '-var=kafka_broker_map={"kafka-service:9092"="kafka-service.weather.svc:9092"}' '-var=reading={output_units="wind_speed=km/h"}')
   quietly kubectl apply -f tests/deploy/old-cluster.yaml
   wait_until_ready
-  eventually 90 'the old producer sends' old_topic_has 500
+  eventually 300 'the old producer sends' old_topic_has 500
   quietly sql 'CREATE TABLE weather_summary (window_start TIMESTAMP, window_end TIMESTAMP, avg_temp DOUBLE PRECISION,
     avg_humidity DOUBLE PRECISION, avg_wind_speed DOUBLE PRECISION)'
   say 'the old cluster runs'
@@ -27,9 +27,11 @@ come_from_the_old_cluster() {
   say "side by side: the new table holds all $(old_records) records of the old topic, and the old cluster is as it was"
 
   quietly terraform destroy -input=false -auto-approve "${new[@]}"
+  nothing_is_left weather-next
   is 'SELECT COUNT(*) FROM weather_summary' 0 || fail 'the old table was touched'
   quietly kubectl delete -f tests/deploy/old-cluster.yaml
   nothing_is_left
+  say 'the new one is gone, the old table as it was; then the old cluster is gone, too'
 }
 
 old_records() {
@@ -38,6 +40,5 @@ old_records() {
 }
 old_topic_has() { [ "$(old_records)" -ge "$1" ]; }
 all_of_the_old_topic() {
-  [ "$(kubectl --namespace=weather-next exec deployment/postgres -- psql -U postgres -d weather_db -Atqc \
-    'SELECT SUM(reading_count) FROM weather_summary')" = "$(old_records)" ]
+  [ "$(sql_in weather-next 'SELECT SUM(reading_count) FROM weather_summary')" = "$(old_records)" ]
 }
