@@ -27,6 +27,9 @@ const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
 const ESCAPE_SENTENCE: &str = "has an unescaped character in its user name or password: write @ as %40, / as %2F, \
      ? as %3F and : as %3A, or put the password in PGPASSWORD";
 
+const JDBC_SENTENCE: &str =
+    "is a JDBC URL: give it as JDBC_URL instead, with the user in JDBC_USER, or leave out its jdbc:";
+
 const TLS_SENTENCE: &str = "asks for TLS, which weather does not support: use a service mesh or stunnel, and \
                             leave sslmode unset";
 
@@ -84,6 +87,9 @@ pub(super) fn config(given: Option<(&str, &str)>, env: &Environment<'_>) -> Resu
 
 fn parse(origin: &str, url: &str) -> Result<Config> {
     let wrong = |what: &str| Error::usage(format!("{origin} {what}"));
+    if url.starts_with("jdbc:") {
+        return Err(wrong(JDBC_SENTENCE));
+    }
     if let Some(rest) = url.split_once("://").map(|(_, rest)| rest)
         && has_unescaped(rest)
     {
@@ -225,7 +231,13 @@ mod tests {
 
     #[test]
     fn refusals_say_why_and_never_show_the_password() {
-        let cases: [Case; 13] = [
+        let cases: [Case; 15] = [
+            (
+                Some("jdbc:postgresql://h:5432/s3cret"),
+                &[],
+                "--database-url is a JDBC URL: give it as JDBC_URL",
+            ),
+            (None, &[("DATABASE_URL", "jdbc:postgresql://h/d?password=s3cret")], "leave out its jdbc:"),
             (Some("postgres://u:s3cret@h/d?sslmode=require"), &[], "stunnel"),
             (Some("host=h password=s3cret sslmode=verify-full"), &[], "stunnel"),
             (None, &[("PGSSLMODE", "require")], "stunnel"),

@@ -120,13 +120,14 @@ type Refusal =
 
 #[test]
 fn refusals_are_one_line_with_origin_value_and_example() {
-    let cases: [Refusal; 20] = [
+    let cases: [Refusal; 21] = [
         (Name::Producer, &["--lingr", "5ms"], &[], &["--lingr", "did you mean --linger?"]),
         (Name::Producer, &["--linger", "5x"], &[], &["--linger:", "\"5x\"", "6ms"]),
         (Name::Producer, &[], &[("WEATHER_LINGER", "5x")], &["WEATHER_LINGER:", "\"5x\"", "6ms"]),
         (Name::Producer, &["--linger"], &[], &["--linger needs a value"]),
         (Name::Producer, &["--topic", "--linger", "1s"], &[], &["--topic needs a value"]),
         (Name::Producer, &["--topic", "a", "--topic=b"], &[], &["--topic is given twice"]),
+        (Name::Process, &["--dead-letter-retention", "40000d"], &[], &["--dead-letter-retention", "36500d"]),
         (Name::Producer, &["weather_data"], &[], &["unexpected argument", "weather producer --help"]),
         (Name::Producer, &["-linger", "1s"], &[], &["did you mean --linger?"]),
         (Name::Producer, &["--source", "https://x/"], &[], &["curl -s https://"]),

@@ -56,7 +56,8 @@ pub(super) const FLAGS: &[Flag] = &[
                missing comes from PGHOST, PGPORT, PGUSER and PGDATABASE, then 127.0.0.1:5432, user postgres, \
                database weather_db. The password comes from PGPASSWORD or the file named by PGPASSWORD_FILE. \
                The value none (process only) runs without PostgreSQL, to try things out: rows are printed to standard \
-               output only, and the checkpoint folder must not be shared with another process.",
+               output and shown on the dashboard only, and the checkpoint folder must not be shared with another \
+               process.",
         set: |o, v| put(&mut o.database_url, value::text(v)),
     },
     Flag {
