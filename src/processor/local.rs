@@ -2,7 +2,8 @@
 //!
 //! Rows go to standard output as batches, the state to the checkpoint folder, which this process has to itself. Nothing
 //! is ever confirmed, so every window stays in the state and in the file: good for a topic of some months, no more. Dead
-//! letters are only counted, as there is no table for them.
+//! letters are only counted, as there is no table for them, and the newest are shown. What the status shows in place of the
+//! leases says that this process owns whatever it reads.
 //!
 //! Invariant: the files alone hold the state, under one epoch that never changes, so the usual rule takes them.
 
@@ -13,21 +14,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{Assign, Process};
+use crate::engine::assignment::Leases;
 use crate::engine::recovery::Claimed;
 use crate::engine::state::PartitionState;
 use crate::engine::window::Totals;
 use crate::error::{Error, Result};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topic;
-use crate::postgres::summary::SummaryRow;
 use crate::processor::checkpoints::store::CheckpointStore;
 use crate::processor::checkpoints::task::CheckpointTask;
+use crate::processor::identity::ProcessIdentity;
 use crate::processor::observe::batch_log::BatchLog;
 use crate::processor::observe::intake_log::IntakeLog;
-use crate::processor::observe::stats::Stats;
+use crate::processor::observe::stats::{ProcessPhase, Sample, Stats};
+use crate::processor::observe::status::ProcessorStatus;
+use crate::processor::observe::windows;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::processor::partition::start::Launcher;
 use crate::processor::{END, stopped_early};
@@ -42,11 +46,13 @@ const EPOCH: i64 = 1;
 pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     let store = Arc::new(CheckpointStore::open(&config.checkpoint_dir, &config.kafka.topic)?);
     let _lock = lock(&config.checkpoint_dir, &config.format.output_units())?;
-    if let Some(listen) = config.listen {
-        crate::info!("without PostgreSQL there is no HTTP endpoint and no live line", "listen" => listen);
-    }
+    let identity = ProcessIdentity::take(&config.checkpoint_dir)?;
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
+    let registry = Arc::new(Registry::default());
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
+    stats.enter(ProcessPhase::WaitingForTopic);
+    let status = ProcessorStatus::new(&config, &identity, &stats, &registry, &cluster, None);
+    let _showing = status.show(config.listen)?;
     let ends = async {
         let found = topic::wait_for_cluster(&cluster, &stats.topic).await?;
         found.cluster_id.iter().for_each(|id| cluster.keep_to(id.clone()));
@@ -64,12 +70,24 @@ pub(super) async fn run(config: Process, mut shutdown: Shutdown) -> Result<()> {
     };
     let (known, watched) = watch::channel(partitions);
     let watching = tokio::spawn(topic::watch(Arc::clone(&cluster), known));
+    stats.enter(ProcessPhase::Running);
     let (failures, failed) = mpsc::channel(1);
     let changed = Arc::new(Notify::new());
     let first = watched.borrow().clone();
     let launcher = Launcher::new(&config, &cluster, &store, first, Arc::clone(&changed), failures);
-    let local =
-        Local { config, store, registry: Arc::default(), stats, launcher, changed, ends, topic: watched };
+    let name = identity.name().to_owned();
+    let local = Local {
+        config,
+        name,
+        store,
+        registry,
+        stats,
+        launcher,
+        changed,
+        ends,
+        topic: watched,
+        printed: Printed::default(),
+    };
     let result = local.run(failed, shutdown).await;
     watching.abort();
     result
@@ -117,6 +135,8 @@ fn holds_checkpoints(folder: &Path) -> io::Result<bool> {
 
 struct Local {
     config: Process,
+    /// This process's name.
+    name: String,
     store: Arc<CheckpointStore>,
     registry: Arc<Registry>,
     stats: Arc<Stats>,
@@ -125,6 +145,7 @@ struct Local {
     /// Where each partition of a bounded run ends.
     ends: Option<BTreeMap<i32, i64>>,
     topic: watch::Receiver<BTreeSet<i32>>,
+    printed: Printed,
 }
 
 impl Local {
@@ -142,11 +163,15 @@ impl Local {
         };
         watching.abort();
         done.fire();
+        self.stats.enter(ProcessPhase::Stopping);
         let owned = self.registry.all();
         owned.iter().for_each(|owned| owned.pause());
         // A volume may hang.
         let files = async { Some(checkpointing.await.ok()?.write_all().await) };
         let kept = timeout(END, files).await.ok().flatten().unwrap_or(false);
+        let states = self.states();
+        self.printed.add(&states, &self.config);
+        self.printed.log.close();
         intake_log.stopped(&[("partitions", &owned.len()), ("saved", &kept)]);
         match failure {
             Some(failure) => Err(failure),
@@ -161,7 +186,6 @@ impl Local {
 
     /// Starts partitions as they appear and prints what changes, until a bounded run is done.
     async fn work(&mut self) -> Result<()> {
-        let mut printed = Printed::default();
         let mut looks = interval(self.config.flush_interval);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.take().await?;
@@ -176,13 +200,12 @@ impl Local {
                 _ = looks.tick(), if !settled => {}
             }
             let states = self.states();
-            printed.print(&states, &self.config, false);
+            self.note_left(&states);
+            self.printed.add(&states, &self.config);
             if self.is_done(&states) {
-                printed.print(&states, &self.config, true);
-                printed.log.close();
                 return Ok(());
             }
-            settled = printed.is_settled();
+            settled = self.printed.is_settled();
         }
     }
 
@@ -200,7 +223,18 @@ impl Local {
             let end = self.ends.as_ref().and_then(|ends| ends.get(&partition).copied());
             self.registry.insert(self.launcher.start(claimed, end).await?);
         }
+        self.stats.saw_leases(&self.leases(&partitions));
         Ok(())
+    }
+
+    /// What the leases would show.
+    fn leases(&self, partitions: &BTreeSet<i32>) -> Leases {
+        let owner = |partition: &i32| (*partition, self.is_wanted(*partition).then(|| self.name.clone()));
+        Leases {
+            processes: vec![self.name.clone()],
+            owners: partitions.iter().map(owner).collect(),
+            epochs: self.registry.epochs().into_iter().collect(),
+        }
     }
 
     fn is_wanted(&self, partition: i32) -> bool {
@@ -214,10 +248,25 @@ impl Local {
     fn states(&self) -> Vec<PartitionState> {
         let state_of = |owned: &Arc<PartitionHandle>| {
             let state = owned.published.read();
-            owned.outbox.with(|outbox| outbox.confirm(state.progress.position()));
+            let dropped = owned.outbox.with(|outbox| {
+                let dropped = outbox.before(state.progress.position());
+                outbox.confirm(state.progress.position());
+                dropped
+            });
+            self.stats.dropped(dropped.iter().map(|dead_letter| Sample::of(owned.partition, dead_letter)));
             state
         };
         self.registry.all().iter().map(state_of).collect()
+    }
+
+    /// How far a bounded run is, for the live line.
+    fn note_left(&self, states: &[PartitionState]) {
+        let Some(ends) = &self.ends else { return };
+        let left = |(owned, state): (&Arc<PartitionHandle>, &PartitionState)| {
+            let end = ends.get(&owned.partition).copied().unwrap_or(0);
+            (end - state.progress.next_offset).max(0)
+        };
+        self.stats.left(self.registry.all().iter().zip(states).map(left).sum());
     }
 
     fn is_done(&self, states: &[PartitionState]) -> bool {
@@ -240,42 +289,20 @@ struct Printed {
 }
 
 impl Printed {
-    /// Prints the windows that changed, at most once a second unless it is the end.
-    fn print(&mut self, states: &[PartitionState], config: &Process, last: bool) {
-        let window_ms = milliseconds(config.window);
-        let watermark_ms =
-            states.iter().filter(|s| s.progress.idle == 0).map(|s| s.progress.watermark_ms).min();
+    /// Takes the windows that changed; prints at most once a second.
+    fn add(&mut self, states: &[PartitionState], config: &Process) {
+        let ends = windows::WindowEnds::of(states, milliseconds(config.window));
         let mut rows = Vec::new();
-        for (start_ms, totals) in add_up(states) {
-            if self.windows.insert(start_ms, totals) == Some(totals) {
-                continue;
+        for (start_ms, totals) in windows::add_up(states) {
+            if self.windows.insert(start_ms, totals) != Some(totals) {
+                rows.push(ends.row(start_ms, &totals));
             }
-            let end_ms = start_ms + window_ms;
-            rows.push(SummaryRow {
-                start_ms,
-                end_ms,
-                averages: std::array::from_fn(|metric| totals.average(metric)),
-                reading_count: totals.readings,
-                is_final: watermark_ms.is_none_or(|watermark_ms| end_ms <= watermark_ms),
-            });
         }
         self.log.add(&rows);
-        if last || self.log.due().is_some_and(|due| due <= Instant::now()) {
-            self.log.print();
-        }
     }
 
     /// Whether all rows are printed.
     fn is_settled(&self) -> bool {
         self.log.due().is_none()
     }
-}
-
-/// The windows of all partitions together.
-fn add_up(states: &[PartitionState]) -> BTreeMap<i64, Totals> {
-    let mut windows: BTreeMap<i64, Totals> = BTreeMap::new();
-    for window in states.iter().flat_map(|state| &state.windows) {
-        windows.entry(window.start_ms).or_default().merge(&window.totals);
-    }
-    windows
 }

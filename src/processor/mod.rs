@@ -38,8 +38,6 @@ use crate::postgres::connector::Connector;
 use crate::postgres::failure::Failure;
 use crate::postgres::leases::LeaseSession;
 use crate::shutdown::{self, Shutdown};
-use crate::telemetry::http;
-use crate::telemetry::terminal::Live;
 use crate::time::milliseconds;
 
 use checkpoints::store::CheckpointStore;
@@ -77,11 +75,8 @@ pub async fn run(config: Process, shutdown: Shutdown) -> Result<()> {
     let cluster = Arc::new(Cluster::new(config.kafka.clone()));
     let registry = Arc::new(Registry::default());
     let stats = Stats::new(&config.checkpoint_dir, &config.kafka.topic);
-    let status = Arc::new(ProcessorStatus::new(&config, &identity, &stats, &registry, &cluster, &database));
-    let _serving = http::start(config.listen, &status)?;
-    let _remembering = status.remember();
-    let watched = Arc::clone(&status);
-    let _live = Live::start(move || watched.live_line());
+    let status = ProcessorStatus::new(&config, &identity, &stats, &registry, &cluster, Some(&database));
+    let _showing = status.show(config.listen)?;
     let mut asked = shutdown.clone();
     let ((known, partitions), end_offsets) = tokio::select! {
         () = asked.wait() => return stopped_early(&config, "nothing was read"),
@@ -223,6 +218,7 @@ impl Pipeline {
         let left = end.within(LAST_TICK, &mut owning).await.and_then(std::result::Result::ok);
         owning.abort();
         let partitions: Vec<i32> = topic.borrow().iter().copied().collect();
+        let has_read = !self.registry.all().is_empty();
         let last = FinalFlush { end, partitions, checkpointing, committing, left: left.unwrap_or_default() };
         let flushed = self.finish(&flushes, last, &intake_log).await;
         drop(flushes);
@@ -233,6 +229,7 @@ impl Pipeline {
         }
         match failure {
             Some(failure) => Err(failure),
+            None if is_stopped && !has_read => stopped_early(&self.config, "nothing was read"),
             None if is_stopped && flushed => stopped_early(&self.config, "what was read is in the table"),
             None if is_stopped => stopped_early(
                 &self.config,

@@ -7,8 +7,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use weather::embedded::{Broker, Options};
-
 use crate::support::weather::Run;
 use crate::support::{Folder, Process, Weather, turn};
 
@@ -146,46 +144,4 @@ async fn a_reader_that_stops_ends_it() {
     let status = run.wait(RUN_LIMIT).await.expect("it ends long before its time");
     assert!(status.success(), "{status}");
     assert_nothing_is_left(&temporary);
-}
-
-/// The rows of the last batches, each window with its newest values.
-fn printed(run: &Weather) -> std::collections::BTreeMap<String, String> {
-    let rows = run.stdout().into_iter().filter(|line| line.starts_with("|2"));
-    rows.map(|line| (line[1..20].to_owned(), line)).collect()
-}
-
-#[tokio::test]
-async fn a_processor_without_postgres_keeps_its_state_in_files() {
-    let _turn = turn::light().await;
-    let broker = Broker::start(Options::default()).await.unwrap();
-    let brokers = broker.address().to_string();
-    let checkpoints = Folder::new("checkpoints");
-    let folder = checkpoints.path().to_str().unwrap();
-    let produce = |count: &'static str| {
-        let common =
-            ["producer", "--brokers", &brokers, "--partitions", "2", "--backfill", "3h", "--rate", "0"];
-        Weather::spawn(common.iter().chain(&["--count", count, "--malformed-ratio", "0.1"]))
-    };
-    let common = ["process", "--brokers", &brokers, "--listen", "", "--database-url", "none"];
-    let process = |more: &'static [&'static str]| {
-        Weather::spawn(common.iter().chain(&["--checkpoint-dir", folder]).chain(more))
-    };
-    produce("20000").succeed(RUN_LIMIT).await;
-    let first = process(&["--until-latest"]);
-    first.succeed(RUN_LIMIT).await;
-    assert!((3..=4).contains(&printed(&first).len()), "{:?}", printed(&first));
-    assert!(first.stdout().iter().any(|line| line == "write OK"));
-    // Nothing new: the same rows, from the files.
-    let again = process(&["--until-latest"]);
-    again.succeed(RUN_LIMIT).await;
-    assert!(again.stderr().iter().any(|line| line.contains("continuing from the checkpoint file")));
-    assert_eq!(printed(&again), printed(&first));
-
-    let running = process(&[]);
-    running.wait_for_line("write OK", RUN_LIMIT).await;
-    let second = process(&[]);
-    assert_eq!(second.wait(RUN_LIMIT).await.code(), Some(2));
-    assert!(second.stderr().join("\n").contains("another process"), "{:?}", second.stderr());
-    running.sigterm();
-    running.succeed(RUN_LIMIT).await;
 }

@@ -1,7 +1,7 @@
 //! The built program on real services, and everything that may go wrong between and around them.
 //!
 //! - What it makes of readings: [`readings`] of all [`forms`], [`windows`], [`stations`], whole [`days`], [`adoption`] of the replaced system's table,
-//!   [`upgrade`] from earlier versions.
+//!   [`upgrade`] from earlier versions, and what it does [`without_postgres`].
 //! - What happens to it: [`crashes`], [`owners`] of partitions, [`scale`] under full load, [`volume`] of the checkpoint
 //!   files; a [`bounded`] run.
 //! - What happens around it: [`outages`], [`network`], [`sending`] through both, [`topics`], [`transactions`], what the [`database`] refuses and costs, [`tables`]
@@ -50,3 +50,4 @@ mod upgrade;
 mod verify;
 mod volume;
 mod windows;
+mod without_postgres;

@@ -21,21 +21,14 @@ pub(crate) async fn spawn(pipeline: &Pipeline) -> (Weather, String) {
 
 /// The same with more arguments.
 pub(crate) async fn spawn_with(pipeline: &Pipeline, more: &[&str]) -> (Weather, String) {
-    let folder = pipeline.checkpoints.path().to_str().expect("a plain name");
-    let own = [
-        "process",
-        "--brokers",
-        &pipeline.brokers,
-        "--topic",
-        &pipeline.topic,
-        "--database-url",
-        pipeline.database.url(),
-        "--checkpoint-dir",
-        folder,
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    let processor = Weather::spawn(own.iter().chain(more));
+    spawn_at(pipeline, pipeline.database.url(), more).await
+}
+
+/// The same with this `--database-url`.
+pub(crate) async fn spawn_at(pipeline: &Pipeline, url: &str, more: &[&str]) -> (Weather, String) {
+    let own = ["--database-url", url, "--checkpoint-dir", pipeline.folder(), "--listen", "127.0.0.1:0"];
+    let common = ["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic];
+    let processor = Weather::spawn(common.iter().chain(&own).chain(more));
     let address = address(&processor).await;
     (processor, address)
 }
@@ -47,7 +40,7 @@ async fn address(weather: &Weather) -> String {
 }
 
 /// Status and body of a GET.
-fn get(address: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     let answer = send(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes());
     let status = answer.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0);
     (status, answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
@@ -63,7 +56,7 @@ fn send(address: &str, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn progress(address: &str) -> OwnedValue {
+pub(crate) fn progress(address: &str) -> OwnedValue {
     document(address, "/progress")
 }
 
@@ -74,10 +67,10 @@ fn document(address: &str, path: &str) -> OwnedValue {
 }
 
 /// Every sample of an exposition, by its name with labels.
-type Samples = BTreeMap<String, f64>;
+pub(crate) type Samples = BTreeMap<String, f64>;
 
 /// Reads Prometheus' text format by the rules of its specification, version 0.0.4, and of its naming practice.
-fn check_exposition(text: &str) -> Samples {
+pub(crate) fn check_exposition(text: &str) -> Samples {
     assert!(text.ends_with('\n'), "the last line ends");
     let (mut samples, mut families) = (Samples::new(), BTreeMap::new());
     let (mut helped, mut current) = (BTreeSet::new(), String::new());
@@ -159,7 +152,7 @@ fn check_histogram(name: &str, samples: &Samples) {
 }
 
 /// The sum of a family over its labels.
-fn total(samples: &Samples, name: &str) -> f64 {
+pub(crate) fn total(samples: &Samples, name: &str) -> f64 {
     let of_family = |series: &&String| series.split('{').next() == Some(name);
     samples.iter().filter(|(series, _)| of_family(series)).map(|(_, value)| value).sum()
 }

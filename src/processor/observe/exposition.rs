@@ -46,7 +46,7 @@ const COUNTERS: [PartitionSample; 7] = [
 const GAUGES: [PartitionSample; 6] = [
     ("weather_lag_records", "Records in Kafka that have not been read yet.", |p| Some(p.lag())),
     ("weather_unflushed_records", "Records that have been read and are not in the table yet.", |p| {
-        Some(p.unflushed())
+        p.unflushed
     }),
     ("weather_next_offset", "The offset to read next.", |p| Some(p.progress.next_offset)),
     ("weather_open_windows", "Windows that still accept readings.", |p| i64::try_from(p.open_windows).ok()),
@@ -91,6 +91,9 @@ impl ProcessorStatus {
             }
         }
         rejected(&mut out, &partitions);
+        if self.database.is_some() {
+            dead_letters(&mut out, &partitions);
+        }
         for (name, help, number) in GAUGES {
             let mut family = out.gauge(name, help);
             for p in &partitions {
@@ -128,9 +131,11 @@ impl ProcessorStatus {
         let phase = self.stats.phase();
         let mut services = out.gauge("weather_service_up", "1 while the service is reachable.");
         let kafka = up(self.cluster.problem(), phase > ProcessPhase::WaitingForTopic);
-        let postgres = up(self.database.outage().problem(), phase > ProcessPhase::WaitingForDatabase);
         services.with(&[("service", &"kafka")], kafka);
-        services.with(&[("service", &"postgresql")], postgres);
+        if let Some(postgres) = self.postgres() {
+            let postgres = up(postgres.problem(), phase > ProcessPhase::WaitingForDatabase);
+            services.with(&[("service", &"postgresql")], postgres);
+        }
         services.with(&[("service", &"checkpoint_folder")], up(self.stats.checkpoint_folder.problem(), true));
         out.gauge("weather_ready", "1 while /readyz says ok.").value(i32::from(self.ready().is_ok()));
     }
@@ -219,6 +224,10 @@ fn rejected(out: &mut Exposition, partitions: &[PartitionView]) {
             }
         }
     }
+}
+
+/// There is a table for them only in PostgreSQL.
+fn dead_letters(out: &mut Exposition, partitions: &[PartitionView]) {
     let mut family =
         out.counter("weather_dead_letters_total", "Rejected records that are stored in weather_dead_letter.");
     for p in partitions {

@@ -5,6 +5,7 @@
 //!   (`/progress`) and `live_line` (a terminal).
 //! - [`history`]: rates and lag of the last ten minutes.
 //! - [`tables`], [`station_page`]: what the dashboard shows of the tables; `/stations`. `measures`: what both say of a window.
+//! - [`windows`]: what the tables would show, where there are none.
 //! - [`advice`]: what refused records carry, and the flag that reads them.
 //! - [`intake_log`]: warnings about records that are rejected, and the counts at the end.
 //! - [`batch_log`]: `Batch {id}:`, rows and `write OK` on standard output.
@@ -23,3 +24,4 @@ pub mod station_page;
 pub mod stats;
 pub mod status;
 pub mod tables;
+pub mod windows;

@@ -7,9 +7,11 @@
 mod weather;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::postgres::readmission::Readmittable;
 use crate::processor::observe::rates::PerSecond;
 use crate::processor::observe::stats::FlushNote;
 use crate::processor::observe::status::{PartitionView, ProcessorStatus, event_time};
@@ -72,7 +74,7 @@ struct SinkEntry {
 impl ProcessorStatus {
     /// The document.
     pub(super) async fn progress(&self) -> String {
-        let (windows, readmittable) = tokio::join!(self.tables.windows(), self.tables.readmittable());
+        let (windows, readmittable) = tokio::join!(self.windows(), self.readmittable());
         let partitions = self.partitions();
         let rates = self.rates();
         let batches = self.stats.batches();
@@ -83,7 +85,7 @@ impl ProcessorStatus {
             .into_iter()
             .flat_map(|b| [("addBatch", milliseconds(b)), ("triggerExecution", milliseconds(b))]);
         let progress = ProgressDocument {
-            id: format!("{topic}@{}", self.database.address()),
+            id: format!("{topic}@{}", self.address()),
             run_id: self.process.clone(),
             name: topic.to_owned(),
             timestamp: Rfc3339(now_ms()).to_string(),
@@ -101,10 +103,7 @@ impl ProcessorStatus {
                 num_rows_dropped_by_watermark: partitions.iter().map(late).sum(),
             }],
             sources: [source(topic, &partitions, last, rates)],
-            sink: SinkEntry {
-                description: format!("PostgreSQL {}, weather_summary", self.database.address()),
-                num_output_rows: last.map(|batch| batch.rows),
-            },
+            sink: SinkEntry { description: self.sink(), num_output_rows: last.map(|batch| batch.rows) },
             weather: self.weather(
                 &partitions,
                 FromTables { windows: &windows, readmittable: &readmittable },
@@ -114,6 +113,29 @@ impl ProcessorStatus {
         };
         // Maps of text and finite numbers always serialise; otherwise, an empty document would show it.
         simd_json::to_string(&progress).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+impl ProcessorStatus {
+    async fn readmittable(&self) -> Arc<Vec<Readmittable>> {
+        match &self.database {
+            Some(database) => database.tables.readmittable().await,
+            None => Arc::default(),
+        }
+    }
+
+    /// Where the rows go, for a name.
+    fn address(&self) -> String {
+        let database = self.database.as_ref();
+        database.map_or_else(|| "stdout".to_owned(), |database| database.connector.address())
+    }
+
+    /// Where the rows go, for people.
+    fn sink(&self) -> String {
+        match &self.database {
+            Some(database) => format!("PostgreSQL {}, weather_summary", database.connector.address()),
+            None => "standard output, without PostgreSQL".to_owned(),
+        }
     }
 }
 

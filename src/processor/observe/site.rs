@@ -1,6 +1,6 @@
 //! The HTTP endpoint of `weather process`.
 
-use crate::processor::observe::status::ProcessorStatus;
+use crate::processor::observe::status::{ProcessorStatus, ShownTables};
 use crate::telemetry::http::{HttpAnswer, Site};
 use crate::telemetry::{metrics, page};
 
@@ -12,9 +12,12 @@ impl Site for ProcessorStatus {
             "/readyz" => HttpAnswer::health(&self.ready()),
             "/metrics" => HttpAnswer::ok(metrics::CONTENT_TYPE, self.exposition()),
             "/progress" => HttpAnswer::ok("application/json", self.progress().await),
-            "/stations" => match &self.stations {
-                Some(stations) => stations.answer(query).await,
-                None => HttpAnswer::text(
+            "/stations" => match &self.database {
+                None => {
+                    HttpAnswer::text(404, "stations are searched by PostgreSQL, and --database-url is none")
+                }
+                Some(ShownTables { stations: Some(stations), .. }) => stations.answer(query).await,
+                Some(_) => HttpAnswer::text(
                     404,
                     "stations are not kept apart: start weather process with --by station",
                 ),

@@ -159,6 +159,17 @@ struct WrittenNotes {
     samples: VecDeque<Sample>,
 }
 
+impl WrittenNotes {
+    /// Keeps the newest dead letters, of which these are the last.
+    fn keep(&mut self, samples: impl DoubleEndedIterator<Item = Sample>) {
+        let mut newest: Vec<Sample> = samples.rev().take(SAMPLES).collect();
+        newest.reverse();
+        self.samples.extend(newest);
+        let surplus = self.samples.len().saturating_sub(SAMPLES);
+        self.samples.drain(..surplus);
+    }
+}
+
 /// A checkpoint file as last checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileNote {
@@ -230,11 +241,12 @@ impl Stats {
         if notes.batches.len() > BATCHES {
             notes.batches.pop_front();
         }
-        let mut newest: Vec<Sample> = samples.rev().take(SAMPLES).collect();
-        newest.reverse();
-        notes.samples.extend(newest);
-        let surplus = notes.samples.len().saturating_sub(SAMPLES);
-        notes.samples.drain(..surplus);
+        notes.keep(samples);
+    }
+
+    /// Dead letters that no table has, as there is none.
+    pub fn dropped(&self, samples: impl DoubleEndedIterator<Item = Sample>) {
+        lock(&self.written).keep(samples);
     }
 
     /// When PostgreSQL confirmed a flush last, ms since 1970; None if it never did.
@@ -252,7 +264,7 @@ impl Stats {
         lock(&self.written).batches.iter().cloned().collect()
     }
 
-    /// The last dead letters that were written, the newest last.
+    /// The last dead letters that were written or dropped, the newest last.
     pub fn samples(&self) -> Vec<Sample> {
         lock(&self.written).samples.iter().cloned().collect()
     }

@@ -1,25 +1,33 @@
 //! What the processor knows of itself, in one place: for the HTTP endpoint and the live line.
 //!
 //! Everything is read on request from what the tasks publish anyway: published states, high
-//! watermarks, outages, [`Stats`]. Nothing is locked for longer than a copy takes, and nothing is changed.
+//! watermarks, outages, [`Stats`]. Nothing is locked for longer than a copy takes, and nothing is changed. Without PostgreSQL
+//! (`--database-url none`) there are no tables to show: then the states, which hold every window, are shown in their place.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Process;
 use crate::engine::state::Progress;
 use crate::engine::watermark;
+use crate::error::Result;
 use crate::kafka::cluster::Cluster;
 use crate::postgres::connector::Connector;
+use crate::postgres::summary::WindowRow;
 use crate::processor::identity::ProcessIdentity;
 use crate::processor::observe::history::{History, Remembering};
 use crate::processor::observe::station_page::StationPage;
 use crate::processor::observe::stats::{ProcessPhase, SAMPLES, Sample, Stats};
-use crate::processor::observe::tables::Tables;
+use crate::processor::observe::tables::{Tables, WINDOWS};
+use crate::processor::observe::windows;
 use crate::processor::partition::handle::{PartitionHandle, Registry};
 use crate::reading::Format;
 use crate::telemetry::health::Health;
+use crate::telemetry::http::{self, Serving};
+use crate::telemetry::log::Outage;
+use crate::telemetry::terminal::Live;
 use crate::time::{milliseconds, now_ms};
 
 /// A snapshot of the processor.
@@ -28,16 +36,31 @@ pub struct ProcessorStatus {
     pub(super) stats: Arc<Stats>,
     pub(super) registry: Arc<Registry>,
     pub(super) cluster: Arc<Cluster>,
-    pub(super) database: Arc<Connector>,
-    pub(super) tables: Tables,
-    /// Where stations are kept apart.
-    pub(super) stations: Option<StationPage>,
+    /// None without PostgreSQL.
+    pub(super) database: Option<ShownTables>,
     pub(super) history: Arc<History>,
     /// This process's name among those that share the topic.
     pub(super) process: String,
     pub(super) window_ms: i64,
     pub(super) format: Arc<Format>,
     pub(super) started: Instant,
+}
+
+/// PostgreSQL, and what is shown of its tables.
+#[derive(Debug)]
+pub(super) struct ShownTables {
+    pub(super) connector: Arc<Connector>,
+    pub(super) tables: Tables,
+    /// Where stations are kept apart.
+    pub(super) stations: Option<StationPage>,
+}
+
+/// What shows a status as long as it is kept.
+#[derive(Debug)]
+pub struct Showing {
+    _serving: Option<Serving>,
+    _remembering: Remembering,
+    _live: Option<Live>,
 }
 
 /// A snapshot of one partition.
@@ -55,6 +78,8 @@ pub struct PartitionView {
     pub open_windows: usize,
     /// How long ago the oldest of them ended by the clock, ms; 0 if none has.
     pub window_close_lag_ms: i64,
+    /// Records that have been read and are not in the table; None where there is no table.
+    pub unflushed: Option<i64>,
     /// How long its checkpoint file has been behind its state, ms; None if there is no file.
     pub checkpoint_age_ms: Option<i64>,
     /// Why it cannot be read, although Kafka is there.
@@ -67,14 +92,6 @@ impl PartitionView {
         (self.high_watermark - self.progress.next_offset).max(0)
     }
 
-    /// Records that have been read and are not in the table.
-    pub fn unflushed(&self) -> i64 {
-        match self.progress.incarnation == self.progress.flushed_incarnation {
-            true => (self.progress.next_offset - self.progress.flushed_offset).max(0),
-            false => self.progress.next_offset,
-        }
-    }
-
     /// Records read: aggregated, duplicate or rejected.
     pub fn records(&self) -> i64 {
         self.progress.aggregated + self.progress.duplicates + self.progress.rejected.iter().sum::<i64>()
@@ -82,23 +99,28 @@ impl PartitionView {
 }
 
 impl ProcessorStatus {
-    /// A status of these.
+    /// A status of these; `database` is None without PostgreSQL.
     pub fn new(
         config: &Process,
         identity: &ProcessIdentity,
         stats: &Arc<Stats>,
         registry: &Arc<Registry>,
         cluster: &Arc<Cluster>,
-        database: &Arc<Connector>,
+        database: Option<&Arc<Connector>>,
     ) -> Self {
         let window_ms = milliseconds(config.window);
+        let stations = |connector: &Arc<Connector>| {
+            config.by_station.map(|_| StationPage::new(Arc::clone(connector), window_ms))
+        };
         Self {
             stats: Arc::clone(stats),
             registry: Arc::clone(registry),
             cluster: Arc::clone(cluster),
-            database: Arc::clone(database),
-            tables: Tables::new(database, &config.kafka.topic),
-            stations: config.by_station.map(|_| StationPage::new(Arc::clone(database), window_ms)),
+            database: database.map(|connector| ShownTables {
+                connector: Arc::clone(connector),
+                tables: Tables::new(connector, &config.kafka.topic),
+                stations: stations(connector),
+            }),
             history: Arc::default(),
             process: identity.name().to_owned(),
             window_ms,
@@ -107,10 +129,19 @@ impl ProcessorStatus {
         }
     }
 
-    /// Keeps the history of rates and lag as long as the answer is kept.
-    pub fn remember(self: &Arc<Self>) -> Remembering {
-        let status = Arc::clone(self);
-        Remembering::start(&self.history, move || (status.rates(), status.registry.lag()))
+    /// Shows it at this address, if there is one, and as a live line on a terminal.
+    ///
+    /// # Errors
+    /// A usage error if the address cannot be used.
+    pub fn show(self, listen: Option<SocketAddr>) -> Result<Showing> {
+        let status = Arc::new(self);
+        let (remembered, watched) = (Arc::clone(&status), Arc::clone(&status));
+        let look = move || (remembered.rates(), remembered.registry.lag());
+        Ok(Showing {
+            _serving: http::start(listen, &status)?,
+            _remembering: Remembering::start(&status.history, look),
+            _live: Live::start(move || watched.live_line()),
+        })
     }
 
     /// The partitions that this process owns, ascending.
@@ -130,10 +161,27 @@ impl ProcessorStatus {
             progress,
             high_watermark: owned.high_watermark.get(),
             open_windows: open.len(),
+            unflushed: self.database.as_ref().map(|_| unflushed(&progress)),
             window_close_lag_ms: open.first().map_or(0, |end_ms| (now_ms - end_ms).max(0)),
             checkpoint_age_ms: self.stats.file(owned.partition).map(|file| (now_ms - file.current_ms).max(0)),
             problem: owned.reading.problem(),
         }
+    }
+
+    /// The newest windows, ascending.
+    pub(super) async fn windows(&self) -> Arc<Vec<WindowRow>> {
+        match &self.database {
+            Some(database) => database.tables.windows().await,
+            None => {
+                let states = self.registry.all().iter().map(|owned| owned.published.read()).collect();
+                Arc::new(windows::newest(states, self.window_ms, WINDOWS))
+            }
+        }
+    }
+
+    /// Whether PostgreSQL is away; None if none is used.
+    pub(super) fn postgres(&self) -> Option<&Outage> {
+        self.database.as_ref().map(|database| database.connector.outage())
     }
 
     /// The newest dead letters, the newest last: those that wait for PostgreSQL after those that are there.
@@ -164,7 +212,7 @@ impl ProcessorStatus {
         let phase = match self.stats.phase() {
             ProcessPhase::Running => None,
             // Each unavailable service reports itself.
-            ProcessPhase::WaitingForDatabase if self.database.outage().reason().is_some() => None,
+            ProcessPhase::WaitingForDatabase if self.postgres().and_then(Outage::reason).is_some() => None,
             ProcessPhase::WaitingForDatabase => Some("PostgreSQL has not been reached yet".to_owned()),
             ProcessPhase::WaitingForTopic
                 if self.cluster.outage().or(self.stats.topic.reason()).is_some() =>
@@ -174,7 +222,8 @@ impl ProcessorStatus {
             ProcessPhase::WaitingForTopic => Some("Kafka has not been reached yet".to_owned()),
             ProcessPhase::Stopping => Some("stopping".to_owned()),
         };
-        let services = [self.cluster.problem(), self.database.outage().problem(), self.stats.topic.problem()];
+        let postgres = self.postgres().and_then(Outage::problem);
+        let services = [self.cluster.problem(), postgres, self.stats.topic.problem()];
         let partitions = self.registry.all();
         let reading = partitions.iter().filter_map(|owned| owned.reading.problem());
         let ownership = match self.stats.phase() {
@@ -187,6 +236,7 @@ impl ProcessorStatus {
     /// None if there is nothing to own: every partition has a live owner.
     fn why_it_owns_nothing(&self) -> Option<String> {
         match self.stats.leases() {
+            None if self.database.is_none() => Some("no partition is read yet".to_owned()),
             None => Some("the leases in PostgreSQL have not been read yet".to_owned()),
             Some(leases) => {
                 let free = leases.owners.values().filter(|owner| owner.is_none()).count();
@@ -206,6 +256,13 @@ impl ProcessorStatus {
             .chain([self.process.as_str()])
             .collect::<BTreeSet<_>>()
             .len()
+    }
+}
+
+fn unflushed(progress: &Progress) -> i64 {
+    match progress.incarnation == progress.flushed_incarnation {
+        true => (progress.next_offset - progress.flushed_offset).max(0),
+        false => progress.next_offset,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::postgres::session::Session;
 use crate::postgres::summary::{self, WindowRow};
 
 /// Windows that are shown: two days of hours.
-const WINDOWS: i64 = 48;
+pub const WINDOWS: usize = 48;
 /// How long the windows are used.
 const WINDOWS_FRESH: Duration = Duration::from_secs(2);
 /// How long the numbers of dead letters are used.
@@ -54,7 +54,7 @@ impl Tables {
     pub async fn windows(&self) -> Arc<Vec<WindowRow>> {
         let read = async {
             let session = self.reader.take().await?;
-            let windows = summary::newest(&session, WINDOWS).await.ok()?;
+            let windows = summary::newest(&session, WINDOWS as i64).await.ok()?;
             self.reader.give_back(session).await;
             Some(windows)
         };

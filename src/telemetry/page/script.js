@@ -128,7 +128,7 @@ function showPartitions(weather, now) {
   setText("owned", `${owned} of ${all} here, ${weather.processes} process${weather.processes === 1 ? "" : "es"}`);
   const rows = weather.partitions.map((p) => [
     String(p.partition), whole.format(p.next_offset), { text: whole.format(p.lag), className: p.lag > MANY ? "warn" : "" },
-    whole.format(p.unflushed), moment(p.watermark, now),
+    p.unflushed === null ? "–" : whole.format(p.unflushed), moment(p.watermark, now),
     String(p.open_windows), whole.format(p.late), span(p.checkpoint_age_seconds),
     p.problem ? { text: p.problem, className: "text warn" } : { text: p.idle ? "idle" : "", className: "text" },
   ]);
