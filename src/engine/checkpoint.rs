@@ -19,6 +19,8 @@ const MAGIC: &[u8; 8] = b"weather\n";
 pub const VERSION: u32 = 2;
 const HEADER: usize = 8 + 4 + 8;
 const CHECKSUM: usize = 4;
+/// About what a station takes: its window, its totals, its name.
+const STATION_BYTES: usize = 15 * 8 + 24;
 
 /// A partition's state at one offset, with what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,34 +76,53 @@ impl std::error::Error for CheckpointError {}
 impl Checkpoint {
     /// The bytes of the file.
     pub fn encode(&self) -> Vec<u8> {
-        let mut payload = Encoder::default();
-        payload.bytes(self.topic.as_bytes());
-        payload.bytes(self.cluster_id.as_bytes());
-        payload.i64(i64::from(self.partition));
-        payload.i64(self.epoch);
-        payload.i64(self.window_ms);
-        payload.i64(self.written_ms);
-        self.state.progress.to_words().iter().for_each(|word| payload.i64(*word));
-        encode_log(&mut payload, self.state.log);
-        payload.len(self.state.windows.len());
-        for window in &self.state.windows {
-            encode_window(&mut payload, window);
-        }
-        payload.len(self.pending.len());
-        for dead_letter in &self.pending {
-            encode_dead_letter(&mut payload, dead_letter);
-        }
-        payload.len(self.stations.len());
-        for row in &self.stations {
-            encode_station(&mut payload, row);
-        }
-        let mut file = Encoder::default();
+        let rows = self.stations.iter().map(|row| (row.start_ms, &*row.station, row.totals));
+        self.encode_with(self.stations.len(), rows)
+    }
+
+    /// The bytes of the file with these stations, which there may be too many of to be copied into it first: window,
+    /// station and totals of each.
+    pub fn encode_with<'a>(
+        &self,
+        count: usize,
+        stations: impl Iterator<Item = (i64, &'a str, StationTotals)>,
+    ) -> Vec<u8> {
+        let mut file = Encoder(Vec::with_capacity(self.room() + count * STATION_BYTES));
         file.0.extend_from_slice(MAGIC);
         file.0.extend_from_slice(&VERSION.to_le_bytes());
-        file.bytes(&payload.0);
+        let length_at = file.0.len();
+        file.len(0);
+        self.encode_own(&mut file);
+        file.len(count);
+        stations.for_each(|row| encode_station(&mut file, row));
+        // A length in memory is within i64.
+        let length = (file.0.len() - HEADER) as i64;
+        file.0[length_at..HEADER].copy_from_slice(&length.to_le_bytes());
         let checksum = crc32(&file.0);
         file.0.extend_from_slice(&checksum.to_le_bytes());
         file.0
+    }
+
+    /// All but the stations.
+    fn encode_own(&self, into: &mut Encoder) {
+        into.bytes(self.topic.as_bytes());
+        into.bytes(self.cluster_id.as_bytes());
+        into.i64(i64::from(self.partition));
+        into.i64(self.epoch);
+        into.i64(self.window_ms);
+        into.i64(self.written_ms);
+        self.state.progress.to_words().iter().for_each(|word| into.i64(*word));
+        encode_log(into, self.state.log);
+        into.len(self.state.windows.len());
+        self.state.windows.iter().for_each(|window| encode_window(into, window));
+        into.len(self.pending.len());
+        self.pending.iter().for_each(|dead_letter| encode_dead_letter(into, dead_letter));
+    }
+
+    /// About what it takes without stations, in bytes.
+    fn room(&self) -> usize {
+        let pending: usize = self.pending.iter().map(DeadLetter::cost).sum();
+        1024 + size_of_val(&*self.state.windows) + pending
     }
 
     /// Reads the bytes of a file.
@@ -217,10 +238,9 @@ fn decode_dead_letter(from: &mut Decoder<'_>) -> Result<DeadLetter, CheckpointEr
     Ok(DeadLetter { incarnation, offset, reason, payload: has_payload.then_some(payload), payload_bytes })
 }
 
-fn encode_station(into: &mut Encoder, row: &StationRow) {
-    into.i64(row.start_ms);
-    into.bytes(row.station.as_bytes());
-    let totals = &row.totals;
+fn encode_station(into: &mut Encoder, (start_ms, station, totals): (i64, &str, StationTotals)) {
+    into.i64(start_ms);
+    into.bytes(station.as_bytes());
     into.i64(totals.readings);
     totals.counts.iter().chain(&totals.sums).for_each(|word| into.i64(*word));
     // No metric is so; neither is it known where there is none.

@@ -1,8 +1,8 @@
 //! What a flush has to write, and what PostgreSQL's answer to it means for each partition.
 //!
 //! A round begins with the owned partitions ([`FlushPlan::begin`]), takes each partition's state ([`FlushPlan::add`]),
-//! and sends portions ([`FlushPlan::portion`]) until none is left. Each portion ends as confirmed
-//! ([`FlushPlan::confirm`]) or refused ([`FlushPlan::refused`]).
+//! and sends portions ([`FlushPlan::portion`]): whenever one is full ([`FlushPlan::is_full`]), and at the end until none is
+//! left. Each portion ends as confirmed ([`FlushPlan::confirm`]) or refused ([`FlushPlan::refused`]).
 //!
 //! Invariants
 //! - What counts as written was confirmed, under the epoch that the partition is held under now.
@@ -20,14 +20,22 @@ use crate::engine::stations::StationRow;
 use crate::engine::window::{Totals, Window};
 
 /// What PostgreSQL has of each partition, as far as this process wrote it, and what is still to be sent in this round.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FlushPlan {
+    /// What is written in one transaction, in bytes.
+    most_bytes: usize,
     written: BTreeMap<i32, Written>,
     /// Connections there had been when what is written was last relied on.
     connections: u64,
     portions: VecDeque<Vec<PartitionFlush>>,
     /// What the last of them costs.
     filled: usize,
+}
+
+impl Default for FlushPlan {
+    fn default() -> Self {
+        Self::of_portions(MAX_PORTION_BYTES)
+    }
 }
 
 /// What is written in one transaction, unless a partition alone is more. Every part of it is in memory several times: as
@@ -114,6 +122,11 @@ pub enum Remedy {
 }
 
 impl FlushPlan {
+    /// Nothing is written yet. A transaction writes at most so many bytes, unless a partition alone is more.
+    pub fn of_portions(most_bytes: usize) -> Self {
+        Self { most_bytes, written: BTreeMap::new(), connections: 0, portions: VecDeque::new(), filled: 0 }
+    }
+
     /// Begins a round for the owned partitions, each with its epoch; `connections` counts the connections so far.
     pub fn begin(&mut self, held: &[(i32, i64)], connections: u64) {
         self.portions.clear();
@@ -155,7 +168,7 @@ impl FlushPlan {
         };
         let cost = flush.cost();
         match self.portions.back_mut() {
-            Some(last) if self.filled + cost <= MAX_PORTION_BYTES => last.push(flush),
+            Some(last) if self.filled + cost <= self.most_bytes => last.push(flush),
             _ => {
                 self.portions.push_back(vec![flush]);
                 self.filled = 0;
@@ -163,6 +176,16 @@ impl FlushPlan {
         }
         self.filled += cost;
         true
+    }
+
+    /// Whether a portion is to be sent before another partition's state is taken: of all that has changed, only what is
+    /// being sent is in memory a second time.
+    pub fn is_full(&self) -> bool {
+        match self.portions.len() {
+            0 => false,
+            1 => self.filled >= self.most_bytes,
+            _ => true,
+        }
     }
 
     /// What to send now, in one transaction; empty if the round is done.
@@ -287,128 +310,4 @@ pub struct Standing {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reading::Reason;
-
-    #[test]
-    fn under_an_old_snapshot_flushes_stay_few() {
-        let interval = Duration::from_millis(250);
-        assert_eq!(pause(interval, Duration::ZERO), interval);
-        assert_eq!(pause(interval, Duration::from_secs(30)), interval);
-        let (mut age, mut flushes) = (Duration::ZERO, 0);
-        while age < Duration::from_secs(60 * 60) {
-            age += pause(interval, age);
-            flushes += 1;
-        }
-        assert!((500..1_000).contains(&flushes), "{flushes} in an hour, of 14,400");
-        assert_eq!(pause(interval, Duration::from_secs(24 * 60 * 60)), LONGEST_PAUSE);
-    }
-
-    fn offer(partition: i32, next_offset: i64, dead_letters: usize) -> Offer {
-        let mut state = PartitionState::starting_at(0);
-        state.progress.next_offset = next_offset;
-        let totals = Totals { readings: next_offset, ..Totals::default() };
-        state.windows =
-            vec![Window { start_ms: 0, totals }, Window { start_ms: 10, totals: Totals::default() }];
-        let dead_letter = |offset| DeadLetter {
-            incarnation: 0,
-            offset,
-            reason: Reason::Malformed,
-            payload: None,
-            payload_bytes: 0,
-        };
-        let dead_letters = (0..dead_letters as i64).map(dead_letter).collect();
-        Offer { partition, epoch: 5, state, dead_letters, stations: Vec::new(), high_watermark: 0 }
-    }
-
-    fn sent(plan: &FlushPlan) -> Vec<i32> {
-        plan.portion().iter().map(|part| part.partition).collect()
-    }
-
-    #[test]
-    fn only_what_changed_is_written() {
-        let mut plan = FlushPlan::default();
-        plan.begin(&[(0, 5), (1, 5)], 1);
-        assert!(plan.add(offer(0, 3, 0)) && plan.add(offer(1, 3, 0)));
-        assert_eq!(sent(&plan), [0, 1]);
-        assert_eq!(plan.confirm().len(), 2);
-        assert!(plan.portion().is_empty());
-        plan.begin(&[(0, 5), (1, 5)], 1);
-        assert!(!plan.add(offer(0, 3, 0)) && plan.add(offer(1, 4, 0)));
-        let part = &plan.portion()[0];
-        assert_eq!((part.known.offset, part.windows.len(), part.windows[0].start_ms), (3, 1, 0));
-    }
-
-    #[test]
-    fn a_backlog_goes_in_portions() {
-        let mut plan = FlushPlan::default();
-        let held: Vec<(i32, i64)> = (0..5).map(|partition| (partition, 5)).collect();
-        plan.begin(&held, 1);
-        let half = MAX_PORTION_BYTES / size_of::<DeadLetter>() / 2;
-        for (partition, dead_letters) in [(0, 0), (1, half), (2, 3 * half), (3, half), (4, half / 2)] {
-            plan.add(offer(partition, 3, dead_letters));
-        }
-        let mut portions = Vec::new();
-        while !plan.portion().is_empty() {
-            portions.push(sent(&plan));
-            plan.confirm();
-        }
-        assert_eq!(portions, [vec![0, 1], vec![2], vec![3, 4]]);
-    }
-
-    #[test]
-    fn nothing_counts_as_written_before_it_is_confirmed() {
-        let mut plan = FlushPlan::default();
-        plan.begin(&[(0, 5)], 1);
-        plan.add(offer(0, 3, 0));
-        assert_eq!(plan.refused(Refusal::NotNow), Remedy::TryAgain);
-        plan.begin(&[(0, 5)], 1);
-        assert!(plan.add(offer(0, 3, 0)));
-    }
-
-    #[test]
-    fn a_new_connection_or_a_new_epoch_puts_what_was_written_in_doubt() {
-        let mut plan = FlushPlan::default();
-        plan.begin(&[(0, 5)], 1);
-        plan.add(offer(0, 3, 0));
-        plan.confirm();
-        plan.begin(&[(0, 5)], 2);
-        assert!(plan.add(offer(0, 3, 0)));
-        assert_eq!((plan.portion()[0].windows.len(), plan.portion()[0].known.offset), (2, 3));
-        plan.confirm();
-        plan.begin(&[(0, 6)], 2);
-        assert!(plan.add(Offer { epoch: 6, ..offer(0, 3, 0) }));
-        assert_eq!(plan.portion()[0].known.offset, 0, "as its own state says");
-    }
-
-    #[test]
-    fn a_bad_value_is_found_partition_by_partition_and_costs_only_dead_letters() {
-        let mut plan = FlushPlan::default();
-        plan.begin(&[(0, 5), (1, 5)], 1);
-        plan.add(offer(0, 3, 0));
-        plan.add(offer(1, 3, 3));
-        assert_eq!(plan.refused(Refusal::BadValue), Remedy::SendApart);
-        assert_eq!(sent(&plan), [0]);
-        plan.confirm();
-        assert_eq!(plan.refused(Refusal::BadValue), Remedy::SendWithout { partition: 1, left_out: 2 });
-        assert_eq!(plan.refused(Refusal::BadValue), Remedy::SendWithout { partition: 1, left_out: 1 });
-        assert_eq!(plan.portion()[0].windows.len(), 2, "windows are never left out");
-        assert_eq!(plan.refused(Refusal::BadValue), Remedy::TryAgain);
-        assert_eq!(plan.confirm().len(), 1);
-    }
-
-    #[test]
-    fn who_is_fenced_is_told_from_the_rest() {
-        let mut plan = FlushPlan::default();
-        plan.begin(&[(0, 5), (1, 5), (2, 5), (3, 5), (4, 5)], 1);
-        (0..5).for_each(|partition| assert!(plan.add(offer(partition, 3, 0))));
-        assert_eq!(plan.refused(Refusal::Fenced), Remedy::AskStanding);
-        let at = |offset| Some(Position { incarnation: 0, offset });
-        let row = |partition, epoch, position| Standing { partition, epoch, position };
-        let rows = [row(0, 5, None), row(1, 6, None), row(2, 5, at(4)), row(3, 5, at(3))];
-        let lost: Vec<(i32, Option<i64>)> =
-            plan.fenced(&rows).iter().map(|lost| (lost.partition, lost.epoch_now)).collect();
-        assert_eq!(lost, [(1, Some(6)), (2, Some(5)), (4, None)]);
-    }
-}
+mod tests;

@@ -101,7 +101,7 @@ pub enum Alarm {
         reason: Reason,
         /// How many in this run.
         count: i64,
-        /// Their share of the records since the previous check, from 0 to 1.
+        /// Their share of the records since the previous check, or of the run where these are few; from 0 to 1.
         share: f64,
     },
     /// No reading has this metric.
@@ -151,8 +151,10 @@ impl Intake {
         let mut alarms = Vec::new();
         for reason in Reason::ALL {
             let i = reason.index();
-            let share = new.rejected[i] as f64 / new.records.max(1) as f64;
-            let is_large = new.records >= ENOUGH_RECORDS && share > LARGE_SHARE;
+            let is_enough = new.records >= ENOUGH_RECORDS;
+            let of = if is_enough { &new } else { &counts };
+            let share = of.rejected[i] as f64 / of.records.max(1) as f64;
+            let is_large = is_enough && share > LARGE_SHARE;
             let is_news = new.rejected[i] > 0 && !self.told_new[i];
             if is_news || (is_large && !self.told_large[i]) {
                 alarms.push(Alarm::Rejected { reason, count: counts.rejected[i], share });
@@ -211,6 +213,12 @@ mod tests {
         assert_eq!(at(2_980, 20), [], "nothing new");
         assert_eq!(at(3_480, 520), [Alarm::Rejected { reason: Reason::Malformed, count: 520, share: 0.5 }]);
         assert_eq!(at(3_980, 1_020), [], "and no more");
+        let mut quiet = Intake::default();
+        quiet.look([((0, 1), progress(0, 0), progress(99, 0))]);
+        assert_eq!(quiet.alarms(false), []);
+        quiet.look([((0, 1), progress(0, 0), progress(99, 1))]);
+        let alarm = Alarm::Rejected { reason: Reason::Malformed, count: 1, share: 0.01 };
+        assert_eq!(quiet.alarms(false), [alarm], "one record is no share");
     }
 
     #[test]

@@ -123,7 +123,11 @@ impl Stations {
     /// Adds all readings that were only taken so far: before that, the rows are not whole.
     pub fn settle(&mut self) {
         let (limit, generation) = (self.limit, self.generation);
-        self.tables.iter_mut().for_each(|table| table.settle(limit, generation));
+        for table in &mut self.tables {
+            table.settle(limit, generation);
+            // Only the windows of one answer have any, and there may be very many others.
+            table.rest();
+        }
     }
 
     /// The table of a window, made where there is none.
@@ -146,15 +150,23 @@ impl Stations {
         rows
     }
 
-    /// Every row that changed since the last confirmed flush.
+    /// A copy of every row that changed since the last confirmed flush.
     pub fn changed(&self) -> Vec<StationRow> {
         let mut rows = Vec::with_capacity(self.changed_count());
-        for table in &self.tables {
-            let start_ms = table.start_ms;
-            let row = |(station, totals): (&str, _)| StationRow { start_ms, station: station.into(), totals };
-            rows.extend(table.changed().map(row));
-        }
+        let row = |(start_ms, station, totals): (_, &str, _)| StationRow {
+            start_ms,
+            station: station.into(),
+            totals,
+        };
+        rows.extend(self.changed_in_place().map(row));
         rows
+    }
+
+    /// Window, station and totals of every row that changed since the last confirmed flush.
+    pub fn changed_in_place(&self) -> impl Iterator<Item = (i64, &str, StationTotals)> {
+        self.tables
+            .iter()
+            .flat_map(|table| table.changed().map(|(station, totals)| (table.start_ms, station, totals)))
     }
 
     /// Takes a row out, if there is one.

@@ -18,7 +18,7 @@ use crate::postgres::summary::SummaryRow;
 use crate::postgres::write::FlushSession;
 use crate::processor::observe::batch_log::BatchLog;
 use crate::processor::observe::stats::{self, FlushNote, Sample, Stats};
-use crate::processor::partition::handle::{FlushImage, Registry};
+use crate::processor::partition::handle::{FlushImage, PartitionHandle, Registry};
 use crate::processor::station_flushes::StationFlushes;
 use crate::retry::Backoff;
 use crate::time::now_ms;
@@ -117,11 +117,9 @@ impl Flusher {
     async fn write_all(&mut self, all: bool) -> bool {
         let mut backoff = Backoff::default();
         loop {
-            self.stats.flushing.work();
             self.stats.rates.note(std::time::Instant::now(), || self.registry.counts());
-            let left = self.collect(all).await;
-            match self.write().await {
-                Ok(()) => {
+            match self.write_round(all).await {
+                Ok(left) => {
                     self.database.ok(Caller::Flusher);
                     return left;
                 }
@@ -136,8 +134,11 @@ impl Flusher {
         }
     }
 
-    /// Begins a round with everything that PostgreSQL does not have yet. Whether some was left for later.
-    async fn collect(&mut self, all: bool) -> bool {
+    /// Writes everything that PostgreSQL does not have yet, a portion as soon as it is full. Whether some was left for later.
+    /// An error ends the round: without a failure the next one can begin at once, as partitions that were lost are no longer
+    /// on the list.
+    async fn write_round(&mut self, all: bool) -> Result<bool, Option<Failure>> {
+        self.stats.flushing.work();
         let owned = self.registry.all();
         let held: Vec<(i32, i64)> = owned.iter().map(|owned| (owned.partition, owned.epoch)).collect();
         self.oldest_ms.retain(|key, _| held.contains(key));
@@ -150,42 +151,50 @@ impl Flusher {
                 left = true;
                 continue;
             }
-            if let Some(oldest_ms) = owned.oldest.take() {
-                let noted_ms = self.oldest_ms.entry((owned.partition, owned.epoch)).or_insert(oldest_ms);
-                *noted_ms = oldest_ms.min(*noted_ms);
+            self.take(owned).await;
+            while self.plan.is_full() {
+                self.write_portion().await?;
             }
-            let Some(FlushImage { state, dead_letters, stations }) = owned.snapshot().await else { continue };
-            let (partition, epoch, high_watermark) =
-                (owned.partition, owned.epoch, owned.high_watermark.get());
-            self.plan.add(Offer { partition, epoch, state, dead_letters, stations, high_watermark });
         }
-        left
+        while !self.plan.portion().is_empty() {
+            self.write_portion().await?;
+        }
+        Ok(left)
     }
 
-    /// Sends what the plan says until nothing is left of the round. An error ends the round: without a failure the next
-    /// one can begin at once, as partitions that were lost are no longer on the list.
-    async fn write(&mut self) -> Result<(), Option<Failure>> {
-        while !self.plan.portion().is_empty() {
-            let sent = Instant::now();
-            let failure = match self.send().await {
-                Ok(rows) => {
-                    self.confirm(&rows, sent);
-                    self.log.add(&rows);
-                    continue;
-                }
-                Err(failure) => failure,
-            };
-            match self.plan.refused(failure.refusal()) {
-                Remedy::SendApart => {}
-                Remedy::SendWithout { partition, left_out } => {
-                    crate::error!("PostgreSQL refuses a dead letter; leaving some out", "partition" => partition,
-                        "left_out" => left_out, "reason" => failure);
-                }
-                Remedy::AskStanding => return Err(self.drop_lost(failure).await),
-                Remedy::TryAgain => return Err(Some(failure.as_lasting())),
-            }
+    /// Adds a partition to the round, with its state as it is now.
+    async fn take(&mut self, owned: &PartitionHandle) {
+        if let Some(oldest_ms) = owned.oldest.take() {
+            let noted_ms = self.oldest_ms.entry((owned.partition, owned.epoch)).or_insert(oldest_ms);
+            *noted_ms = oldest_ms.min(*noted_ms);
         }
-        Ok(())
+        let Some(FlushImage { state, dead_letters, stations }) = owned.snapshot().await else { return };
+        let (partition, epoch, high_watermark) = (owned.partition, owned.epoch, owned.high_watermark.get());
+        self.plan.add(Offer { partition, epoch, state, dead_letters, stations, high_watermark });
+    }
+
+    /// Sends the plan's next portion.
+    async fn write_portion(&mut self) -> Result<(), Option<Failure>> {
+        self.stats.flushing.work();
+        let sent = Instant::now();
+        let failure = match self.send().await {
+            Ok(rows) => {
+                self.confirm(&rows, sent);
+                self.log.add(&rows);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        match self.plan.refused(failure.refusal()) {
+            Remedy::SendApart => Ok(()),
+            Remedy::SendWithout { partition, left_out } => {
+                crate::error!("PostgreSQL refuses a dead letter; leaving some out", "partition" => partition,
+                    "left_out" => left_out, "reason" => failure);
+                Ok(())
+            }
+            Remedy::AskStanding => Err(self.drop_lost(failure).await),
+            Remedy::TryAgain => Err(Some(failure.as_lasting())),
+        }
     }
 
     async fn send(&mut self) -> Result<Vec<SummaryRow>, Failure> {

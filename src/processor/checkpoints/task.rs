@@ -19,6 +19,8 @@ use crate::shutdown::Shutdown;
 
 /// Files written at once: most of the time is spent waiting for the volume. Each takes three file descriptors.
 const AT_ONCE: usize = 4;
+/// After a file of this length, in bytes, the next one begins when it is written: files must not be in memory all at once.
+const LARGE: usize = 1024 * 1024;
 
 /// Epoch and positions of a state.
 type Stamp = (i64, (Position, Position));
@@ -65,13 +67,14 @@ impl CheckpointTask {
         let (mut wrote, mut failure) = (false, None);
         let mut writing = JoinSet::new();
         for owned in self.registry.all() {
-            while writing.len() >= AT_ONCE
+            self.stats.checkpointing.work();
+            let is_large = self.begin(&owned, &mut writing).await >= LARGE;
+            let most_left = if is_large { 0 } else { AT_ONCE - 1 };
+            while writing.len() > most_left
                 && let Some(written) = writing.join_next().await
             {
                 self.note(written, &mut wrote, &mut failure);
             }
-            self.stats.checkpointing.work();
-            self.begin(&owned, &mut writing).await;
         }
         while let Some(written) = writing.join_next().await {
             self.stats.checkpointing.work();
@@ -88,20 +91,21 @@ impl CheckpointTask {
         is_whole
     }
 
-    /// Takes a partition's image, and starts writing it if it is not the one on the volume.
-    async fn begin(&self, owned: &PartitionHandle, writing: &mut JoinSet<io::Result<WrittenFile>>) {
+    /// Takes a partition's image, and starts writing it if it is not the one on the volume; how many bytes are written.
+    async fn begin(&self, owned: &PartitionHandle, writing: &mut JoinSet<io::Result<WrittenFile>>) -> usize {
         let started = Instant::now();
-        let Some(image) = owned.checkpoint().await else { return };
+        let Some(image) = owned.checkpoint().await else { return 0 };
         let (stamp, bytes) = ((owned.epoch, image.positions), image.bytes.len());
         let (store, partition) = (Arc::clone(&self.store), owned.partition);
         if self.written.get(&partition) == Some(&stamp) {
             self.stats.file_is_current(partition, bytes);
-            return;
+            return 0;
         }
         writing.spawn_blocking(move || {
             store.write(partition, &image.bytes)?;
             Ok(WrittenFile { partition, stamp, bytes, took: started.elapsed() })
         });
+        bytes
     }
 
     fn note(

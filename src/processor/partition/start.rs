@@ -39,8 +39,9 @@ const FILES_AT_ONCE: usize = 4;
 /// Windows of all partitions that may have ended and wait for PostgreSQL. Each is in memory several times, as state, as
 /// rows and in files; with that many a process takes 60 to 85 MiB. Of 20 partitions each may have 40 days of hours.
 const MAX_CLOSED_WINDOWS: usize = 20_000;
-/// Stations of a partition's windows, while some of these have ended and wait for PostgreSQL: about 60 MB.
-const MAX_STATION_ROWS: usize = 500_000;
+/// What the stations of all partitions take, while windows have ended and wait for PostgreSQL. Of one partition at a time,
+/// about as much again is in memory while it is sent, and while its file is written.
+const MAX_STATION_BYTES: usize = 24 * 1024 * 1024;
 
 /// What every partition of this process is run with.
 #[derive(Debug)]
@@ -242,9 +243,7 @@ impl Launcher {
                 on_unreadable: self.on_unreadable,
                 max_closed_windows: self.max_closed_windows,
                 // Without PostgreSQL nothing is ever confirmed, as above.
-                max_station_rows: self
-                    .max_closed_windows
-                    .saturating_mul(MAX_STATION_ROWS / MAX_CLOSED_WINDOWS),
+                max_station_bytes: if self.is_local { usize::MAX } else { MAX_STATION_BYTES },
             },
             channels: Channels {
                 feed,

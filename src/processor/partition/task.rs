@@ -62,8 +62,9 @@ pub struct TaskSettings {
     /// Reading waits while the partition's share of this many windows has ended and is not confirmed. They are of all
     /// partitions of the process.
     pub max_closed_windows: usize,
-    /// The same for this many stations in windows that have ended.
-    pub max_station_rows: usize,
+    /// Or while some have ended, and its stations take the partition's share of so many bytes, which are of all partitions of
+    /// the process, too.
+    pub max_station_bytes: usize,
 }
 
 /// What a partition's task is connected to.
@@ -306,17 +307,19 @@ impl PartitionTask {
     /// Whether what waits for PostgreSQL has reached its memory limit.
     fn is_full(&self) -> bool {
         let closed = self.partition.closed_windows();
-        let rows = self.partition.stations().map_or(0, Stations::row_count);
+        let bytes = self.partition.stations().map_or(0, Stations::reserved_bytes);
         closed >= self.max_closed_windows()
-            || (closed > 0 && rows >= self.settings.max_station_rows)
+            || (closed > 0 && bytes >= self.share_of(self.settings.max_station_bytes))
             || self.outbox.with(|outbox| outbox.is_full())
     }
 
     /// This partition's share of the windows that may wait; some, however many partitions there are.
     fn max_closed_windows(&self) -> usize {
-        self.outbox
-            .with(|outbox| outbox.share_of(self.settings.max_closed_windows))
-            .max(FEWEST_CLOSED_WINDOWS)
+        self.share_of(self.settings.max_closed_windows).max(FEWEST_CLOSED_WINDOWS)
+    }
+
+    fn share_of(&self, whole: usize) -> usize {
+        self.outbox.with(|outbox| outbox.share_of(whole))
     }
 
     /// In a bounded run, nothing is waited for after its end. Offsets mean nothing before the log is recognised.
@@ -380,9 +383,13 @@ impl PartitionTask {
             window_ms: self.settings.window_ms,
             written_ms: self.clock.now_ms(),
             pending: self.outbox.with(|outbox| outbox.before(positions.0)),
-            stations: self.partition.stations().map(Stations::changed).unwrap_or_default(),
+            stations: Vec::new(),
             state: state.clone(),
         };
-        CheckpointImage { bytes: checkpoint.encode(), positions }
+        let bytes = match self.partition.stations() {
+            Some(stations) => checkpoint.encode_with(stations.changed_count(), stations.changed_in_place()),
+            None => checkpoint.encode(),
+        };
+        CheckpointImage { bytes, positions }
     }
 }

@@ -18,6 +18,9 @@ use crate::database::{Answer, CallId, Part, Request, Session, Trouble};
 use crate::env::{Env, NEVER};
 use crate::ledger::Ledger;
 
+/// What is written in one transaction, so that a round is now and then more than one: a window is 200 bytes, a station 120.
+const MOST_BYTES: usize = 1_500;
+
 enum Step {
     Waiting,
     /// The states of these, one after the other.
@@ -81,6 +84,8 @@ pub struct Flusher {
     /// The ledgers of the states that are written.
     ledgers: BTreeMap<i32, Rc<Ledger>>,
     step: Step,
+    /// Where a round continues once the portion that is full is sent.
+    rest: Option<(Vec<UnitRef>, usize)>,
     ticket: Option<Ticket>,
     backoff: Backoff,
     dirty: bool,
@@ -91,9 +96,10 @@ impl Flusher {
     pub fn new(now_ms: i64) -> Self {
         Self {
             session: None,
-            plan: FlushPlan::default(),
+            plan: FlushPlan::of_portions(MOST_BYTES),
             ledgers: BTreeMap::new(),
             step: Step::Waiting,
+            rest: None,
             ticket: None,
             backoff: Backoff::default(),
             dirty: false,
@@ -165,6 +171,7 @@ impl Flusher {
     fn collect(&mut self, shared: &Shared) {
         let units: Vec<UnitRef> = shared.registry.values().cloned().collect();
         self.plan.begin(&shared.epochs(), shared.connections);
+        self.rest = None;
         self.step = Step::State { units, at: 0 };
     }
 
@@ -189,6 +196,17 @@ impl Flusher {
         self.step = Step::DeadLetters { units, at, state: Box::new(state), ledger };
     }
 
+    /// After a partition was added.
+    fn go_on(&mut self, units: Vec<UnitRef>, at: usize) {
+        self.step = match self.plan.is_full() {
+            true => {
+                self.rest = Some((units, at + 1));
+                Step::Send
+            }
+            false => Step::State { units, at: at + 1 },
+        };
+    }
+
     fn take_image(&mut self, units: Vec<UnitRef>, at: usize) {
         let image = units[at].borrow_mut().flush_image.take();
         if let Some(FlushImage { state, dead_letters, stations, ledger }) = image {
@@ -196,7 +214,7 @@ impl Flusher {
             self.ledgers.insert(partition, ledger);
             self.plan.add(Offer { partition, epoch, state, dead_letters, stations, high_watermark: 0 });
         }
-        self.step = Step::State { units, at: at + 1 };
+        self.go_on(units, at);
     }
 
     fn read_dead_letters(
@@ -214,10 +232,14 @@ impl Flusher {
             let stations = Vec::new();
             self.plan.add(Offer { partition, epoch, state, dead_letters, stations, high_watermark: 0 });
         }
-        self.step = Step::State { units, at: at + 1 };
+        self.go_on(units, at);
     }
 
     fn send(&mut self, shared: &mut Shared, env: &mut Env) {
+        if let Some((units, at)) = self.rest.take_if(|_| !self.plan.is_full()) {
+            self.step = Step::State { units, at };
+            return;
+        }
         if self.plan.portion().is_empty() {
             return self.finish(shared);
         }
