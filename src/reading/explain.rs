@@ -366,7 +366,7 @@ fn no_json(value: &[u8]) -> &'static str {
         _ if text.contains(&b',') && !text.contains(&b'{') => {
             "This looks like CSV, not JSON: send one JSON object for each row"
         }
-        _ => "This is not JSON",
+        _ => "This is not JSON: check what sends it",
     }
 }
 

@@ -13,6 +13,19 @@ CREATE TABLE IF NOT EXISTS weather_summary (
     avg_wind_speed DOUBLE PRECISION
 );
 CREATE INDEX IF NOT EXISTS idx_window_start ON weather_summary (window_start);";
+/// The same as somebody may have divided it. The same places (ctid) are in both parts.
+const DIVIDED_TABLE: &str = "\
+CREATE TABLE weather_summary (
+    window_start TIMESTAMP,
+    window_end TIMESTAMP,
+    avg_temp DOUBLE PRECISION,
+    avg_humidity DOUBLE PRECISION,
+    avg_wind_speed DOUBLE PRECISION
+) PARTITION BY RANGE (window_start);
+CREATE TABLE before_2025 PARTITION OF weather_summary FOR VALUES FROM (MINVALUE) TO ('2025-01-01');
+CREATE TABLE since_2025 PARTITION OF weather_summary DEFAULT;
+INSERT INTO weather_summary SELECT t, t + interval '1 hour', 4, 5, 6
+FROM generate_series('2024-01-01'::timestamp, '2024-01-01 04:00', interval '1 hour') t;";
 const OLD_QUERY: &str =
     "EXPLAIN ANALYZE SELECT * FROM weather_summary WHERE window_start > NOW() - INTERVAL '1 hour'";
 
@@ -72,21 +85,28 @@ async fn the_old_statements_work_before_and_after() {
 #[tokio::test]
 async fn duplicate_windows_are_refused_with_the_statement_that_removes_them() {
     let _turn = turn::light().await;
+    for (table, others) in [(OLD_TABLE, 0), (DIVIDED_TABLE, 5)] {
+        refuse_duplicates(table, others).await;
+    }
+}
+
+/// The same for one kind of table, which has so many other rows.
+async fn refuse_duplicates(table: &str, others: i64) {
     let pipeline = pipeline_with_readings("twice").await;
     let database = &pipeline.database;
-    database.execute(OLD_TABLE).await;
+    database.execute(table).await;
     let row = "('2025-01-01 00:00', '2025-01-01 01:00', 1, 2, 3)";
     database.execute(&format!("INSERT INTO weather_summary VALUES {row}, {row}, {row}")).await;
     let run = pipeline.spawn(&["--until-latest", "--output-units", "wind_speed=m/s"]);
     run.wait(RUN_LIMIT).await;
     let said = run.stderr().into_iter().find(|line| line.starts_with("weather: ")).unwrap_or_default();
     assert_refused(run, &["more than once", "DELETE FROM weather_summary"]).await;
-    assert_eq!(database.number("SELECT COUNT(*) FROM weather_summary").await, 3, "nothing is lost");
+    assert_eq!(database.number("SELECT COUNT(*) FROM weather_summary").await, 3 + others, "nothing is lost");
     assert!(!database.has_table("weather_partition").await, "nothing is half done");
 
     let statement = said.split_once("run: ").expect("the statement follows").1;
     database.execute(statement).await;
-    assert_eq!(database.number("SELECT COUNT(*) FROM weather_summary").await, 1);
+    assert_eq!(database.number("SELECT COUNT(*) FROM weather_summary").await, 1 + others);
     drain_in_metres(&pipeline).await;
 }
 

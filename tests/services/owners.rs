@@ -146,3 +146,13 @@ async fn a_bounded_run_names_the_partitions_that_nobody_reads() {
     bounded.succeed(END_LIMIT).await;
     pipeline.assert_table().await;
 }
+
+#[tokio::test]
+async fn a_process_that_was_given_nothing_ends_when_it_is_asked_to() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("nothing", 2).await;
+    let idle = pipeline.spawn(&["--assign", "7"]);
+    idle.wait_for_line("the topic has none of the partitions", RUN_LIMIT).await;
+    idle.sigterm();
+    idle.succeed(END_LIMIT).await;
+}

@@ -7,6 +7,7 @@
 use rskafka::record::RecordAndOffset;
 use weather::embedded::{Broker, Options};
 
+use crate::support::kafka::record;
 use crate::support::oracle::{Expected, Rules};
 use crate::support::pipeline::{END_LIMIT, RESUMED, RUN_LIMIT};
 use crate::support::{Kafka, Pipeline, Postgres, Weather, poll, turn};
@@ -184,4 +185,23 @@ async fn a_topic_recreated_with_fewer_partitions_is_shared_whole() {
     pipeline.produce(&["--count", "1000", "--rate", "0", "--partitions", "2"]).await;
     pipeline.assert_exact(&[&processes[0], &processes[1]]).await;
     assert_eq!(pipeline.readings().await, 1_000);
+}
+
+/// What is written before it is noticed would otherwise be neither read nor counted.
+#[tokio::test]
+async fn a_partition_that_appears_is_read_from_its_start_whatever_from_says() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("appeared", 1).await;
+    pipeline.produce(&["--count", "100", "--rate", "0", "--partitions", "1"]).await;
+    let process = pipeline.spawn(&["--from", "latest"]);
+    process.wait_for_line("took a partition", RUN_LIMIT).await;
+    pipeline.kafka.add_partitions(&pipeline.topic, 2);
+    let value = format!(r#"{{"timestamp":{},"temperature":20}}"#, weather::time::now_ms());
+    pipeline.kafka.produce(&pipeline.topic, 1, vec![record(value); 500]).await;
+    process.wait_for_line("took a partition partition=1", RESUMED).await;
+    process.sigterm();
+    process.succeed(END_LIMIT).await;
+    let read = "SELECT aggregated + 1000 * lost FROM weather_partition WHERE partition = 1";
+    pipeline.drain().await;
+    assert_eq!(pipeline.database.number(read).await, 500);
 }

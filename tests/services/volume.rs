@@ -7,7 +7,7 @@ use std::time::Duration;
 use weather::engine::checkpoint::Checkpoint;
 
 use crate::support::pipeline::RUN_LIMIT;
-use crate::support::{Folder, Kafka, Pipeline, Postgres, turn};
+use crate::support::{Folder, Kafka, Pipeline, Postgres, Weather, turn};
 
 const LOAD: [&str; 6] = ["--rate", "3000", "--late-ratio", "0.01", "--malformed-ratio", "0.002"];
 const OFTEN: [&str; 2] = ["--checkpoint-interval", "100ms"];
@@ -198,4 +198,31 @@ async fn a_state_that_cannot_be_right_stops_the_process_before_anything_is_writt
     std::fs::remove_file(&file).expect("the folder is ours");
     pipeline.drain().await;
     assert_eq!(pipeline.readings().await, 1_000);
+}
+
+#[tokio::test]
+async fn processes_that_start_at_once_on_one_folder_do_not_disturb_each_other() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("at_once", 2).await;
+    pipeline.produce(&["--count", "200", "--rate", "0"]).await;
+    pipeline.drain().await;
+    for _ in 0..5 {
+        let runs: Vec<_> = (0..6).map(|_| pipeline.spawn(&["--until-latest"])).collect();
+        for run in &runs {
+            run.succeed(RUN_LIMIT).await;
+        }
+    }
+    pipeline.assert_table().await;
+}
+
+#[tokio::test]
+async fn few_file_descriptors_are_enough_for_many_partitions() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("descriptors", 100).await;
+    pipeline.produce(&["--count", "5000", "--rate", "0", "--backfill", "2h"]).await;
+    let arguments = ["process", "--brokers", &pipeline.brokers, "--topic", &pipeline.topic, "--listen", ""];
+    let own = ["--database-url", &pipeline.url, "--checkpoint-dir", pipeline.folder(), "--until-latest"];
+    let run = Weather::command(arguments.iter().chain(&own)).open_files(64).spawn();
+    run.succeed(RUN_LIMIT).await;
+    pipeline.assert_table().await;
 }

@@ -183,6 +183,21 @@ impl Run {
         self
     }
 
+    /// Lets it have only so many files and connections open at once.
+    pub fn open_files(mut self, most: u32) -> Self {
+        let mut limited = Command::new("bash");
+        limited.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "bash", &most.to_string()]);
+        limited.arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        self.command = limited;
+        self
+    }
+
     /// Gives it a file as standard input; otherwise that is empty.
     pub fn stdin(mut self, file: std::fs::File) -> Self {
         self.command.stdin(file);

@@ -158,6 +158,22 @@ fn the_broker_s_time_is_that_of_every_record() {
 }
 
 #[test]
+fn any_time_of_a_record_is_only_a_number() {
+    for time in [i64::MIN, -1, 0, 1_750_000_000_000_000_000, i64::MAX] {
+        let mut odd = batch(0, &[0, 1]);
+        (odd.first_timestamp, odd.max_timestamp) = (time, time);
+        let lines = read(bytes(&[odd, batch(2, &[0])]), 0, &[]);
+        let records: Vec<&str> =
+            lines.iter().filter_map(|line| line.split_once(" value ")).map(|(_, n)| n).collect();
+        assert_eq!(
+            (records, lines.last().map(String::as_str)),
+            (vec!["0", "1", "2"], Some("next 3")),
+            "{time}"
+        );
+    }
+}
+
+#[test]
 fn what_compaction_has_removed_is_passed_in_one_step() {
     let mut emptied = batch(20, &[]);
     emptied.last_offset_delta = 299_999;
