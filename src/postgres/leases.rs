@@ -172,7 +172,7 @@ impl LeaseSession {
     pub async fn claim(&self, partitions: &[i32], window_ms: i64) -> Result<Vec<Claimed>, Failure> {
         let client = &self.session.client;
         let parameters: [&(dyn ToSql + Sync); 4] = [&self.topic, &self.owner, &self.lease_ms, &partitions];
-        // Raising the epoch alone fences the former owner, so what is read after that no longer changes.
+        // Raising the epoch alone fences the former owner, so what is read after that changes only if there is a next one.
         let rows = self.session.call(client.query(CLAIM, &parameters)).await?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in rows {
@@ -189,7 +189,27 @@ impl LeaseSession {
             };
             claimed.push(Claimed { partition, epoch, epoch_before, state, stations });
         }
+        self.keep_owned(&mut claimed).await?;
         Ok(claimed)
+    }
+
+    /// Leaves out what another process has claimed since then, if the lease has expired already: the windows may be those
+    /// that it wrote, while the offset is the one from before. The fence keeps such a state out of the tables, but not out of
+    /// the checkpoint file, whose epoch is valid again where the database is set back to the time between the two claims.
+    async fn keep_owned(&self, claimed: &mut Vec<Claimed>) -> Result<(), Failure> {
+        let with_state = claimed.iter().filter(|claimed| claimed.state.is_some());
+        let partitions: Vec<i32> = with_state.map(|claimed| claimed.partition).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let query = "SELECT partition, epoch FROM weather_partition WHERE topic = $1 AND partition = ANY($2)";
+        let rows = self.session.call(self.session.client.query(query, &[&self.topic, &partitions])).await?;
+        let epochs = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let epochs: BTreeMap<i32, i64> = epochs.collect::<Result<_, Failure>>()?;
+        claimed.retain(|claimed| {
+            claimed.state.is_none() || epochs.get(&claimed.partition) == Some(&claimed.epoch)
+        });
+        Ok(())
     }
 
     async fn state(

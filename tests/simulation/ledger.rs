@@ -41,8 +41,6 @@ pub struct Entry {
 
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    /// The state beside it was put together from what two owners wrote; it must never be stored or taken up again.
-    pub void: bool,
     pub entries: Vec<Entry>,
     /// Which log is being read.
     pub generation: i64,
@@ -85,7 +83,6 @@ impl Ledger {
     /// Nothing read yet.
     pub fn starting_at(generation: i64, offset: i64) -> Self {
         Self {
-            void: false,
             entries: Vec::new(),
             generation,
             incarnation: 0,
@@ -211,9 +208,6 @@ impl Ledger {
 
     /// Whether these are what the ledger knows of the stations, and whether they add up to the windows of the state.
     pub fn agrees_by_station(&self, stations: &Stations, state: &PartitionState) -> Checked {
-        if self.void {
-            return Ok(());
-        }
         ensure!(stations.adds_up_to(&state.windows), "the stations do not add up to {:?}", state.windows);
         stations.changed().iter().try_for_each(|row| self.agrees_with_row(row))
     }
@@ -256,9 +250,6 @@ impl Ledger {
 
     /// Whether this is what a state says.
     pub fn agrees(&self, state: &PartitionState, window_ms: i64) -> Checked {
-        if self.void {
-            return Ok(());
-        }
         let p = &state.progress;
         let said = [
             p.incarnation,

@@ -52,7 +52,6 @@ impl Database {
     fn audit_part(&self, client: u64, part: &Part) -> Checked {
         let Some(row) = self.tables.partitions.get(&part.partition) else { return Ok(()) };
         let (partition, epoch) = (part.partition, part.epoch);
-        ensure!(!part.ledger.void, "partition {partition} was written from a state that nobody ever had");
         ensure!(
             row.epoch == epoch && row.taken_by == client,
             "process {client} wrote partition {partition} under epoch {epoch}, which process {} holds under {}",

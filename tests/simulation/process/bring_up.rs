@@ -110,15 +110,10 @@ impl Launch {
         let mut found = std::mem::take(&mut self.found);
         let state = match origin(&claimed, &Vec::from_iter(found.iter().map(|(file, _)| file))) {
             StateOrigin::File(index) => {
-                let (file, mut ledger) = found.swap_remove(index);
+                let (file, ledger) = found.swap_remove(index);
                 let at = file.state.progress.next_offset;
                 env.trace.note("going on from the file", &[who[0], who[1], who[2], at]);
-                ensure!(!ledger.void, "a checkpoint of a state that nobody ever had was taken up");
                 self.audit_file(&file, &ledger)?;
-                // The file has no stations but those that changed.
-                if env.plan.max_stations.is_some() && self.is_taken_away(env) {
-                    Rc::make_mut(&mut ledger).void = true;
-                }
                 let (state, pending, changed) = resume(file, &claimed);
                 return self.launch(state, (pending, changed), ledger, shared, env).map(Some);
             }
@@ -130,18 +125,8 @@ impl Launch {
         };
         env.trace.note("going on from the table", &[who[0], who[1], who[2], state.progress.next_offset]);
         let Some(stored) = &row.stored else { return Ok(None) };
-        let mut ledger = Rc::clone(&stored.ledger);
-        if self.is_taken_away(env) {
-            Rc::make_mut(&mut ledger).void = true;
-        }
+        let ledger = Rc::clone(&stored.ledger);
         self.launch(state, Default::default(), ledger, shared, env).map(Some)
-    }
-
-    /// Whether somebody has taken the partition meanwhile. Its windows and stations are read after it is claimed: a process that
-    /// takes so long that the lease expires in between may read what the next owner writes. The fence makes that harmless.
-    fn is_taken_away(&self, env: &Env) -> bool {
-        let row = env.database.tables.partitions.get(&self.partition);
-        row.is_none_or(|row| row.epoch != self.claimed.row.epoch)
     }
 
     /// A file continues what the table has, and the table has all that the file counts as confirmed.

@@ -29,6 +29,11 @@ enum Step {
         left: VecDeque<ClaimedRow>,
         ready: Vec<Claimed>,
     },
+    /// Whether it is still held after that.
+    Checking {
+        call: CallId,
+        ready: Vec<Claimed>,
+    },
     Flushing {
         ticket: Ticket,
         until_ms: i64,
@@ -103,6 +108,7 @@ impl Ownership {
             | Step::Beating(call, _)
             | Step::Claiming(call)
             | Step::Opening { call, .. }
+            | Step::Checking { call, .. }
             | Step::Releasing(call, _)
             | Step::Finishing(call)
             | Step::Positions(call) => when(env.database.answered(*call)),
@@ -144,6 +150,17 @@ impl Ownership {
                 let reply = reply(call);
                 self.opened(reply, left, ready, shared, env);
             }
+            Step::Checking { call, ready } => match reply(call) {
+                Ok(Answer::Standing(rows)) => {
+                    let held = |claimed: &Claimed| {
+                        let row = rows.iter().find(|row| row.partition == claimed.row.partition);
+                        row.is_some_and(|row| row.epoch == claimed.row.epoch)
+                    };
+                    let is_whole = |claimed: &Claimed| claimed.row.stored.is_none() || held(claimed);
+                    self.launch(ready.into_iter().filter(is_whole).collect(), shared, env);
+                }
+                _ => self.fail(env),
+            },
             Step::Flushing { released, .. } => self.hand_over(released, shared, env),
             Step::Releasing(call, _) => match reply(call) {
                 Ok(_) => self.housekeep(shared, env),
@@ -272,6 +289,17 @@ impl Ownership {
                 stations: Vec::new(),
             }));
         }
+        let with_state = ready.iter().filter(|claimed| claimed.row.stored.is_some());
+        let partitions: Vec<i32> = with_state.map(|claimed| claimed.row.partition).collect();
+        if partitions.is_empty() {
+            return self.launch(ready, shared, env);
+        }
+        let call = env.call(shared.instance, self.session, Request::Standing(partitions));
+        self.step = Step::Checking { call, ready };
+    }
+
+    /// Brings up what was claimed.
+    fn launch(&mut self, ready: Vec<Claimed>, shared: &mut Shared, env: &mut Env) {
         for claimed in ready {
             self.coming_up.insert(claimed.row.partition, claimed.row.epoch);
             self.launches.push(Launch::new(claimed));
