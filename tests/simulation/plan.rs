@@ -80,9 +80,9 @@ const FAULTS: [(Fault, i64, i64); 17] = [
     (Fault::Scale, 1_500, 10_000),
     (Fault::ClockStep, 1_500, 10_000),
     (Fault::DatabaseClockStep, 4_000, 10_000),
-    (Fault::DatabaseAway, 2_000, 12_000),
+    (Fault::DatabaseAway, 1_500, 9_000),
     (Fault::Backup, 500, 4_000),
-    (Fault::Restore, 2_500, 12_000),
+    (Fault::Restore, 1_500, 9_000),
     (Fault::KafkaAway, 3_000, 12_000),
     (Fault::Retention, 2_500, 12_000),
     (Fault::Compaction, 500, 5_000),
@@ -171,7 +171,7 @@ pub struct Plan {
     pub faults: Vec<(Fault, i64)>,
     /// The end is a bounded run.
     pub bounded_end: bool,
-    /// Stations are kept apart, so many of a window.
+    /// Stations are kept apart, at most this many of a window.
     pub max_stations: Option<usize>,
 }
 
@@ -191,7 +191,7 @@ impl Plan {
             max_future_ms: rng.pick(&[500, 2_000]),
         };
         let partitions = rng.between(1, 5) as i32;
-        let duration_ms = rng.between(8_000, 28_000);
+        let duration_ms = rng.between(9_000, 30_500);
         let calm = rng.chance(20);
         let faults = if calm { Vec::new() } else { faults(rng) };
         let has = |kind| faults.iter().any(|(fault, _)| *fault == kind);
@@ -201,7 +201,7 @@ impl Plan {
             seed,
             partitions,
             partitions_most: partitions + if adds { 2 } else { 0 },
-            processes: rng.between(1, 3) as usize,
+            processes: rng.pick(&[1, 2, 3, 3]),
             shared_volume: rng.chance(300),
             assigned: rng.chance(200),
             settings,
@@ -212,7 +212,7 @@ impl Plan {
             flush_interval_ms: rng.pick(&[5, 100, 250, 1_000]),
             checkpoint_interval_ms: rng.pick(&[100, 500, 3_000]),
             idle_timeout_ms: rng.pick(&[300, 1_000, 3_000]),
-            fetch_wait_ms: rng.pick(&[100, 500, 2_000]),
+            fetch_wait_ms: rng.pick(&[100, 100, 500, 2_000]),
             fetch_records: rng.pick(&[1, 3, 10, 50]),
             watch_ms: rng.pick(&[500, 3_000]),
             skew_ms: rng.pick(&[0, 200, 3_000, 3_000]),
