@@ -172,26 +172,6 @@ compare_objects() { # COORDINATION OVERLAY
 
 # --- checks ---
 
-# What needs no cluster: format, types, and the planned objects against a mocked provider.
-check_terraform() {
-  quietly terraform fmt -check -diff -recursive
-  quietly terraform validate
-  quietly terraform test
-  say 'terraform fmt, validate and test'
-}
-
-# Each value has to be refused by the plan, in a sentence that names the variable.
-refuse_wrong_values() {
-  local value
-  for value in pipeline_replicas=-1 kafka_coordination=raft producer_rate=fast 'storage={kafka="1Mi"}' kubeconfig=/none; do
-    if terraform -chdir="$work/terraform" plan -no-color -input=false -var="$value" >"$work/output" 2>&1; then
-      fail "terraform plan took $value"
-    fi
-    grep -q "${value%%=*}" "$work/output" || fail "the refusal of $value does not name it: $(<"$work/output")"
-  done
-  say 'wrong values are refused by the plan'
-}
-
 # What the walk shows: rows, both old log lines, a query in less than 5 ms.
 look_at_it() {
   local plan query="SELECT * FROM weather_summary WHERE window_start > NOW() - INTERVAL '1 hour'"
