@@ -1,6 +1,7 @@
 //! Rejected records on their way to PostgreSQL, where users can inspect them.
 //!
-//! They are written in the transaction that moves the offset past them, so that none is lost or written twice. Until
+//! They are written in the transaction that moves the offset past them, so that none is lost or written twice;
+//! only one whose own text PostgreSQL refuses is left out, with a line in the log. Until
 //! then they wait here, bounded twice: a flood is sampled ([`FloodGate`]; the counts stay complete), and a partition
 //! whose [`Outbox`] is full takes no more records until PostgreSQL has confirmed some. All outboxes of a process share
 //! one bound ([`OutboxShares`]); a payload is kept once, however many copies of its dead letter there are.

@@ -2,12 +2,15 @@
 //!
 //! A round begins with the owned partitions ([`FlushPlan::begin`]), takes each partition's state ([`FlushPlan::add`]),
 //! and sends portions ([`FlushPlan::portion`]): whenever one is full ([`FlushPlan::is_full`]), and at the end until none is
-//! left. Each portion ends as confirmed ([`FlushPlan::confirm`]) or refused ([`FlushPlan::refused`]).
+//! left. Each portion is confirmed ([`FlushPlan::confirm`]), or it is refused ([`FlushPlan::refused`]), and the remedy says
+//! whether it is sent again, in parts, with less in it, or not in this round. Which partitions a refusal is about:
+//! [`FlushPlan::fenced`].
 //!
 //! Invariants
 //! - What counts as written was confirmed, under the epoch that the partition is held under now.
 //! - A new connection may be to a database that was set back: windows that were written are then written again.
-//! - Only samples of dead letters are ever left out, and only when PostgreSQL refuses the partition with them.
+//! - Only stored copies of dead letters are ever left out (they are counted anyway), and only when PostgreSQL refuses the
+//!   partition with them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -39,10 +42,11 @@ impl Default for FlushPlan {
 }
 
 /// What is written in one transaction, unless a partition alone is more. Every part of it is in memory several times: as
-/// rows, as parameters, and as bytes on their way. A backlog must not be all at once.
+/// rows, as parameters, and as bytes on their way. So a long backlog goes in many portions.
 const MAX_PORTION_BYTES: usize = 2 * 1024 * 1024;
 
-/// The number of flushes grows with the logarithm of a transaction's age, and this times.
+/// The pause is a transaction's age divided by this. So while the age grows to e times what it was, there are this many
+/// flushes, and their number grows only with its logarithm.
 const FLUSHES_UNDER_ONE_SNAPSHOT: u32 = 150;
 /// However old a transaction is, the next flush is not further away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -95,7 +99,7 @@ pub struct Confirmed {
 /// How PostgreSQL refused a portion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// A partition of it has another owner, or the database was set back.
+    /// A partition of it has another owner or no row any more, or the database was set back or is ahead.
     Fenced,
     /// A value cannot be stored.
     BadValue,
@@ -218,7 +222,8 @@ impl FlushPlan {
         }
     }
 
-    /// Only what comes from outside can be refused, and only the samples of it can be done without.
+    /// Only what comes from outside can be refused, and of that only dead letters can be done without: half of them is
+    /// left out each time, until PostgreSQL accepts the rest.
     fn isolate(&mut self) -> Remedy {
         let Some(mut portion) = self.portions.pop_front() else { return Remedy::TryAgain };
         let remedy = match portion.as_mut_slice() {

@@ -7,7 +7,8 @@
 //! 3. *late*: its window is closed by the watermark as of this record;
 //! 4. aggregated, and the watermark moves.
 //!
-//! All but 2 depend on the partition's own records alone, so a replay decides the same.
+//! All but 2 depend on the partition's own records alone, so a replay decides the same. What a clock has let through or not
+//! by 2 can only differ while it is wrong; it is counted as it was decided.
 //!
 //! Invariants: `next_offset` and the watermark never go back within an incarnation; a window leaves the state only when
 //! it is closed and PostgreSQL has confirmed its last totals.

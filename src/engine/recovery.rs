@@ -3,7 +3,9 @@
 //! The file is used only if no other process has owned the partition since it was written (its epoch is the one that
 //! PostgreSQL held before this start) and the database is neither behind what the file knows to be confirmed (it went
 //! back in time) nor ahead of the file: [`choose`], [`origin`]. In every other case PostgreSQL's own state is right, and
-//! Kafka is read again from there. So a torn, flipped, old or foreign file costs some reading, never a wrong number.
+//! Kafka is read again from there; if it has none, reading starts as configured (`--from`). Files that cannot be read, and
+//! those of another topic, window length or Kafka cluster, do not come this far (`processor::checkpoints`,
+//! `processor::partition::start`). So a torn, flipped, old or foreign file costs some reading, never a wrong number.
 
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::dead_letter::DeadLetter;
@@ -35,7 +37,7 @@ impl Claimed {
 /// What a partition continues from.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StateOrigin<'a> {
-    /// The checkpoint file with this index, because nothing happened since.
+    /// The checkpoint file with this index: nobody else has owned the partition since.
     File(usize),
     /// PostgreSQL's state.
     Database {
@@ -88,7 +90,7 @@ pub fn resume(file: Checkpoint, claimed: &Claimed) -> (PartitionState, Vec<DeadL
 /// Whether a file may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// It may, because nothing happened since.
+    /// It may: nobody else has owned the partition since, and the database continues what it knows.
     File,
     /// PostgreSQL's state is right; the reason is for the log.
     Database(&'static str),

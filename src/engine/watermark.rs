@@ -2,7 +2,7 @@
 //!
 //! The watermark trails the greatest event time by a fixed out-of-orderness. A window is *closed* once its end is at or
 //! below the watermark, and a record of a closed window is late. Both depend on nothing but the records of this
-//! partition in their order, so a replay decides the same.
+//! partition that were not rejected as future, in their order, so a replay decides the same.
 //!
 //! Invariant: neither value ever goes back, not even when a later run is given a longer out-of-orderness, because
 //! windows that were closed have left the state and could not be continued from nothing.

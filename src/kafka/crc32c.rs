@@ -1,6 +1,6 @@
 //! CRC-32C (Castagnoli, as in iSCSI): the checksum of Kafka's record batches.
 //!
-//! Every byte that is read from Kafka passes here once, so x86-64's instruction for it is used where the processor has it
+//! Every byte of a batch that is read or sent passes here once, so x86-64's instruction for it is used where the processor has it
 //! (SSE 4.2, so nearly everywhere). The instruction takes 8 bytes, and its result only three cycles later; so three lanes
 //! of a block are summed side by side and joined, which is possible because the checksum is linear: what a lane's sum
 //! becomes when zeros follow it is a table look-up for each of its four bytes. Elsewhere eight tables of 256 entries

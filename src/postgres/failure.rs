@@ -34,7 +34,8 @@ pub enum FailureKind {
     Lasting,
     /// As `Lasting`, and at the start so clear that waiting makes no sense: a password, a name, a permission, a table.
     Setup,
-    /// A partition of the transaction has another owner now.
+    /// A partition of the transaction has another owner or no row now, or the database's state is not the one that is
+    /// continued.
     Fenced,
     /// A value cannot be stored: leave it out, the rest is fine.
     BadRow,

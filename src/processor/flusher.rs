@@ -1,7 +1,8 @@
-//! The task that keeps PostgreSQL current: whatever changed, at most once an interval, for all partitions together.
+//! The task that keeps PostgreSQL current: whatever changed, for all partitions together.
 //!
-//! It sleeps until a partition says that something changed, writes at once if the last flush is an interval ago, else when
-//! it is. What to write and what a refusal means is the [`FlushPlan`]'s decision. While PostgreSQL is away it tries again
+//! It sleeps until a partition reports a change, and writes at once if the last flush is an interval ago, else when it is.
+//! A flush that is requested, as by a partition that is handed over, comes at once; under an old transaction intervals are
+//! longer ([`flush_plan::pause`]), and stations have an interval of their own. What to write and what a refusal means is the [`FlushPlan`]'s decision. While PostgreSQL is away it tries again
 //! forever; meanwhile the states advance, and what is written later is their state by then.
 
 use std::collections::HashMap;
@@ -203,7 +204,7 @@ impl Flusher {
             None => self.database.flush_session().await?,
         };
         let rows = session.flush(self.plan.portion(), self.stats.has_others()).await;
-        // After an error the transaction is over, but what the connection still holds is not known well enough.
+        // After most errors it is not known what the connection still holds.
         if rows.as_ref().err().is_none_or(Failure::leaves_connection_usable) {
             self.session = Some(session);
         }

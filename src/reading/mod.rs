@@ -152,7 +152,8 @@ impl Metric {
     }
 }
 
-/// Why a record is a dead letter. If several apply to one value, the first in this order is reported.
+/// Why a record is a dead letter. If several apply to one value, the first in this order is reported; what is oversized is
+/// not looked into at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// Not JSON, not an object or a list of readings, or its time is unreadable, before 1970 or after the year 9999.

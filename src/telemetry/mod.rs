@@ -6,8 +6,8 @@
 //! - [`metrics`]: Prometheus' text format; [`latency`]: what goes into its histograms; [`process`]: CPU and memory.
 //! - [`health`]: whether the loops run. [`human`]: numbers as people read them.
 //!
-//! The numbers come from the tasks that do the work: they count in atomics, once per batch; the rest happens on request.
-//! Which metrics there are is in `processor::observe::exposition` and `producer::status`.
+//! The numbers come from the tasks that do the work: they count once per batch; the rest happens on request. Which
+//! metrics there are is in `processor::observe::exposition` and `producer::status`, and those of every command in [`metrics`].
 
 pub mod health;
 pub mod http;

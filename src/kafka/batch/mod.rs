@@ -5,7 +5,8 @@
 //! which a worker keeps for all its batches: its memory is bounded by the longest record that is wanted, whatever a batch
 //! expands to.
 //!
-//! - Only format 2 (Kafka 0.11 and later) is read. Every checksum is checked before anything else is believed.
+//! - Only format 2 (Kafka 0.11 and later) is read. A batch's length and format are looked at, then its checksum is
+//!   compared ([`BatchHeader`]), and only then is anything else in it used but the offsets that an error names.
 //! - A batch that is cut off ends the walk: a broker fills an answer up with half a batch. It always sends the first one
 //!   whole, so if that is cut off it is an error.
 //! - Offsets only grow: what is below the offset that was requested, or below a batch before, is left out (a broker sends
@@ -119,7 +120,7 @@ pub enum BatchErrorKind {
         /// Bytes that it may take.
         limit: u64,
     },
-    /// Bytes that are not what the checksum has confirmed them to be: a fault of the producer.
+    /// Bytes that are no batch or no records although nothing has changed them: a fault of the producer.
     Malformed(&'static str),
 }
 

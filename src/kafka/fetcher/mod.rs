@@ -1,8 +1,8 @@
 //! The records of all partitions of this process, over one connection a broker.
 //!
 //! Each partition has a [`PartitionFeed`], by which its owner gets [`Event`]s in the order of the log, and a lane, which says where
-//! to read on. One task routes lanes to the brokers that lead them; one a broker asks for all of its lanes in one
-//! request. While the records of one answer are in parsing the next is on its way, never more: so memory depends on
+//! to read on. One task routes lanes to the brokers that lead them; each broker has a task that requests all of
+//! its lanes at once. While the records of one answer are in parsing the next is on its way, never more: so memory depends on
 //! [`FetchSettings::fetch_bytes`] and not on the number of partitions. Who was served goes to the end of the row, so none
 //! starves. A lane that is paused is not requested; without anything to read there is one long poll a broker.
 //!

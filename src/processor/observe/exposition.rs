@@ -1,4 +1,6 @@
-//! `/metrics`: every number of [`ProcessorStatus`] under its Prometheus name.
+//! `/metrics`: the numbers of [`ProcessorStatus`] under their Prometheus names. A number of each partition is a line of
+//! [`COUNTERS`] or [`GAUGES`], one of the process a line of the function that its topic has; `src/telemetry/README.md` lists
+//! them all.
 //!
 //! Counts of records cover the partition's whole history, because that is what its state holds: they continue where a
 //! restart or another owner has left them, and the sum over all processes is the topic's.
@@ -10,7 +12,7 @@ use crate::telemetry::metrics::Exposition;
 
 /// A number of a partition: name, help, value. None leaves the sample out.
 type PartitionSample = (&'static str, &'static str, fn(&PartitionView) -> Option<i64>);
-/// As [`PartitionSample`], in seconds from ms.
+/// As [`PartitionSample`]; the function gives ms, which are exported as seconds.
 type Seconds = PartitionSample;
 
 const COUNTERS: [PartitionSample; 7] = [

@@ -36,7 +36,8 @@ pub struct Stats {
     pub failed_flushes: Count,
     /// Rows of `weather_station_partial` that confirmed flushes wrote.
     pub station_rows: Count,
-    /// Partitions that were dropped because another process had taken them.
+    /// Partitions that were dropped because PostgreSQL refused their writes: another process had taken them, their row was
+    /// gone, or the database was set back or ahead.
     pub fenced: Count,
     /// How fast readings come and go.
     pub rates: Rates,

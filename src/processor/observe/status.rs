@@ -30,7 +30,7 @@ use crate::telemetry::log::Outage;
 use crate::telemetry::terminal::Live;
 use crate::time::{milliseconds, now_ms};
 
-/// A snapshot of the processor.
+/// The processor as it is: what the pages and the live line are made of, read when they are made.
 #[derive(Debug)]
 pub struct ProcessorStatus {
     pub(super) stats: Arc<Stats>,

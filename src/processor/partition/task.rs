@@ -1,8 +1,8 @@
 //! The task that holds one partition's state: takes what its feed gives, publishes after every answer.
 //!
 //! It is the state's only writer. Between answers it drops what PostgreSQL has confirmed and answers requests for a
-//! checkpoint, so that a checkpoint is always of one offset. While its outbox is full it requests no more records, but
-//! still does the rest. It reads the clock once per answer, for the rule on future times, and passes it to the engine.
+//! checkpoint, so that a checkpoint is always of one offset. While too much waits for PostgreSQL (dead letters, ended windows,
+//! their stations) it requests no more records, but still does the rest. It reads the clock once per answer, for the rule on future times, and passes it to the engine.
 //!
 //! A batch that cannot be read is fetched again, because another connection or replica may have it intact; after
 //! some tries its offsets count as lost. One that this program cannot read at all pauses the partition
@@ -87,7 +87,7 @@ pub struct Channels {
 enum Demand {
     /// Yes.
     Open,
-    /// Not until the outbox has room.
+    /// Not until less waits for PostgreSQL.
     Full,
     /// No more: the partition is handed over, cannot be read, or the process ends.
     Closed,
