@@ -124,6 +124,14 @@ pub enum BatchErrorKind {
     Malformed(&'static str),
 }
 
+impl BatchError {
+    /// The last offset that it affects, of a log that was read up to `at` and ends before `end`. Nothing vouches for the
+    /// offsets of a damaged batch: by themselves, they could take all that follows for lost.
+    pub fn last_within(&self, at: i64, end: i64) -> i64 {
+        self.last_offset.unwrap_or(at).min(end.saturating_sub(1)).max(at)
+    }
+}
+
 impl fmt::Display for BatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.last_offset {

@@ -396,3 +396,16 @@ fn a_compressed_record_above_the_limit_takes_no_memory() {
     assert!(batch.next_record().is_none());
     assert!(expander.bytes() < 250_000);
 }
+
+#[test]
+fn what_a_damaged_batch_affects_stays_within_the_log() {
+    let error = |last_offset| BatchError {
+        base_offset: 90,
+        last_offset,
+        cause: BatchErrorKind::Checksum { stored: 1, computed: 2 },
+    };
+    for (last_offset, expected) in [(Some(120), 120), (Some(i64::MAX), 199), (Some(95), 100), (None, 100)] {
+        assert_eq!(error(last_offset).last_within(100, 200), expected, "{last_offset:?}");
+    }
+    assert_eq!(error(Some(120)).last_within(100, 50), 100, "the end that was seen may be older");
+}

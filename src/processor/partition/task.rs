@@ -246,13 +246,13 @@ impl PartitionTask {
         match stopped {
             None => working.unreadable.reset(),
             Some(Stop::Full) => self.channels.feed.go_on(self.partition.state().progress.next_offset),
-            Some(Stop::Unreadable(error)) => self.cannot_read(error, working),
+            Some(Stop::Unreadable(error)) => self.cannot_read(error, end, working),
         }
         self.pause_if_full(working);
     }
 
-    /// Handles a batch that could not be read; what came before it is in the state.
-    fn cannot_read(&mut self, error: BatchError, working: &mut Working) {
+    /// Handles a batch that could not be read; what came before it is in the state, and `end` is the log's.
+    fn cannot_read(&mut self, error: BatchError, end: i64, working: &mut Working) {
         let at = self.partition.state().progress.next_offset;
         if is_final(&error.cause) {
             return match self.settings.on_unreadable {
@@ -267,7 +267,7 @@ impl PartitionTask {
                 }
             };
         }
-        let last = error.last_offset.unwrap_or(at).max(at);
+        let last = error.last_within(at, end);
         if working.unreadable.failures() < UNREADABLE_TRIES {
             let wait = working.unreadable.next_wait();
             return self.channels.feed.read_again(at, wait);
