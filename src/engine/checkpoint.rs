@@ -6,6 +6,8 @@
 //! and recognized retries by producers' sequence numbers, which are skipped, and it had neither extremes nor a digest of its
 //! windows.
 
+mod checksum;
+
 use std::fmt;
 
 use crate::engine::dead_letter::DeadLetter;
@@ -13,6 +15,8 @@ use crate::engine::state::{FIRST_WORDS, LogIdentity, PartitionState, Progress, W
 use crate::engine::stations::{StationRow, StationTotals};
 use crate::engine::window::{FIRST_TOTALS_WORDS, METRICS, TOTALS_WORDS, Totals, Window};
 use crate::reading::Reason;
+
+use checksum::crc32;
 
 const MAGIC: &[u8; 8] = b"weather\n";
 /// The format that this program writes.
@@ -318,26 +322,6 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// CRC-32 (ISO-HDLC: reflected, polynomial 0x04C11DB7), as in gzip; none of the packages used here has it.
-fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut i = 0;
-        while i < 256 {
-            let mut value = i as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                value = if value & 1 == 1 { value >> 1 ^ 0xEDB8_8320 } else { value >> 1 };
-                bit += 1;
-            }
-            table[i] = value;
-            i += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |crc, byte| TABLE[usize::from(crc as u8 ^ byte)] ^ crc >> 8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,11 +365,6 @@ mod tests {
                 totals: StationTotals::from(&totals),
             }],
         }
-    }
-
-    #[test]
-    fn crc_is_the_usual_one() {
-        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     }
 
     #[test]
