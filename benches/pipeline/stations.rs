@@ -100,7 +100,6 @@ fn predicted(stations: u64) -> u64 {
     let (name, portion) = ("station-000000".len() as u64, 2 << 20);
     let each = stations / PARTITIONS;
     let tables = stations * (100 + name) + PARTITIONS * 8 * (2 * each).next_power_of_two();
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
-    let flush = 152 * (stations.min(portion / (104 + name) + each) + each * (threads - 1));
+    let flush = 152 * stations.min(portion / (104 + name) + each);
     tables + flush + stations.min(4_096) * (188 + 2 * 194)
 }
