@@ -137,3 +137,25 @@ async fn read_history(count: &str, arguments: &[&str]) -> Pipeline {
     assert!(peak < MOST_BYTES, "{} KiB", peak / 1024);
     pipeline
 }
+
+/// Every start and every reconnection looks at what is recent or has changed, and the rest is compared a portion at a time.
+#[tokio::test]
+async fn a_start_over_ten_years_of_history_takes_no_more_memory_than_any_other() {
+    let _turn = turn::light().await;
+    let pipeline = Pipeline::with_topic("years", 6).await;
+    pipeline.produce(&["--count", "1000", "--rate", "0"]).await;
+    pipeline.drain().await;
+    let history = "INSERT INTO weather_partial SELECT topic, '2010-01-01'::timestamp + n * interval '1 hour', p, \
+                   1, 1, 1, 1, 1000000, 1000000, 1000000 \
+                   FROM weather_pipeline, generate_series(1, 87600) n, generate_series(0, 5) p; \
+                   INSERT INTO weather_summary SELECT window_start, window_start + interval '1 hour', 1, 1, 1, 6, true \
+                   FROM weather_partial WHERE window_start < '2020-01-01' GROUP BY window_start";
+    pipeline.database.execute(history).await;
+    pipeline.produce(&["--count", "1000", "--rate", "0"]).await;
+    let run = pipeline.drain().await;
+    let read = "SELECT sum(aggregated)::bigint FROM weather_partition";
+    assert_eq!(pipeline.database.number(read).await, 2000);
+    let peak = run.usage().peak_rss_bytes;
+    println!("peak memory: {} KiB with 525,600 rows of history", peak / 1024);
+    assert!(peak < 32 * 1024 * 1024, "{} KiB", peak / 1024);
+}
