@@ -111,9 +111,14 @@ deploy_with_terraform() { # COORDINATION
   tests/deploy/objects >"$work/$1.json"
 }
 
+# The file that the overlays for minikube take the database's password from.
+choose_password() {
+  od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"$work/k8s/overlays/minikube/postgres-password"
+}
+
 deploy_with_kustomize() { # OVERLAY
   local start=$SECONDS
-  od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"$work/k8s/overlays/minikube/postgres-password"
+  choose_password
   quietly kubectl apply -k "$work/k8s/overlays/$1"
   wait_until_ready
   say "kubectl apply -k, $1: everything ready in $((SECONDS - start)) s"
