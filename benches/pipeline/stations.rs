@@ -13,7 +13,7 @@ use super::common::{median, number, setting};
 use super::end_to_end::{process, report};
 
 const PARTITIONS: u64 = 4;
-const HALF_AN_HOUR_MS: i64 = 1_800_000;
+const HOUR_MS: i64 = 3_600_000;
 /// What a reading takes in the embedded broker, at most.
 const STORED_BYTES: usize = 200;
 
@@ -46,7 +46,8 @@ pub async fn run() {
     let cases = cases();
     let kafka = Kafka::start(cases.len() * count as usize * STORED_BYTES).await;
     for case in cases {
-        let start_ms = now_ms() - HALF_AN_HOUR_MS;
+        // The last whole hour: one window, at whatever time this runs.
+        let start_ms = (now_ms() / HOUR_MS - 1) * HOUR_MS;
         let reading = move |number| (None, reading(case, number, start_ms, count));
         let topic = kafka.filled_with(case.name, PARTITIONS as i32, count, reading).await;
         let (mut without, mut with) = (Vec::new(), Vec::new());
@@ -69,7 +70,7 @@ fn reading(case: Case, number: u64, start_ms: i64, count: u64) -> Vec<u8> {
     let turn = number / (BATCH * PARTITIONS) * BATCH + number % BATCH;
     let station =
         if case.in_turn { turn } else { mix >> 24 } % (case.stations / PARTITIONS) * PARTITIONS + partition;
-    let event_ms = start_ms + HALF_AN_HOUR_MS * number as i64 / count as i64;
+    let event_ms = start_ms + HOUR_MS * number as i64 / count as i64;
     let (t, h, w) = ((mix >> 20) % 4_500, (mix >> 32) % 1_000, (mix >> 44) % 3_000);
     let (t, h, w) = (t as f64 / 100.0 - 10.0, h as f64 / 10.0, w as f64 / 100.0);
     format!(
