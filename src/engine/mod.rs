@@ -8,7 +8,7 @@
 //! - [`window`], [`watermark`], [`dead_letter`]: its parts.
 //! - [`stations`]: the same by station, where the user asks for it.
 //! - [`invariants`]: what must be true of every state; checked in release builds too.
-//! - [`checkpoint`]: the bytes of a checkpoint file.
+//! - [`checkpoint`]: the bytes of a checkpoint file; `crc`: what its checksum is computed by.
 //! - [`recovery`]: file or database, when a partition is claimed.
 //! - [`assignment`]: which partitions a process takes and gives up.
 //! - [`flush_plan`]: what a flush writes, and what a refusal means.
@@ -25,6 +25,7 @@
 pub mod assignment;
 pub mod bounded;
 pub mod checkpoint;
+pub(crate) mod crc;
 pub mod dead_letter;
 pub mod flush_plan;
 pub mod intake;

@@ -1,47 +1,22 @@
 //! CRC-32C (Castagnoli, as in iSCSI): the checksum of Kafka's record batches.
 //!
-//! Every byte of a batch that is read or sent passes here once, so x86-64's instruction for it is used where the processor has it
-//! (SSE 4.2, so nearly everywhere). The instruction takes 8 bytes, and its result only three cycles later; so three lanes
+//! Every byte of a batch that is read or sent passes here once, so x86-64's instruction for it is used where the
+//! processor has it (SSE 4.2, so nearly everywhere). The instruction takes 8 bytes, and its result only three cycles later; so three lanes
 //! of a block are summed side by side and joined, which is possible because the checksum is linear: what a lane's sum
-//! becomes when zeros follow it is a table look-up for each of its four bytes. Elsewhere eight tables of 256 entries
-//! ("slicing by 8") take 8 bytes a step.
+//! becomes when zeros follow it is a table look-up for each of its four bytes. Elsewhere the tables of
+//! [`crate::engine::crc`] serve.
 //!
 //! # Proof
 //! The one `unsafe` block calls `by_instruction`, which is safe except that it needs a certain processor. That is checked
 //! right before the call (the standard library caches the answer, so it costs a load).
 #![allow(unsafe_code)]
 
+use crate::engine::crc::{self, CrcTables};
+
 /// The polynomial 0x1EDC6F41 with its bits reversed.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 
-/// `TABLES[n][b]`: what the byte `b` does to the checksum when `n` more bytes follow it in the same step.
-static TABLES: [[u32; 256]; 8] = tables();
-
-const fn tables() -> [[u32; 256]; 8] {
-    let mut tables = [[0; 256]; 8];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
-            bit += 1;
-        }
-        tables[0][byte] = crc;
-        byte += 1;
-    }
-    let mut slice = 1;
-    while slice < 8 {
-        let mut byte = 0;
-        while byte < 256 {
-            let before = tables[slice - 1][byte];
-            tables[slice][byte] = (before >> 8) ^ tables[0][(before & 0xFF) as usize];
-            byte += 1;
-        }
-        slice += 1;
-    }
-    tables
-}
+static TABLES: CrcTables = crc::tables(POLYNOMIAL);
 
 /// The checksum of `data`.
 pub(crate) fn crc32c(data: &[u8]) -> u32 {
@@ -55,26 +30,7 @@ pub(crate) fn continued(checksum: u32, data: &[u8]) -> u32 {
         // SAFETY: the processor has what the function needs, as the line above says.
         return !unsafe { x86::by_instruction(!checksum, data) };
     }
-    !by_table(!checksum, data)
-}
-
-fn by_table(mut crc: u32, data: &[u8]) -> u32 {
-    let (steps, rest) = data.as_chunks::<8>();
-    for step in steps {
-        let [a, b, c, d, e, f, g, h] = (u64::from_le_bytes(*step) ^ u64::from(crc)).to_le_bytes();
-        crc = TABLES[7][a as usize]
-            ^ TABLES[6][b as usize]
-            ^ TABLES[5][c as usize]
-            ^ TABLES[4][d as usize]
-            ^ TABLES[3][e as usize]
-            ^ TABLES[2][f as usize]
-            ^ TABLES[1][g as usize]
-            ^ TABLES[0][h as usize];
-    }
-    for byte in rest {
-        crc = (crc >> 8) ^ TABLES[0][((crc as u8) ^ byte) as usize];
-    }
-    crc
+    !crc::by_table(&TABLES, !checksum, data)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -182,7 +138,7 @@ mod tests {
         for end in (0..100).chain(3_070..3_082).chain(6_140..6_150).chain([9_000]) {
             let expected = by_definition(&data[..end]);
             assert_eq!(crc32c(&data[..end]), expected, "{end} bytes");
-            assert_eq!(!by_table(!0, &data[..end]), expected, "{end} bytes by table");
+            assert_eq!(!crc::by_table(&TABLES, !0, &data[..end]), expected, "{end} bytes by table");
             let (head, rest) = data[..end].split_at(end / 3);
             assert_eq!(continued(crc32c(head), rest), expected, "{end} bytes in two parts");
         }
