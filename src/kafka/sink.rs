@@ -218,30 +218,23 @@ impl Sink {
     /// # Errors
     /// Kafka refused the user or the topic from the start; nothing more will be sent.
     pub async fn send(&mut self, key: Option<&[u8]>, value: &[u8], due: Instant) -> Result<(), KafkaError> {
-        while !self.offer(key, value, due)? {
-            self.shared.progress.notified().await;
-        }
-        Ok(())
-    }
-
-    /// Takes in a record as [`Sink::send`] does, unless its partition's buffer is full; whether it did. At a million
-    /// records a second, a future for each would be a good part of the work.
-    ///
-    /// # Errors
-    /// As [`Sink::send`].
-    pub fn offer(&mut self, key: Option<&[u8]>, value: &[u8], due: Instant) -> Result<bool, KafkaError> {
-        if let Some(failure) = self.shared.failure.get() {
-            return Err(failure.clone());
-        }
-        let lane = self.lane_for(key);
-        let pushed = lane.buffer().push(key.unwrap_or_default(), value, due);
-        match pushed {
-            Pushed::Full => return Ok(false),
-            Pushed::Look => lane.work.notify_one(),
-            Pushed::Kept => {}
+        loop {
+            if let Some(failure) = self.shared.failure.get() {
+                return Err(failure.clone());
+            }
+            let lane = self.lane_for(key);
+            let pushed = lane.buffer().push(key.unwrap_or_default(), value, due);
+            match pushed {
+                Pushed::Full => self.shared.progress.notified().await,
+                Pushed::Look => {
+                    lane.work.notify_one();
+                    break;
+                }
+                Pushed::Kept => break,
+            }
         }
         self.accepted += 1;
-        Ok(true)
+        Ok(())
     }
 
     fn lane_for(&mut self, key: Option<&[u8]>) -> &SinkLane {

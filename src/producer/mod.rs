@@ -131,12 +131,8 @@ async fn produce(config: &Producer, source: &mut Source, sink: &mut Sink, sent: 
             let sending = match source {
                 Source::Synthetic { stations, time } => {
                     let event_ms = time.at(due, now.saturating_duration_since(due), now_ms);
-                    let key = Some(stations.reading(event_ms, &mut value).as_bytes());
-                    match sink.offer(key, &value, due) {
-                        Ok(true) => Ok(()),
-                        Ok(false) => sink.send(key, &value, due).await,
-                        Err(error) => Err(error),
-                    }
+                    let key = stations.reading(event_ms, &mut value);
+                    sink.send(Some(key.as_bytes()), &value, due).await
                 }
                 Source::Lines(lines) => match lines.next().await? {
                     None => return Ok(()),
