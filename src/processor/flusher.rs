@@ -2,8 +2,9 @@
 //!
 //! It sleeps until a partition reports a change, and writes at once if the last flush is an interval ago, else when it is.
 //! A flush that is requested, as by a partition that is handed over, comes at once; under an old transaction intervals are
-//! longer ([`flush_plan::pause`]), and stations have an interval of their own. What to write and what a refusal means is the [`FlushPlan`]'s decision. While PostgreSQL is away it tries again
-//! forever; meanwhile the states advance, and what is written later is their state by then.
+//! longer ([`flush_plan::pause`]), and stations have an interval of their own. What to write and what a refusal means is
+//! the [`FlushPlan`]'s decision. While PostgreSQL is away it tries again forever; meanwhile the states advance, and
+//! what is written later is their state by then.
 
 use std::collections::HashMap;
 use std::sync::Arc;

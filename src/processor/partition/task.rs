@@ -1,8 +1,9 @@
 //! The task that holds one partition's state: takes what its feed gives, publishes after every answer.
 //!
 //! It is the state's only writer. Between answers it drops what PostgreSQL has confirmed and answers requests for a
-//! checkpoint, so that a checkpoint is always of one offset. While too much waits for PostgreSQL (dead letters, ended windows,
-//! their stations) it requests no more records, but still does the rest. It reads the clock once per answer, for the rule on future times, and passes it to the engine.
+//! checkpoint, so that a checkpoint is always of one offset. While too much waits for PostgreSQL (dead letters, ended
+//! windows, their stations) it requests no more records, but still does the rest. It reads the clock once per answer, for
+//! the rule on future times, and passes it to the engine.
 //!
 //! A batch that cannot be read is fetched again, because another connection or replica may have it intact; after
 //! some tries its offsets count as lost. One that this program cannot read at all pauses the partition
@@ -307,9 +308,9 @@ impl PartitionTask {
     /// Whether what waits for PostgreSQL has reached its memory limit.
     fn is_full(&self) -> bool {
         let closed = self.partition.closed_windows();
-        let bytes = self.partition.stations().map_or(0, Stations::reserved_bytes);
+        let bytes = || self.partition.stations().map_or(0, Stations::reserved_bytes);
         closed >= self.max_closed_windows()
-            || (closed > 0 && bytes >= self.share_of(self.settings.max_station_bytes))
+            || (closed > 0 && bytes() >= self.share_of(self.settings.max_station_bytes))
             || self.outbox.with(|outbox| outbox.is_full())
     }
 
