@@ -88,14 +88,16 @@ pub fn report(name: &str, runs: &[Run], count: u64) {
     figures.report();
 }
 
-/// Medians of the ratios of runs side by side.
+/// The median of the ratios of runs side by side.
+pub fn ratio(runs: &[Run], beside: &[Run], key: fn(&Run) -> f64) -> f64 {
+    let ratios: Vec<f64> = runs.iter().zip(beside).map(|(run, beside)| key(run) / key(beside)).collect();
+    median(&ratios, |ratio| *ratio)
+}
+
 fn ratios(runs: &BTreeMap<&str, Vec<Run>>) {
     let pairs = [("process", "bare-1-thread"), ("process", "bare-2-threads"), ("process-keyed", "process")];
     for (a, b) in pairs {
-        let of = |key: fn(&Run) -> f64| {
-            let ratios: Vec<f64> = runs[a].iter().zip(&runs[b]).map(|(a, b)| key(a) / key(b)).collect();
-            median(&ratios, |ratio| *ratio)
-        };
+        let of = |key| ratio(&runs[a], &runs[b], key);
         let (cpu, wall) = (of(|run| run.cpu.as_secs_f64()), of(|run| run.wall.as_secs_f64()));
         println!("end-to-end: {a} / {b}: CPU × {cpu:.2}, wall × {wall:.2}");
     }

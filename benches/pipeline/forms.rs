@@ -4,8 +4,8 @@ use super::common::kafka::Kafka;
 use super::common::program::{self, Run};
 use super::common::readings::{self, Form};
 use super::common::table::Table;
-use super::common::{median, number, setting};
-use super::end_to_end::{FETCH_BYTES, PARTITIONS, process, report};
+use super::common::{number, setting};
+use super::end_to_end::{FETCH_BYTES, PARTITIONS, process, ratio, report};
 use weather::time::now_ms;
 
 /// Reads a topic of each form in turns with the bare loop on two threads.
@@ -30,12 +30,8 @@ pub async fn run() {
         }
         report(&format!("forms/{}", form.name()), &runs, count);
         report(&format!("forms/{}-bare-2-threads", form.name()), &loops, count);
-        let ratios: Vec<f64> = runs
-            .iter()
-            .zip(&loops)
-            .map(|(run, bare)| run.cpu.as_secs_f64() / bare.cpu.as_secs_f64())
-            .collect();
-        println!("forms: {} / bare-2-threads: CPU × {:.2}", form.name(), median(&ratios, |ratio| *ratio));
+        let cpu = ratio(&runs, &loops, |run| run.cpu.as_secs_f64());
+        println!("forms: {} / bare-2-threads: CPU × {cpu:.2}", form.name());
         kafka.delete(&topic).await;
     }
 }
